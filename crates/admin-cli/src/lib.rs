@@ -1,0 +1,1 @@
+//! thalweg: the operator's tool, and thalweg dev, all three services in one process.

@@ -1,0 +1,1 @@
+//! The metadata state machine: brokers, topics, leaders, ISR and ELR, configs.

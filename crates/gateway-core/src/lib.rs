@@ -1,0 +1,1 @@
+//! A whole gateway: connections, one handler per Kafka API, routing, metadata.

@@ -1,0 +1,1 @@
+//! Kafka messages: bytes to typed requests and responses.

@@ -1,0 +1,1 @@
+//! Metadata controller: the shell around controller-core.

@@ -1,0 +1,1 @@
+//! What the three services say to each other, as plain Rust types.

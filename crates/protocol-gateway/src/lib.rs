@@ -1,0 +1,1 @@
+//! Protocol gateway: the shell around gateway-core.

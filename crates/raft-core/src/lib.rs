@@ -1,0 +1,1 @@
+//! Consensus for metadata: the only crate that imports raft-rs.

@@ -1,0 +1,1 @@
+//! RecordBatch v2: the bytes that are stored and carried.

@@ -1,0 +1,1 @@
+//! One partition replica: append, fetch, truncate, ISR, high watermark, producer state.

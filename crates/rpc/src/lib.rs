@@ -1,0 +1,1 @@
+//! Internal gRPC: generated code from proto/, peer-api to protobuf and back.

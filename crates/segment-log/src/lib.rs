@@ -1,0 +1,1 @@
+//! The log on a disk: shared journal, segments, index, recovery.

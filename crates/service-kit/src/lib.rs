@@ -1,0 +1,1 @@
+//! What the service mains share: configuration, logs, metrics, health, shutdown.

@@ -1,0 +1,1 @@
+//! A whole storage node: many replicas, fetch waiters, still pure.

@@ -1,0 +1,1 @@
+//! Storage node: the shell around storage-core.

@@ -1,0 +1,1 @@
+//! What a disk must promise: Vfs and KvStore, models that crash on command, contract suites.

@@ -1,0 +1,2 @@
+//! House rules as programs.
+fn main() {}

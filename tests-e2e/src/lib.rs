@@ -1,0 +1,1 @@
+//! Starts real processes and drives them with real Kafka clients.
