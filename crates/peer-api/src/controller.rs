@@ -3,6 +3,8 @@
 //! Only the active controller answers; others refuse with [`Error::NotActive`] and name the active one if they know it.
 //! An answer to a change carries the metadata position at which the change is visible, so that an asker can wait for its own view.
 
+use bytes::Bytes;
+
 use base_types::{
     BrokerEpoch, BrokerId, ErrorCode, Incarnation, LeaderEpoch, PartitionEpoch, PartitionIndex, ProducerId, TopicId,
     TopicPartition,
