@@ -73,8 +73,14 @@ pub struct AppendPartition {
     /// The epoch under which the gateway knows the leader. A leader of another epoch refuses, so that nothing sent on an old
     /// view can overtake what is sent again on the new one (W1).
     pub leader_epoch: LeaderEpoch,
-    pub batch: ProducedBatch,
+    /// `Err` when the bytes did not survive the way here: every hop checks them again by itself, and the leader answers
+    /// [`AppendError::Corrupt`] for this partition alone. A gateway only ever sends `Ok`.
+    pub batch: Result<ProducedBatch, Damaged>,
 }
+
+/// A batch that was whole when it was sent and is not any more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Damaged;
 
 #[derive(Clone, Debug)]
 pub struct AppendResponse {
