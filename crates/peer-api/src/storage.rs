@@ -4,6 +4,8 @@
 //! one [`Response`] with its [`RequestId`]; answers may overtake each other. An [`Request::Append`] with `acks = 0` on the
 //! Kafka side still gets an answer here: the gateway needs to know.
 
+use std::borrow::Cow;
+
 use base_types::{
     BrokerId, ErrorCode, LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, Timestamp, TopicPartition,
 };
@@ -122,7 +124,7 @@ pub enum AppendError {
     /// A timestamp outside the topic's bounds. Definite.
     InvalidTimestamp,
     /// The batch breaks a rule of the topic (for example no key on a compacted one). Definite.
-    InvalidRecord(&'static str),
+    InvalidRecord(Cow<'static, str>),
     /// The batch was damaged on its way to the storage node. Definite.
     Corrupt,
     /// The disk is nearly full. Definite; retriable, since service resumes by itself.
