@@ -1,0 +1,83 @@
+//! Everything a replica can ask for.
+
+use base_types::{BrokerEpoch, BrokerId, LeaderEpoch, Offset, PartitionEpoch};
+use peer_api::replication::{FromFollower, FromLeader};
+use peer_api::storage::{AppendError, Appended};
+use record_batch::StampedBatch;
+
+use crate::event::{ReadId, RequestKey, WriteId};
+
+/// The contract with the shell:
+///
+/// 1. Effects are performed in order; writes, truncations and start-overs of one replica reach the disk in that order.
+/// 2. A replica never announces a position that is not durable: nothing here needs to wait for a write, because what needs a
+///    write is asked for only after its completion.
+/// 3. Every [`RequestKey`] gets exactly one `Reply`.
+/// 4. One step yields a bounded number of effects: a few for each follower and for each request that it settles.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Append `batch` to the log. Answered by `WriteCompleted`.
+    Write {
+        write: WriteId,
+        batch: StampedBatch,
+    },
+    /// Cut the log at `to`. Answered by `LogChanged`.
+    Truncate {
+        write: WriteId,
+        to: Offset,
+    },
+    /// Drop everything and begin again at `at`. Answered by `LogChanged`.
+    StartOver {
+        write: WriteId,
+        at: Offset,
+    },
+    /// Read whole batches in `from..below`, for a follower that lags. Answered by `ReadCompleted`.
+    Read {
+        read: ReadId,
+        from: Offset,
+        below: Offset,
+        bytes_max: usize,
+    },
+    ToFollower {
+        follower: BrokerId,
+        message: FromLeader,
+    },
+    ToLeader {
+        leader: BrokerId,
+        message: FromFollower,
+    },
+    /// Ask the controller for another ISR. Answered by `IsrDecided`, or overtaken by `MetadataChanged`.
+    ProposeIsr {
+        leader_epoch: LeaderEpoch,
+        partition_epoch: PartitionEpoch,
+        isr: Vec<(BrokerId, BrokerEpoch)>,
+    },
+    Reply {
+        request: RequestKey,
+        result: Result<Appended, AppendError>,
+    },
+    /// The readable end moved: fetches that wait may go on.
+    HighWatermarkAdvanced,
+    /// This replica leads no more, or under another epoch: fetches that wait must look again.
+    RoleChanged,
+}
+
+/// The replica can only push, its owner only drain.
+#[derive(Debug, Default)]
+pub struct Effects {
+    list: Vec<Effect>,
+}
+
+impl Effects {
+    pub(crate) fn push(&mut self, effect: Effect) {
+        self.list.push(effect);
+    }
+
+    pub fn drain(&mut self) -> impl Iterator<Item = Effect> + '_ {
+        self.list.drain(..)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+}

@@ -1,0 +1,144 @@
+//! Everything that can happen to a replica.
+
+use base_types::{BrokerEpoch, BrokerId, ErrorCode, LeaderEpoch, Offset, PartitionEpoch, Tick};
+use bytes::Bytes;
+use peer_api::metadata::PartitionState;
+use peer_api::replication::{FromFollower, FromLeader};
+use peer_api::storage::Acks;
+use record_batch::{BatchHeader, ProducedBatch};
+
+/// Names a write, so that its completion can be told from others. Writes of one replica complete in order.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct WriteId(pub u64);
+
+/// Names a read.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct ReadId(pub u64);
+
+/// Names an append request; chosen by the owner of the replica, given back in the reply.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct RequestKey(pub u64);
+
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// The controller's newest word on this partition. Older words than the last one are ignored (R8, R9).
+    MetadataChanged(Assignment),
+    SettingsChanged(Settings),
+    /// A gateway wants `batch` appended under `leader_epoch`.
+    AppendRequested {
+        request: RequestKey,
+        acks: Acks,
+        deadline: Tick,
+        leader_epoch: LeaderEpoch,
+        batch: ProducedBatch,
+    },
+    /// A [`crate::Effect::Write`] is durable, as its durability class demands, or has failed.
+    WriteCompleted {
+        write: WriteId,
+        result: Result<(), WriteFailure>,
+    },
+    /// A [`crate::Effect::Truncate`] or [`crate::Effect::StartOver`] is durable; this is what the disk holds now.
+    LogChanged {
+        write: WriteId,
+        on_disk: OnDisk,
+    },
+    /// A [`crate::Effect::Read`] is done. `None`: it failed.
+    ReadCompleted {
+        read: ReadId,
+        batches: Option<Vec<Bytes>>,
+    },
+    /// `broker_epoch` is the follower's registration, as its stream's opening named it.
+    FollowerSaid {
+        follower: BrokerId,
+        broker_epoch: BrokerEpoch,
+        message: FromFollower,
+    },
+    /// The stream from that follower's node ended.
+    FollowerLost {
+        follower: BrokerId,
+    },
+    LeaderSaid(FromLeader),
+    /// A stream to the leader's node is there: the follower may open.
+    LeaderReachable,
+    LeaderLost,
+    /// The controller's answer to [`crate::Effect::ProposeIsr`]; `Err(None)` when it is not known what became of it.
+    IsrDecided(Result<PartitionState, Option<ErrorCode>>),
+    /// A deadline given by [`crate::Replica::next_deadline`] has passed.
+    Ticked,
+}
+
+/// What the controller says of this partition, seen from this broker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Assignment {
+    pub leader_epoch: LeaderEpoch,
+    pub partition_epoch: PartitionEpoch,
+    pub leader: Option<BrokerId>,
+    pub replicas: Vec<BrokerId>,
+    pub isr: Vec<BrokerId>,
+    /// Registration epochs of the live replicas, for ISR proposals (KIP-903). Brokers that are fenced or shutting down are left out.
+    pub broker_epochs: Vec<(BrokerId, BrokerEpoch)>,
+}
+
+/// What this broker is to the partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    Leader,
+    Follower {
+        leader: BrokerId,
+    },
+    /// Nobody leads, or the controller has not spoken yet.
+    Idle,
+}
+
+/// The topic's settings that a replica acts on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    pub min_insync_replicas: usize,
+    pub message_bytes_max: usize,
+    /// Stamp the broker's time on each batch instead of keeping the producer's.
+    pub log_append_time: bool,
+    pub timestamp_before_ms_max: i64,
+    pub timestamp_after_ms_max: i64,
+    /// A compacted topic refuses records without a key.
+    pub compacted: bool,
+    /// A follower that has not caught up for so long leaves the ISR (`replica.lag.time.max.ms`).
+    pub replica_lag_ms_max: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            min_insync_replicas: 1,
+            message_bytes_max: 1_048_588,
+            log_append_time: false,
+            timestamp_before_ms_max: i64::MAX,
+            timestamp_after_ms_max: 3_600_000,
+            compacted: false,
+            replica_lag_ms_max: 30_000,
+        }
+    }
+}
+
+/// What the disk holds for this replica: its truth, and derived state as of some offset.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct OnDisk {
+    pub log_start: Offset,
+    /// All of it is durable.
+    pub log_end: Offset,
+    /// Leader epochs with their first offsets, both strictly increasing (R11).
+    pub leader_epochs: Vec<(LeaderEpoch, Offset)>,
+    /// The last checkpointed high watermark; the log start when there is none.
+    pub high_watermark: Offset,
+    /// Producer state as [`crate::ProducerState::encode`] wrote it, and the headers of the batches after it.
+    pub producer_state: Option<Bytes>,
+    pub headers_since: Vec<BatchHeader>,
+}
+
+/// Why a write did not happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WriteFailure {
+    /// The disk is full: nothing was written, and the same bytes may be tried again.
+    NoSpace,
+    /// The directory has failed and takes no more writes in the life of this process (S6).
+    Failed,
+}
