@@ -12,6 +12,7 @@ use record_batch::StampedBatch;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hello {
     pub follower: BrokerId,
+    /// The follower's registration; a leader proposes it for an ISR only under this epoch (KIP-903).
     pub broker_epoch: BrokerEpoch,
 }
 
@@ -21,8 +22,6 @@ pub enum FromFollower {
     Follow {
         partition: TopicPartition,
         leader_epoch: LeaderEpoch,
-        /// The follower's registration; the leader proposes it for the ISR only under this epoch (KIP-903).
-        broker_epoch: BrokerEpoch,
         log_end: Offset,
         /// Epoch of the last batch; [`LeaderEpoch::UNKNOWN`] for an empty log.
         last_epoch: LeaderEpoch,
