@@ -1,0 +1,37 @@
+# One line per target; the work itself is cargo or `cargo xtask`. Everything is built with the one release profile.
+export CARGO_TARGET_DIR ?= $(HOME)/.cache/thalweg/target
+SEED ?=
+ARGS ?=
+
+.PHONY: help setup run cluster cluster-stop test e2e e2e-full check lint fmt codegen bench sim oracle clean
+
+help: ; @grep -E '^## ' $(firstword $(MAKEFILE_LIST)) | cut -c4-
+
+## make run            set up, build and serve everything in one process (ARGS="--topic orders:3")
+run: ; cargo xtask setup run && cargo run --release --package admin-cli --bin thalweg -- dev $(ARGS)
+## make cluster        3 metadata-controllers, 3 storage-nodes, 2 protocol-gateways in the background
+cluster: ; cargo xtask setup run && cargo xtask cluster start $(ARGS)
+## make cluster-stop   stop them (the data stays under .thalweg/cluster)
+cluster-stop: ; cargo xtask cluster stop
+## make test           set up, house rules, every test
+test: ; cargo xtask test
+## make e2e            only the tests with real processes and real Kafka clients
+e2e: ; cargo xtask test e2e
+## make e2e-full       the same without the size limits on real input
+e2e-full: ; THALWEG_E2E_FULL=1 cargo xtask test e2e
+## make check          format, clippy, layers, tidy, generated code, licences and advisories
+check: ; cargo xtask check
+## make lint           the part of check that needs no compiler
+lint: ; cargo xtask check --quick
+## make fmt            format
+fmt: ; cargo fmt --all
+## make codegen        regenerate the Kafka codec from its schemas
+codegen: ; cargo xtask codegen
+## make bench          the benches of docs/performance.md
+bench: ; cargo xtask setup run && cargo bench --workspace $(ARGS)
+## make sim SEED=n     the whole cluster in one thread, from one seed (no SEED: a fresh range)
+sim: ; cargo run --release --package sim -- run $(if $(SEED),--seed $(SEED)) $(ARGS)
+## make oracle         a real Apache Kafka on 127.0.0.1, to compare with by hand
+oracle: ; cargo xtask setup test && cargo run --release --package tests-e2e --bin oracle
+setup: ; cargo xtask setup test
+clean: ; cargo clean

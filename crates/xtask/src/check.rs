@@ -1,0 +1,63 @@
+//! The lanes: which rules and tests run together, cheapest first.
+
+use std::process::Command;
+
+use anyhow::{Result, bail};
+
+use crate::{codegen, command, layers, setup, tidy, workspace};
+
+/// The rules. `--quick` leaves out what needs the whole workspace compiled.
+pub fn check(arguments: &[String]) -> Result<()> {
+    let quick = match arguments {
+        [] => false,
+        [flag] if flag == "--quick" => true,
+        _ => bail!("`check` knows only --quick"),
+    };
+    command::run(&mut cargo(&["fmt", "--all", "--check"]))?;
+    layers::run()?;
+    tidy::run()?;
+    codegen::generate(true)?;
+    if quick {
+        return Ok(());
+    }
+    setup::run(&["run".to_owned()])?;
+    command::run(&mut cargo(&["clippy", "--release", "--workspace", "--all-targets", "--", "--deny", "warnings"]))?;
+    if !command::succeeds(&mut cargo(&["deny", "--version"])) {
+        println!("check: cargo-deny is not installed (`cargo install --locked cargo-deny`), deny.toml was NOT checked");
+        return Ok(());
+    }
+    command::run(&mut cargo(&["deny", "--workspace", "check"]))
+}
+
+/// Everything, or only the end-to-end tests.
+pub fn test(arguments: &[String]) -> Result<()> {
+    let packages: &[&str] = match arguments {
+        [] => &["--workspace"],
+        [which] if which == "e2e" => &["--package", "tests-e2e"],
+        _ => bail!("`test` knows only `e2e`"),
+    };
+    setup::for_tests()?;
+    if arguments.is_empty() {
+        check(&["--quick".to_owned()])?;
+    }
+    // The end-to-end tests start the real binaries, which cargo builds only for their own package's tests.
+    command::run(&mut cargo(&["build", "--release", "--workspace", "--bins"]))?;
+    command::run(cargo(&["test", "--release", "--no-fail-fast"]).args(packages))
+}
+
+/// A local cluster of real processes; the launcher is the one the end-to-end tests use.
+pub fn cluster(arguments: &[String]) -> Result<()> {
+    if arguments.first().is_some_and(|verb| verb == "start") {
+        let services = ["metadata-controller", "storage-node", "protocol-gateway"];
+        let mut build = cargo(&["build", "--release", "--bins"]);
+        command::run(build.args(services.iter().flat_map(|name| ["--package", name])))?;
+    }
+    let launcher = ["run", "--release", "--quiet", "--package", "tests-e2e", "--bin", "local-cluster", "--"];
+    command::run(cargo(&launcher).args(arguments))
+}
+
+fn cargo(arguments: &[&str]) -> Command {
+    let mut cargo = command::cargo();
+    cargo.current_dir(workspace::root()).args(arguments);
+    cargo
+}
