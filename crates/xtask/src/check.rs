@@ -16,7 +16,7 @@ pub fn check(arguments: &[String]) -> Result<()> {
     command::run(&mut cargo(&["fmt", "--all", "--check"]))?;
     layers::run()?;
     tidy::run()?;
-    codegen::generate(true)?;
+    codegen::run(true)?;
     if quick {
         return Ok(());
     }
