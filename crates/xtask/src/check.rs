@@ -16,7 +16,7 @@ pub fn check(arguments: &[String]) -> Result<()> {
     command::run(&mut cargo(&["fmt", "--all", "--check"]))?;
     layers::run()?;
     tidy::run()?;
-    codegen::run(true)?;
+    codegen::run(&["--check".to_owned()])?;
     if quick {
         return Ok(());
     }

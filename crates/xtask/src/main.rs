@@ -43,12 +43,8 @@ fn dispatch() -> Result<()> {
         "check" => check::check(rest),
         "layers" => layers::run(),
         "tidy" => tidy::run(),
-        "codegen" => match rest.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-            [] => codegen::run(false),
-            ["--check"] => codegen::run(true),
-            ["--import", definitions] => codegen::import(definitions.as_ref()),
-            _ => bail!("codegen takes nothing, `--check`, or `--import FOLDER` (of Kafka's message definitions)"),
-        },
+        // Each task reads its own arguments: `codegen::run(&[String])` stays as it is.
+        "codegen" => codegen::run(rest),
         "cluster" => check::cluster(rest),
         unknown => {
             bail!("there is no task `{unknown}`; there are setup, test, check, layers, tidy, codegen and cluster")
