@@ -1,1 +1,27 @@
-//! A whole storage node: many replicas, fetch waiters, still pure.
+//! A whole storage node, but for its disk, its sockets and its clock: many replicas, the requests that wait on them, the
+//! session with the controller, and the links to other nodes.
+//!
+//! ```text
+//!   gateways ──► appends.rs fetches.rs lookups.rs ─┐
+//!   peers    ──► links.rs ─────────────────────────┼──► Replica (replica-core), one per partition
+//!   controller ► session.rs metadata.rs ───────────┤
+//!   disk     ──► disk.rs ──────────────────────────┘
+//! ```
+//!
+//! What it must not know: tokio, gRPC, files, RocksDB, Kafka's request formats.
+//!
+//! Invariants kept: R14 and R18 (by broker epoch and topic id), C10 (only a committed tombstone deletes), S4, W1 (requests of
+//! one stream are taken up in order), W5 (a read is checked again after the disk has answered).
+//!
+//! Tested in `tests/node.rs`, in `sim`, and by the services' end-to-end tests.
+
+mod effect;
+mod event;
+mod node;
+
+pub use effect::{Effect, Effects};
+pub use event::{
+    ControllerStream, Event, FetchKey, FetchPart, GatewayStream, LookupKey, PeerStream, ReadFailure, TimestampHit,
+};
+pub use node::{Identity, ReplicaStats, Stats, StorageNode};
+pub use replica_core::{OnDisk, ReadId, WriteFailure, WriteId};

@@ -1,0 +1,287 @@
+//! `struct StorageNode` and its one entry point.
+
+mod appends;
+mod disk;
+mod fetches;
+mod links;
+mod lookups;
+mod metadata;
+mod session;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use base_types::{BrokerEpoch, BrokerId, Incarnation, LeaderEpoch, Now, Offset, Tick, TopicPartition};
+use peer_api::config::TopicSettings;
+use peer_api::metadata::{Image, MetadataOffset};
+use peer_api::storage::{FromStorage, RequestId, Response};
+use replica_core::{Replica, Role};
+
+use crate::effect::{Effect, Effects};
+use crate::event::{Event, FetchKey, GatewayStream};
+
+use appends::Appends;
+use disk::Stall;
+use fetches::Fetches;
+use links::Links;
+use lookups::Lookups;
+use session::Session;
+
+/// Who this node is. Fixed for the life of the process.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    pub broker: BrokerId,
+    pub incarnation: Incarnation,
+    pub cluster_id: Option<String>,
+    pub rack: Option<String>,
+    /// `host:port` of its gRPC listener.
+    pub peer_address: String,
+    /// Name of the machine.
+    pub host: String,
+    /// The broker epoch of a clean stop, if the last stop was clean.
+    pub clean_since: Option<BrokerEpoch>,
+}
+
+#[derive(Debug)]
+pub struct StorageNode {
+    me: Identity,
+    image: Image,
+    slots: BTreeMap<TopicPartition, Slot>,
+    session: Session,
+    links: Links,
+    appends: Appends,
+    fetches: Fetches,
+    lookups: Lookups,
+    stall: Stall,
+    /// When which replica wants to be ticked.
+    deadlines: BTreeSet<(Tick, TopicPartition)>,
+    /// Scratch for the effects of replicas, kept to spare allocations.
+    replica_effects: replica_core::Effects,
+}
+
+/// A partition that this node has a replica of.
+#[derive(Debug)]
+struct Slot {
+    settings: TopicSettings,
+    /// `None` while the disk opens it.
+    replica: Option<Replica>,
+    /// Under which deadline it stands in [`StorageNode::deadlines`].
+    scheduled: Option<Tick>,
+    /// Fetches that wait for something to happen here.
+    waiters: BTreeSet<FetchKey>,
+    bytes_since_checkpoint: usize,
+}
+
+/// What a storage node can say of itself at any moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    pub metadata_offset: MetadataOffset,
+    pub registered: bool,
+    pub fenced: bool,
+    pub replicas: usize,
+    pub leaders: usize,
+    pub under_replicated: usize,
+    pub under_min_isr: usize,
+    pub appends_waiting: usize,
+    pub fetches_waiting: usize,
+}
+
+/// What is known of one replica.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplicaStats {
+    pub partition: TopicPartition,
+    pub leads: bool,
+    pub leader_epoch: LeaderEpoch,
+    pub log_start: Offset,
+    pub log_end: Offset,
+    pub durable_end: Offset,
+    pub high_watermark: Offset,
+}
+
+impl StorageNode {
+    pub fn new(me: Identity) -> StorageNode {
+        StorageNode {
+            me,
+            image: Image::default(),
+            slots: BTreeMap::new(),
+            session: Session::default(),
+            links: Links::default(),
+            appends: Appends::default(),
+            fetches: Fetches::default(),
+            lookups: Lookups::default(),
+            stall: Stall::default(),
+            deadlines: BTreeSet::new(),
+            replica_effects: replica_core::Effects::default(),
+        }
+    }
+
+    /// The only entry point. Deterministic: the same state, `now` and `event` give the same effects.
+    pub fn step(&mut self, now: Now, event: Event, effects: &mut Effects) {
+        match event {
+            Event::GatewayAsked { stream, message } => self.gateway_asked(now, stream, message, effects),
+            Event::GatewayLost { stream } => {
+                self.appends.forget(stream);
+                self.lookups.forget(stream);
+                self.forget_fetches(stream);
+            }
+            Event::ControllerConnected { stream } => self.controller_connected(stream, effects),
+            Event::ControllerSaid { stream, message } => self.controller_said(now, stream, message, effects),
+            Event::ControllerLost { stream } => self.controller_lost(now, stream, effects),
+            Event::FollowerConnected { stream, hello } => self.follower_connected(now, stream, hello, effects),
+            Event::FollowerSaid { stream, message } => self.follower_said(now, stream, message, effects),
+            Event::FollowerLost { stream } => self.follower_lost(now, stream, effects),
+            Event::LeaderConnected { leader } => self.leader_connected(now, leader, effects),
+            Event::LeaderSaid { leader, message } => self.leader_said(now, leader, message, effects),
+            Event::LeaderLost { leader } => self.leader_lost(now, leader, effects),
+            Event::ReplicaOpened { partition, on_disk } => self.replica_opened(now, partition, on_disk, effects),
+            Event::ReplicaOpenFailed { partition } => self.replica_open_failed(partition),
+            Event::WriteCompleted { partition, write, result } => {
+                self.write_completed(now, partition, write, result, effects);
+            }
+            Event::LogChanged { partition, write, on_disk } => {
+                self.replica_step(now, partition, replica_core::Event::LogChanged { write, on_disk }, effects);
+            }
+            Event::ReadCompleted { partition, read, batches } => {
+                self.replica_step(now, partition, replica_core::Event::ReadCompleted { read, batches }, effects);
+            }
+            Event::FetchRead { fetch, parts } => self.fetch_read(now, fetch, parts, effects),
+            Event::TimestampFound { lookup, hit } => self.timestamp_found(lookup, hit, effects),
+            Event::LogDirDescribed { lookup, log_dir } => self.log_dir_described(lookup, log_dir, effects),
+            Event::ShutdownRequested => self.shutdown_requested(now, effects),
+            Event::Ticked => self.ticked(now, effects),
+        }
+        self.serve_woken_fetches(now, effects);
+        self.propose_isr_changes(effects);
+    }
+
+    /// When [`Event::Ticked`] is due next, if ever.
+    pub fn next_deadline(&self) -> Option<Tick> {
+        let replicas = self.deadlines.first().map(|&(tick, _)| tick);
+        let all = [replicas, self.fetches.next_deadline(), self.session.next_deadline(), self.stall.next_deadline()];
+        all.into_iter().flatten().min()
+    }
+
+    pub fn check_invariants(&self) {
+        for slot in self.slots.values() {
+            if let Some(replica) = &slot.replica {
+                replica.check_invariants();
+            }
+        }
+    }
+
+    pub fn broker(&self) -> BrokerId {
+        self.me.broker
+    }
+
+    pub fn broker_epoch(&self) -> Option<BrokerEpoch> {
+        self.session.broker_epoch()
+    }
+
+    pub fn image(&self) -> &Image {
+        &self.image
+    }
+
+    pub fn replica(&self, partition: TopicPartition) -> Option<&Replica> {
+        self.slots.get(&partition)?.replica.as_ref()
+    }
+
+    pub fn replica_stats(&self) -> impl Iterator<Item = ReplicaStats> + '_ {
+        self.open_replicas().map(|(partition, replica)| ReplicaStats {
+            partition,
+            leads: replica.role() == Role::Leader,
+            leader_epoch: replica.leader_epoch(),
+            log_start: replica.log_start(),
+            log_end: replica.log_end(),
+            durable_end: replica.durable_end(),
+            high_watermark: replica.high_watermark(),
+        })
+    }
+
+    pub fn stats(&self) -> Stats {
+        let mut stats = Stats {
+            metadata_offset: self.image.at(),
+            registered: self.session.broker_epoch().is_some(),
+            fenced: self.session.is_fenced(),
+            replicas: self.slots.len(),
+            appends_waiting: self.appends.len(),
+            fetches_waiting: self.fetches.len(),
+            ..Stats::default()
+        };
+        for (partition, replica) in self.open_replicas() {
+            if replica.role() == Role::Leader {
+                let replicas = self.image.partition(partition).map_or(0, |state| state.replicas.len());
+                let min_isr =
+                    self.slots.get(&partition).map_or(1, |slot| slot.settings.min_insync_replicas_of(replicas));
+                stats.leaders += 1;
+                stats.under_replicated += usize::from(replica.isr().len() < replicas);
+                stats.under_min_isr += usize::from(replica.isr().len() < min_isr);
+            }
+        }
+        stats
+    }
+
+    fn open_replicas(&self) -> impl Iterator<Item = (TopicPartition, &Replica)> {
+        self.slots.iter().filter_map(|(&partition, slot)| Some((partition, slot.replica.as_ref()?)))
+    }
+
+    fn ticked(&mut self, now: Now, effects: &mut Effects) {
+        while let Some(&(due, partition)) = self.deadlines.first()
+            && due <= now.tick
+        {
+            self.deadlines.pop_first();
+            if let Some(slot) = self.slots.get_mut(&partition) {
+                slot.scheduled = None;
+            }
+            self.replica_step(now, partition, replica_core::Event::Ticked, effects);
+        }
+        self.release_stalled_writes(now, effects);
+        self.expire_fetches(now, effects);
+        self.session_ticked(now, effects);
+    }
+
+    /// Steps one replica and carries out, or passes on, what it asks for. Without an open replica the event is dropped: every
+    /// sender of such an event says it again or has given up.
+    fn replica_step(&mut self, now: Now, partition: TopicPartition, event: replica_core::Event, effects: &mut Effects) {
+        let Some(slot) = self.slots.get_mut(&partition) else { return };
+        let Some(replica) = &mut slot.replica else { return };
+        let mut asked = std::mem::take(&mut self.replica_effects);
+        replica.step(now, event, &mut asked);
+        let due = replica.next_deadline();
+        if due != slot.scheduled {
+            if let Some(old) = slot.scheduled {
+                self.deadlines.remove(&(old, partition));
+            }
+            self.deadlines.extend(due.map(|due| (due, partition)));
+            slot.scheduled = due;
+        }
+        for effect in asked.drain() {
+            self.replica_asked(partition, effect, effects);
+        }
+        self.replica_effects = asked;
+    }
+
+    fn replica_asked(&mut self, partition: TopicPartition, effect: replica_core::Effect, effects: &mut Effects) {
+        match effect {
+            replica_core::Effect::Write { write, batch } => self.write(partition, write, batch, effects),
+            replica_core::Effect::Truncate { write, to } => effects.push(Effect::Truncate { partition, write, to }),
+            replica_core::Effect::StartOver { write, at } => effects.push(Effect::StartOver { partition, write, at }),
+            replica_core::Effect::Read { read, from, below, bytes_max } => {
+                effects.push(Effect::Read { partition, read, from, below, bytes_max });
+            }
+            replica_core::Effect::ToFollower { follower, message } => self.to_follower(follower, message, effects),
+            replica_core::Effect::ToLeader { leader, message } => self.to_leader(leader, message, effects),
+            replica_core::Effect::ProposeIsr { leader_epoch, partition_epoch, isr } => {
+                self.session.propose(partition, leader_epoch, partition_epoch, isr);
+            }
+            replica_core::Effect::Reply { request, result } => self.appends.settle(request, result, effects),
+            replica_core::Effect::HighWatermarkAdvanced | replica_core::Effect::RoleChanged => {
+                if let Some(slot) = self.slots.get(&partition) {
+                    self.fetches.wake(&slot.waiters);
+                }
+            }
+        }
+    }
+}
+
+fn answer(stream: GatewayStream, id: RequestId, response: Response) -> Effect {
+    Effect::Answer { stream, message: FromStorage { id, response } }
+}
