@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use base_types::{BrokerEpoch, BrokerId, ErrorCode, LeaderEpoch, Now, Offset, Tick, Timestamp, invariant};
+use base_types::{
+    BrokerEpoch, BrokerId, ErrorCode, LeaderEpoch, Now, Offset, PartitionEpoch, Tick, Timestamp, invariant,
+};
 use bytes::Bytes;
 use peer_api::metadata::PartitionState;
 use peer_api::replication::{FromFollower, FromLeader};
@@ -30,6 +32,8 @@ pub(super) struct Leader {
     /// Where the log ended when this epoch began: nothing is known to be committed in this epoch before the high watermark is here.
     epoch_start: Offset,
     isr: Vec<BrokerId>,
+    /// Of which partition epoch `isr` is.
+    partition_epoch: PartitionEpoch,
     proposal: Option<Proposal>,
     broker_epochs: BTreeMap<BrokerId, BrokerEpoch>,
     /// Every other replica.
@@ -91,6 +95,7 @@ impl Leader {
         let mut leader = Leader {
             epoch_start: log_end,
             isr: Vec::new(),
+            partition_epoch: PartitionEpoch(-1),
             proposal: None,
             propose_after: None,
             broker_epochs: BTreeMap::new(),
@@ -172,10 +177,14 @@ impl Leader {
     }
 
     fn adopt(&mut self, assignment: &Assignment) {
-        self.isr.clone_from(&assignment.isr);
         self.broker_epochs = assignment.broker_epochs.iter().copied().collect();
-        self.proposal = None;
-        self.propose_after = None;
+        // The same partition epoch said again (a broker's registration changed) decides nothing about a proposal.
+        if assignment.partition_epoch > self.partition_epoch {
+            self.partition_epoch = assignment.partition_epoch;
+            self.isr.clone_from(&assignment.isr);
+            self.proposal = None;
+            self.propose_after = None;
+        }
     }
 
     fn waiting(&self) -> impl Iterator<Item = &Waiting> {
@@ -344,6 +353,7 @@ impl Replica {
                     return;
                 }
                 self.partition_epoch = state.partition_epoch;
+                leader.partition_epoch = state.partition_epoch;
                 leader.isr = state.isr;
                 leader.proposal = None;
                 self.leader_advance(now, effects);
