@@ -151,6 +151,10 @@ pub struct RegisterBroker {
     pub host: String,
     /// The broker epoch under which this data directory was last stopped cleanly; `None` after a crash (R13, KIP-966).
     pub clean_since: Option<BrokerEpoch>,
+    /// The broker epoch this data directory was last registered under, if recovery found everything again that had been
+    /// synced; `None` for a new, wiped or damaged directory. A node writes its epoch down, durably, before its first heartbeat
+    /// under it. See `docs/decisions/0002-unclean-restarts.md`.
+    pub intact_since: Option<BrokerEpoch>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

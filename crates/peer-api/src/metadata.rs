@@ -9,6 +9,8 @@
 //!
 //! Invariants kept: R8 and R9 (epochs only grow), R15 (ELR and ISR), asserted in [`Image::apply`].
 
+pub mod codec;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -83,6 +85,12 @@ pub enum Record {
         controller: BrokerId,
         term: u64,
     },
+    /// The broker's data directory is known to bear this epoch: it was unfenced under it, and it writes the epoch down before
+    /// it asks for that. A later registration that names another epoch comes from another directory (R13).
+    DirectoryConfirmed {
+        broker: BrokerId,
+        broker_epoch: BrokerEpoch,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -145,6 +153,7 @@ pub struct Image {
     controller: Option<BrokerId>,
     controller_term: u64,
     brokers: BTreeMap<BrokerId, Broker>,
+    directories: BTreeMap<BrokerId, BrokerEpoch>,
     gateways: BTreeMap<BrokerId, Gateway>,
     topics: BTreeMap<TopicId, Topic>,
     topic_ids: BTreeMap<String, TopicId>,
@@ -174,12 +183,21 @@ impl Image {
         self.controller
     }
 
+    pub fn controller_term(&self) -> u64 {
+        self.controller_term
+    }
+
     pub fn brokers(&self) -> impl Iterator<Item = &Broker> {
         self.brokers.values()
     }
 
     pub fn broker(&self, id: BrokerId) -> Option<&Broker> {
         self.brokers.get(&id)
+    }
+
+    /// The epoch the broker's data directory is known to bear; `None` when it was never unfenced.
+    pub fn directory_epoch(&self, id: BrokerId) -> Option<BrokerEpoch> {
+        self.directories.get(&id).copied()
     }
 
     pub fn gateways(&self) -> impl Iterator<Item = &Gateway> {
@@ -296,6 +314,10 @@ impl Image {
             }
             Record::BrokerUnregistered { broker } => {
                 self.brokers.remove(broker);
+                self.directories.remove(broker);
+            }
+            Record::DirectoryConfirmed { broker, broker_epoch } => {
+                self.directories.insert(*broker, *broker_epoch);
             }
             Record::GatewayRegistered(gateway) => {
                 self.gateways.insert(gateway.id, gateway.clone());
@@ -344,6 +366,11 @@ impl Image {
             records.push(Record::ProducerIdsAllocated { next: self.next_producer_id });
         }
         records.extend(self.brokers.values().cloned().map(Record::BrokerRegistered));
+        records.extend(
+            self.directories
+                .iter()
+                .map(|(broker, epoch)| Record::DirectoryConfirmed { broker: *broker, broker_epoch: *epoch }),
+        );
         records.extend(self.gateways.values().cloned().map(Record::GatewayRegistered));
         for topic in self.topics.values() {
             records.push(Record::TopicCreated { id: topic.id, name: topic.name.clone() });

@@ -39,6 +39,8 @@ pub struct Identity {
     pub host: String,
     /// The broker epoch of a clean stop, if the last stop was clean.
     pub clean_since: Option<BrokerEpoch>,
+    /// The broker epoch last written down in this data directory, if recovery found it whole; `None` for a new or damaged one.
+    pub intact_since: Option<BrokerEpoch>,
 }
 
 #[derive(Debug)]

@@ -186,6 +186,7 @@ impl StorageNode {
             peer_address: self.me.peer_address.clone(),
             host: self.me.host.clone(),
             clean_since: self.me.clean_since,
+            intact_since: self.me.intact_since,
         };
         let call = Call::Register { give_up_at: now.tick.plus_ms(ANSWER_MS_MAX) };
         self.session.call(Request::RegisterBroker(request), call, effects);
