@@ -17,21 +17,37 @@ pub struct DecodeError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DecodeErrorKind {
     /// The frame ends inside a field, or a length or count claims more than what is left of it.
-    UnexpectedEnd { needed: usize, remaining: usize },
+    UnexpectedEnd {
+        needed: usize,
+        remaining: usize,
+    },
     /// A null where the version allows none.
     UnexpectedNull,
     /// A string longer than the 32,767 bytes Kafka allows.
-    StringTooLong { length: usize },
+    StringTooLong {
+        length: usize,
+    },
     InvalidUtf8,
     /// A variable-length integer of more than 32 bits.
     VarintTooLong,
     /// A tagged field whose content is not as long as its size says.
-    TaggedFieldSize { tag: u32, size: usize, read: usize },
-    UnknownApiKey { key: i16 },
+    TaggedFieldSize {
+        tag: u32,
+        size: usize,
+        read: usize,
+    },
+    UnknownApiKey {
+        key: i16,
+    },
     /// A version of this message that Kafka does not define.
-    UnsupportedVersion { message: &'static str, version: i16 },
+    UnsupportedVersion {
+        message: &'static str,
+        version: i16,
+    },
     /// The message ended before its frame did.
-    TrailingBytes { count: usize },
+    TrailingBytes {
+        count: usize,
+    },
 }
 
 impl fmt::Display for DecodeError {

@@ -46,12 +46,8 @@ pub fn encode_request<R: Request>(
     version: i16,
     request: &R,
 ) -> Result<Vec<Bytes>, EncodeError> {
-    let header = RequestHeader {
-        request_api_key: R::API_KEY.into(),
-        request_api_version: version,
-        correlation_id,
-        client_id,
-    };
+    let header =
+        RequestHeader { request_api_key: R::API_KEY.into(), request_api_version: version, correlation_id, client_id };
     let mut w = Writer::with_capacity(FIRST_CAPACITY);
     w.i32(0);
     header.encode(&mut w, R::API_KEY.request_header_version(version))?;

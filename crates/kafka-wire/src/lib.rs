@@ -66,8 +66,8 @@
 //! Deviation from Kafka: malformed UTF-8 and a tagged field whose size disagrees with its content are errors here; the Java
 //! decoder replaces the former and overlooks the latter.
 //!
-//! Tested in `tests/golden.rs` (bytes written by Kafka), `tests/differential.rs` (an independent codec),
-//! `tests/allocation.rs` (mutated frames under a counting allocator), and at the bottom of each module.
+//! Tested in `tests/wire/`: `golden.rs` (bytes written by Kafka), `differential.rs` (an independent codec), `hostile.rs`
+//! (mutated frames under a counting allocator); and at the bottom of each module.
 
 #![forbid(unsafe_code)]
 

@@ -124,23 +124,39 @@ impl fmt::Debug for KafkaString {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::{BTreeMap, HashMap};
+    use std::collections::BTreeMap;
+    use std::hash::DefaultHasher;
 
     use super::*;
 
+    fn hash_of(value: impl Hash) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        value.hash(&mut hasher);
+        hasher.finish()
+    }
+
     #[test]
     fn maps_keyed_by_name_are_asked_with_plain_text() {
-        let names = ["orders", "", "zürich"];
-        let hashed: HashMap<KafkaString, usize> = names.iter().map(|name| (KafkaString::from(*name), name.len())).collect();
-        let ordered: BTreeMap<KafkaString, usize> = names.iter().map(|name| (KafkaString::from(*name), name.len())).collect();
+        let names = ["orders", "", "zürich", "orders-2"];
+        let lengths: BTreeMap<KafkaString, usize> =
+            names.iter().map(|name| (KafkaString::from(*name), name.len())).collect();
         for name in names {
-            assert_eq!(hashed.get(name), Some(&name.len()));
-            assert_eq!(ordered.get(name), Some(&name.len()));
+            assert_eq!(lengths.get(name), Some(&name.len()));
+            assert_eq!(hash_of(KafkaString::from(name)), hash_of(name));
         }
     }
 
     #[test]
     fn bytes_that_are_not_text_are_refused() {
         assert_eq!(KafkaString::from_utf8(Bytes::from_static(b"\xff")), None);
+    }
+
+    #[test]
+    fn detached_copy_does_not_share_the_frame() {
+        let frame = Bytes::from(vec![b'x'; 100]);
+        let name = KafkaString::from_utf8(frame.slice(..3)).unwrap();
+        assert_eq!(name.as_bytes().as_ptr(), frame.as_ptr());
+        assert_ne!(name.detach().as_bytes().as_ptr(), frame.as_ptr());
+        assert_eq!(name.detach(), name);
     }
 }

@@ -127,7 +127,11 @@ impl Writer {
 
     fn length(&mut self, flexible: bool, length: usize) -> Result<()> {
         let fixed = i32::try_from(length).map_err(|_| EncodeError::TooLong { length })?;
-        if flexible { self.unsigned_varint(fixed as u32 + 1) } else { self.i32(fixed) }
+        if flexible {
+            self.unsigned_varint(fixed as u32 + 1)
+        } else {
+            self.i32(fixed)
+        }
         Ok(())
     }
 
@@ -140,7 +144,11 @@ impl Writer {
         if length > STRING_LENGTH_MAX {
             return Err(EncodeError::TooLong { length });
         }
-        if flexible { self.unsigned_varint(length as u32 + 1) } else { self.i16(length as i16) }
+        if flexible {
+            self.unsigned_varint(length as u32 + 1)
+        } else {
+            self.i16(length as i16)
+        }
         self.copied.put_slice(value.as_bytes());
         Ok(())
     }
@@ -219,11 +227,7 @@ impl Writer {
     }
 
     /// A struct preceded by a byte: 1, or −1 for null.
-    pub fn opt_struct<T>(
-        &mut self,
-        value: &Option<T>,
-        write: impl FnOnce(&mut Self, &T) -> Result<()>,
-    ) -> Result<()> {
+    pub fn opt_struct<T>(&mut self, value: &Option<T>, write: impl FnOnce(&mut Self, &T) -> Result<()>) -> Result<()> {
         self.i8(if value.is_some() { 1 } else { -1 });
         value.as_ref().map_or(Ok(()), |value| write(self, value))
     }

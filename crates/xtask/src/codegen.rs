@@ -8,6 +8,9 @@
 //! Generating needs nothing but the schema files, so a build never depends on Kafka. With `--check` nothing is written, and
 //! the task fails when the committed code is not what the schema gives.
 //!
+//! For a new release of Kafka, unpack `common/message/` from its `kafka-clients` jar, then
+//! `cargo xtask codegen --import <that folder>`, `cargo xtask codegen`, and read both diffs.
+//!
 //! What it must not know: what any message means. Deviation from Kafka's own generator: arrays with map keys are plain
 //! vectors, and unknown tagged fields have no place in the structs.
 
