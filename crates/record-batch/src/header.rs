@@ -70,14 +70,26 @@ pub enum TimestampType {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeaderError {
     /// Fewer bytes than a header has. At the end of a log: a torn write.
-    Incomplete { have: usize },
+    Incomplete {
+        have: usize,
+    },
     /// A length that cannot hold a header.
-    LengthTooSmall { length: i32 },
+    LengthTooSmall {
+        length: i32,
+    },
     /// A message of format 0 or 1.
-    OldMagic { magic: i8 },
-    UnknownMagic { magic: i8 },
+    OldMagic {
+        magic: i8,
+    },
+    UnknownMagic {
+        magic: i8,
+    },
     /// Offsets or record counts that no log could hold.
-    OffsetRange { base_offset: Offset, last_offset_delta: i32, record_count: i32 },
+    OffsetRange {
+        base_offset: Offset,
+        last_offset_delta: i32,
+        record_count: i32,
+    },
 }
 
 /// A compression code that Kafka does not define.

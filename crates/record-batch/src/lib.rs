@@ -33,15 +33,26 @@
 //! Tested at the bottom of each module and in `tests/`: golden bytes written by Kafka's own client in `fixtures/`, Kafka's
 //! own verdicts on bad batches, properties against a dumb twin, and mutated bytes.
 
+mod builder;
+mod compression;
+mod control;
 mod crc;
 mod header;
 mod produced;
+mod record;
+mod records;
 mod stamped;
+mod varint;
 mod walk;
 
+pub use builder::{BatchBuilder, BuildError, Producer};
+pub use compression::DecompressError;
+pub use control::EndTxnMarker;
 pub use header::{
     Attributes, BatchHeader, Compression, HEADER_LEN, HeaderError, LOG_OVERHEAD, TimestampType, UnknownCompression,
 };
-pub use produced::{BatchError, BatchLimits, ProducedBatch};
+pub use produced::{BatchError, BatchLimits, CompressedRecords, ProducedBatch, TimestampLimits};
+pub use record::{Record, RecordDamage, RecordHeader};
+pub use records::{Records, RecordsError};
 pub use stamped::StampedBatch;
 pub use walk::{Batches, batches};

@@ -54,10 +54,7 @@ impl StampedBatch {
             return Err(BatchError::Crc { claimed: header.crc, computed });
         }
         let body = bytes.slice(HEADER_LEN..);
-        // Bits that the header's fields do not hold (none today) must survive: the head is copied, not made again.
-        let mut head = [0; HEADER_LEN];
-        head.copy_from_slice(&bytes[..HEADER_LEN]);
-        Ok(StampedBatch { header, head, body, whole: Some(bytes) })
+        Ok(StampedBatch { header, head: header.to_bytes(), body, whole: Some(bytes) })
     }
 
     pub fn header(&self) -> &BatchHeader {
