@@ -110,7 +110,11 @@ for_each_api!(implement_messages);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{ApiVersionsRequest, ApiVersionsResponse, FetchRequest, FetchResponse};
+    use crate::k00_produce::{PartitionProduceData, TopicProduceData};
+    use crate::k01_fetch::{FetchableTopicResponse, PartitionData};
+    use crate::{
+        ApiVersionsRequest, ApiVersionsResponse, FetchRequest, FetchResponse, ProduceRequest, ProduceResponse, Records,
+    };
 
     fn body(frame: Vec<Bytes>) -> Bytes {
         let whole = Bytes::from(frame.concat());
@@ -157,5 +161,45 @@ mod tests {
     fn unknown_api_key_is_refused() {
         let kind = decode_request_header(&mut Reader::new(Bytes::from_static(&[0x7f, 0, 0, 0]))).unwrap_err().kind;
         assert_eq!(kind, DecodeErrorKind::UnknownApiKey { key: 0x7f00 });
+    }
+
+    #[test]
+    fn batches_of_a_fetch_response_are_sent_from_where_they_lie() {
+        let batches: [Bytes; 2] = [vec![1; 10_000].into(), vec![2; 20_000].into()];
+        let records: Records = batches.iter().cloned().collect();
+        let partition = PartitionData { records: Some(records), ..Default::default() };
+        let topic = FetchableTopicResponse { partitions: vec![partition], ..Default::default() };
+        let response = FetchResponse { responses: vec![topic], ..Default::default() };
+        for version in ApiKey::Fetch.valid_versions().unwrap() {
+            let segments = encode_response(1, version, &response).unwrap();
+            for batch in &batches {
+                assert_eq!(segments.iter().filter(|segment| segment.as_ptr() == batch.as_ptr()).count(), 1);
+            }
+            assert_eq!(decode_response::<FetchRequest>(body(segments), version), Ok((1, response.clone())));
+        }
+    }
+
+    #[test]
+    fn records_of_a_produce_request_are_a_slice_of_its_frame() {
+        let partition = PartitionProduceData { index: 3, records: Some(vec![7; 100].into()) };
+        let topic = TopicProduceData { partition_data: vec![partition], ..Default::default() };
+        let request = ProduceRequest { topic_data: vec![topic], ..Default::default() };
+        for version in ApiKey::Produce.valid_versions().unwrap() {
+            let frame = body(encode_request(1, None, version, &request).unwrap());
+            let mut r = Reader::new(frame.clone());
+            decode_request_header(&mut r).unwrap();
+            let decoded = ProduceRequest::decode(&mut r, version).unwrap();
+            assert_eq!(decoded, request);
+            let records = decoded.topic_data[0].partition_data[0].records.as_ref().unwrap();
+            assert!(frame.as_ptr_range().contains(&records.as_ptr()));
+        }
+    }
+
+    #[test]
+    fn response_that_does_not_fill_its_frame_is_refused() {
+        let mut frame = body(encode_response(5, 3, &ProduceResponse::default()).unwrap()).to_vec();
+        frame.extend_from_slice(&[0, 0]);
+        let kind = decode_response::<ProduceRequest>(frame.into(), 3).unwrap_err().kind;
+        assert_eq!(kind, DecodeErrorKind::TrailingBytes { count: 2 });
     }
 }
