@@ -1,0 +1,167 @@
+//! A small blocking Kafka client: enough for an operator's tool, and no more.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::time::Duration;
+
+use bytes::Bytes;
+use kafka_wire::k03_metadata::{MetadataRequestTopic, MetadataResponseTopic};
+use kafka_wire::{KafkaString, MetadataRequest, MetadataResponse, Request, decode_response, encode_request};
+
+use crate::failure::Failure;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+/// Frames of answers may be as large as a fetch allows, and a little more.
+const FRAME_BYTES_MAX: usize = 128 << 20;
+const METADATA_VERSION: i16 = 12;
+
+/// Connections to a cluster: one to whoever answered first, and one to each broker that leads something we need.
+pub struct Client {
+    bootstrap: Connection,
+    brokers: BTreeMap<i32, Connection>,
+}
+
+struct Connection {
+    address: String,
+    stream: TcpStream,
+    correlation_id: i32,
+}
+
+impl Client {
+    /// Connects to the first of the comma-separated addresses that answers.
+    pub fn connect(bootstrap: &str) -> Result<Client, Failure> {
+        let mut last = Failure::Usage("no bootstrap address was given".to_owned());
+        for address in bootstrap.split(',').map(str::trim).filter(|address| !address.is_empty()) {
+            match Connection::open(address) {
+                Ok(bootstrap) => return Ok(Client { bootstrap, brokers: BTreeMap::new() }),
+                Err(failure) => last = failure,
+            }
+        }
+        Err(last)
+    }
+
+    /// Asks any broker.
+    pub fn call<R: Request>(&mut self, version: i16, request: &R) -> Result<R::Response, Failure> {
+        self.bootstrap.call(version, request)
+    }
+
+    /// Asks the broker `id`, whose address the metadata told.
+    pub fn call_broker<R: Request>(
+        &mut self,
+        metadata: &MetadataResponse,
+        id: i32,
+        version: i16,
+        request: &R,
+    ) -> Result<R::Response, Failure> {
+        if !self.brokers.contains_key(&id) {
+            let broker = metadata.brokers.iter().find(|broker| broker.node_id == id);
+            let unknown = || Failure::Failed(format!("broker {id} is not in the cluster's metadata"));
+            let broker = broker.ok_or_else(unknown)?;
+            let connection = Connection::open(&format!("{}:{}", broker.host.as_str(), broker.port))?;
+            self.brokers.insert(id, connection);
+        }
+        let Some(connection) = self.brokers.get_mut(&id) else {
+            return Err(Failure::Failed(format!("no connection to broker {id}")));
+        };
+        let answer = connection.call(version, request);
+        if answer.is_err() {
+            self.brokers.remove(&id);
+        }
+        answer
+    }
+
+    /// Sends to the broker `id` without waiting for an answer, for `acks=0`.
+    pub fn send_broker<R: Request>(
+        &mut self,
+        metadata: &MetadataResponse,
+        id: i32,
+        version: i16,
+        request: &R,
+    ) -> Result<(), Failure> {
+        let broker = metadata.brokers.iter().find(|broker| broker.node_id == id);
+        let unknown = || Failure::Failed(format!("broker {id} is not in the cluster's metadata"));
+        let broker = broker.ok_or_else(unknown)?;
+        let address = format!("{}:{}", broker.host.as_str(), broker.port);
+        if !self.brokers.contains_key(&id) {
+            self.brokers.insert(id, Connection::open(&address)?);
+        }
+        match self.brokers.get_mut(&id) {
+            Some(connection) => connection.send(version, request).map(drop),
+            None => Err(Failure::Failed(format!("no connection to {address}"))),
+        }
+    }
+
+    pub fn metadata(&mut self, topics: Option<&[&str]>, create: bool) -> Result<MetadataResponse, Failure> {
+        let named = |name: &&str| MetadataRequestTopic {
+            name: Some(KafkaString::from((*name).to_owned())),
+            ..MetadataRequestTopic::default()
+        };
+        let request = MetadataRequest {
+            topics: topics.map(|names| names.iter().map(named).collect()),
+            allow_auto_topic_creation: create,
+            ..MetadataRequest::default()
+        };
+        self.call(METADATA_VERSION, &request)
+    }
+
+    /// The metadata of one topic that must exist.
+    pub fn topic(&mut self, name: &str) -> Result<(MetadataResponse, MetadataResponseTopic), Failure> {
+        let metadata = self.metadata(Some(&[name]), false)?;
+        let missing = || Failure::Failed(format!("the cluster said nothing of topic {name}"));
+        let topic = metadata.topics.first().cloned().ok_or_else(missing)?;
+        Failure::check(&format!("topic {name}"), topic.error_code, None)?;
+        Ok((metadata, topic))
+    }
+}
+
+impl Connection {
+    fn open(address: &str) -> Result<Connection, Failure> {
+        let unreachable = |source| Failure::Unreachable { address: address.to_owned(), source };
+        let mut last = std::io::Error::other("the name has no address");
+        for resolved in address.to_socket_addrs().map_err(unreachable)? {
+            match TcpStream::connect_timeout(&resolved, CONNECT_TIMEOUT) {
+                Ok(stream) => {
+                    stream.set_nodelay(true).map_err(unreachable)?;
+                    stream.set_read_timeout(Some(ANSWER_TIMEOUT)).map_err(unreachable)?;
+                    return Ok(Connection { address: address.to_owned(), stream, correlation_id: 0 });
+                }
+                Err(error) => last = error,
+            }
+        }
+        Err(unreachable(last))
+    }
+
+    fn send<R: Request>(&mut self, version: i16, request: &R) -> Result<i32, Failure> {
+        self.correlation_id += 1;
+        let client_id = Some(KafkaString::from_static("thalweg"));
+        for piece in encode_request(self.correlation_id, client_id, version, request)? {
+            self.stream.write_all(&piece).map_err(|source| self.broken(source))?;
+        }
+        Ok(self.correlation_id)
+    }
+
+    fn call<R: Request>(&mut self, version: i16, request: &R) -> Result<R::Response, Failure> {
+        let sent = self.send(version, request)?;
+        let mut length = [0; 4];
+        self.stream.read_exact(&mut length).map_err(|source| self.broken(source))?;
+        let length = usize::try_from(i32::from_be_bytes(length)).unwrap_or(usize::MAX);
+        if length > FRAME_BYTES_MAX {
+            return Err(Failure::Failed(format!("{} announced an answer of {length} bytes", self.address)));
+        }
+        // Memory grows with what arrives, not with what was announced.
+        let mut frame = Vec::new();
+        let mut limited = (&mut self.stream).take(length as u64);
+        limited.read_to_end(&mut frame).map_err(|source| self.broken(source))?;
+        let (received, response) = decode_response::<R>(Bytes::from(frame), version)?;
+        if received != sent {
+            return Err(Failure::Failed(format!("{} answered request {received} instead of {sent}", self.address)));
+        }
+        Ok(response)
+    }
+
+    fn broken(&self, source: std::io::Error) -> Failure {
+        Failure::Unreachable { address: self.address.clone(), source }
+    }
+}

@@ -1,0 +1,20 @@
+//! One module for each command.
+
+mod cluster;
+mod consume;
+mod debug;
+mod produce;
+mod topic;
+
+use crate::cli::{Cli, Command};
+use crate::failure::Failure;
+
+pub fn run(cli: Cli) -> Result<(), Failure> {
+    match cli.command {
+        Command::Topic(command) => topic::run(command),
+        Command::Produce(options) => produce::run(&options),
+        Command::Consume(options) => consume::run(&options),
+        Command::Cluster(command) => cluster::run(command),
+        Command::Debug(command) => debug::run(command),
+    }
+}

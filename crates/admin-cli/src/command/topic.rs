@@ -1,0 +1,202 @@
+//! `thalweg topic`.
+
+use kafka_wire::k02_list_offsets::{ListOffsetsPartition, ListOffsetsTopic};
+use kafka_wire::k03_metadata::MetadataResponseTopic;
+use kafka_wire::k19_create_topics::{CreatableTopic, CreatableTopicConfig};
+use kafka_wire::k20_delete_topics::DeleteTopicState;
+use kafka_wire::k32_describe_configs::DescribeConfigsResource;
+use kafka_wire::k37_create_partitions::CreatePartitionsTopic;
+use kafka_wire::k44_incremental_alter_configs::{AlterConfigsResource, AlterableConfig};
+use kafka_wire::{
+    CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest, DescribeConfigsRequest,
+    IncrementalAlterConfigsRequest, KafkaString, ListOffsetsRequest, MetadataResponse,
+};
+use serde_json::json;
+
+use crate::cli::{Target, TopicCommand};
+use crate::client::Client;
+use crate::failure::Failure;
+use crate::output::Table;
+
+const TIMEOUT_MS: i32 = 30_000;
+const TOPIC_RESOURCE: i8 = 2;
+const SET: i8 = 0;
+const DELETE: i8 = 1;
+/// Config sources that someone chose, against defaults.
+const DYNAMIC_TOPIC_CONFIG: i8 = 1;
+const EARLIEST: i64 = -2;
+const LATEST: i64 = -1;
+
+pub fn run(command: TopicCommand) -> Result<(), Failure> {
+    match command {
+        TopicCommand::Create { name, partitions, replication_factor, config, target } => {
+            create(&name, partitions, replication_factor, &config, &target)
+        }
+        TopicCommand::Ls { target } => list(&target),
+        TopicCommand::Describe { name, target } => describe(&name, &target),
+        TopicCommand::Alter { name, config, unset, partitions, target } => {
+            alter(&name, &config, &unset, partitions, &target)
+        }
+        TopicCommand::Delete { name, target } => delete(&name, &target),
+    }
+}
+
+fn create(
+    name: &str,
+    partitions: i32,
+    replication_factor: i16,
+    configs: &[(String, String)],
+    target: &Target,
+) -> Result<(), Failure> {
+    let config = |(name, value): &(String, String)| CreatableTopicConfig {
+        name: KafkaString::from(name.clone()),
+        value: Some(KafkaString::from(value.clone())),
+    };
+    let topic = CreatableTopic {
+        name: KafkaString::from(name.to_owned()),
+        num_partitions: partitions,
+        replication_factor,
+        configs: configs.iter().map(config).collect(),
+        ..CreatableTopic::default()
+    };
+    let request = CreateTopicsRequest { topics: vec![topic], timeout_ms: TIMEOUT_MS, validate_only: false };
+    let response = Client::connect(&target.bootstrap)?.call(7, &request)?;
+    let mut table = Table::new(&["topic", "id", "partitions", "replication_factor"]);
+    for topic in &response.topics {
+        let what = format!("creating topic {}", topic.name.as_str());
+        Failure::check(&what, topic.error_code, topic.error_message.as_deref())?;
+        let id = base_types::TopicId(topic.topic_id.0).to_string();
+        table.row(vec![
+            json!(topic.name.as_str()),
+            json!(id),
+            json!(topic.num_partitions),
+            json!(topic.replication_factor),
+        ]);
+    }
+    table.print(target.output);
+    Ok(())
+}
+
+fn list(target: &Target) -> Result<(), Failure> {
+    let metadata = Client::connect(&target.bootstrap)?.metadata(None, false)?;
+    let mut table = Table::new(&["topic", "id", "partitions", "replication_factor"]);
+    for topic in &metadata.topics {
+        let replicas = topic.partitions.first().map_or(0, |partition| partition.replica_nodes.len());
+        table.row(vec![
+            json!(topic.name.as_deref()),
+            json!(base_types::TopicId(topic.topic_id.0).to_string()),
+            json!(topic.partitions.len()),
+            json!(replicas),
+        ]);
+    }
+    table.print(target.output);
+    Ok(())
+}
+
+fn describe(name: &str, target: &Target) -> Result<(), Failure> {
+    let mut client = Client::connect(&target.bootstrap)?;
+    let (metadata, topic) = client.topic(name)?;
+    let columns = ["partition", "leader", "leader_epoch", "replicas", "in_sync", "log_start_offset", "high_watermark"];
+    let mut table = Table::new(&columns);
+    for partition in &topic.partitions {
+        let index = partition.partition_index;
+        let offset = |client: &mut Client, at| offset_of(client, &metadata, &topic, index, at).ok();
+        let (start, end) = (offset(&mut client, EARLIEST), offset(&mut client, LATEST));
+        table.row(vec![
+            json!(index),
+            json!(partition.leader_id),
+            json!(partition.leader_epoch),
+            json!(partition.replica_nodes),
+            json!(partition.isr_nodes),
+            json!(start),
+            json!(end),
+        ]);
+    }
+    table.print(target.output);
+    let resource = DescribeConfigsResource {
+        resource_type: TOPIC_RESOURCE,
+        resource_name: KafkaString::from(name.to_owned()),
+        ..DescribeConfigsResource::default()
+    };
+    let request = DescribeConfigsRequest { resources: vec![resource], ..DescribeConfigsRequest::default() };
+    let described = client.call(4, &request)?;
+    let chosen = described.results.iter().flat_map(|result| &result.configs);
+    for config in chosen.filter(|config| config.config_source == DYNAMIC_TOPIC_CONFIG) {
+        eprintln!("{}={}", config.name.as_str(), config.value.as_deref().unwrap_or(""));
+    }
+    Ok(())
+}
+
+/// The offset at a special timestamp, from the partition's leader.
+pub fn offset_of(
+    client: &mut Client,
+    metadata: &MetadataResponse,
+    topic: &MetadataResponseTopic,
+    partition: i32,
+    at: i64,
+) -> Result<i64, Failure> {
+    let what = format!("offsets of partition {partition}");
+    let known = topic.partitions.iter().find(|known| known.partition_index == partition);
+    let leader = known.ok_or_else(|| Failure::Usage(format!("the topic has no partition {partition}")))?.leader_id;
+    let ask = ListOffsetsPartition { partition_index: partition, timestamp: at, ..ListOffsetsPartition::default() };
+    let request = ListOffsetsRequest {
+        replica_id: -1,
+        topics: vec![ListOffsetsTopic { name: topic.name.clone().unwrap_or_default(), partitions: vec![ask] }],
+        ..ListOffsetsRequest::default()
+    };
+    let response = client.call_broker(metadata, leader, 7, &request)?;
+    let answer = response.topics.first().and_then(|topic| topic.partitions.first());
+    let answer = answer.ok_or_else(|| Failure::Failed(format!("{what}: no answer")))?;
+    Failure::check(&what, answer.error_code, None)?;
+    Ok(answer.offset)
+}
+
+fn alter(
+    name: &str,
+    configs: &[(String, String)],
+    unset: &[String],
+    partitions: Option<i32>,
+    target: &Target,
+) -> Result<(), Failure> {
+    if configs.is_empty() && unset.is_empty() && partitions.is_none() {
+        return Err(Failure::Usage("nothing to alter: give --config, --unset or --partitions".to_owned()));
+    }
+    let mut client = Client::connect(&target.bootstrap)?;
+    if let Some(count) = partitions {
+        let topic = CreatePartitionsTopic { name: KafkaString::from(name.to_owned()), count, assignments: None };
+        let request = CreatePartitionsRequest { topics: vec![topic], timeout_ms: TIMEOUT_MS, validate_only: false };
+        for result in &client.call(3, &request)?.results {
+            Failure::check(&format!("topic {name}"), result.error_code, result.error_message.as_deref())?;
+        }
+    }
+    let set = configs.iter().map(|(name, value)| (name, SET, Some(value)));
+    let removed = unset.iter().map(|name| (name, DELETE, None));
+    let change = |(name, config_operation, value): (&String, i8, Option<&String>)| AlterableConfig {
+        name: KafkaString::from(name.clone()),
+        config_operation,
+        value: value.map(|value| KafkaString::from(value.clone())),
+    };
+    let changes: Vec<AlterableConfig> = set.chain(removed).map(change).collect();
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let resource = AlterConfigsResource {
+        resource_type: TOPIC_RESOURCE,
+        resource_name: KafkaString::from(name.to_owned()),
+        configs: changes,
+    };
+    let request = IncrementalAlterConfigsRequest { resources: vec![resource], validate_only: false };
+    for answer in &client.call(1, &request)?.responses {
+        Failure::check(&format!("topic {name}"), answer.error_code, answer.error_message.as_deref())?;
+    }
+    Ok(())
+}
+
+fn delete(name: &str, target: &Target) -> Result<(), Failure> {
+    let topic = DeleteTopicState { name: Some(KafkaString::from(name.to_owned())), ..DeleteTopicState::default() };
+    let request = DeleteTopicsRequest { topics: vec![topic], timeout_ms: TIMEOUT_MS, ..DeleteTopicsRequest::default() };
+    for answer in &Client::connect(&target.bootstrap)?.call(6, &request)?.responses {
+        Failure::check(&format!("deleting topic {name}"), answer.error_code, answer.error_message.as_deref())?;
+    }
+    Ok(())
+}
