@@ -1,6 +1,6 @@
 //! Everything that can happen to a storage node.
 
-use base_types::{BrokerId, LeaderEpoch, Offset, Timestamp, TopicPartition};
+use base_types::{BrokerEpoch, BrokerId, LeaderEpoch, Offset, Timestamp, TopicPartition};
 use bytes::Bytes;
 use peer_api::controller::FromController;
 use peer_api::replication::{FromFollower, FromLeader, Hello};

@@ -148,6 +148,7 @@ impl StorageNode {
             Event::FetchRead { fetch, parts } => self.fetch_read(now, fetch, parts, effects),
             Event::TimestampFound { lookup, hit } => self.timestamp_found(lookup, hit, effects),
             Event::LogDirDescribed { lookup, log_dir } => self.log_dir_described(lookup, log_dir, effects),
+            Event::BrokerEpochRemembered { broker_epoch } => self.broker_epoch_remembered(now, broker_epoch, effects),
             Event::ShutdownRequested => self.shutdown_requested(now, effects),
             Event::Ticked => self.ticked(now, effects),
         }

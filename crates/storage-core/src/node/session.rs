@@ -23,6 +23,8 @@ pub(super) struct Session {
     /// The active controller has greeted us on this stream.
     welcomed: bool,
     broker_epoch: Option<BrokerEpoch>,
+    /// What the data directory bears since this process wrote it down.
+    broker_epoch_on_disk: Option<BrokerEpoch>,
     fenced: bool,
     calls: BTreeMap<RequestId, Call>,
     last_call: u64,
@@ -186,6 +188,7 @@ impl StorageNode {
             peer_address: self.me.peer_address.clone(),
             host: self.me.host.clone(),
             clean_since: self.me.clean_since,
+            directory_epoch: self.session.broker_epoch_on_disk.or(self.me.directory_epoch),
             intact_since: self.me.intact_since,
         };
         let call = Call::Register { give_up_at: now.tick.plus_ms(ANSWER_MS_MAX) };
@@ -211,10 +214,8 @@ impl StorageNode {
     fn controller_answered(&mut self, now: Now, id: RequestId, result: Result<Response, Error>, effects: &mut Effects) {
         match (self.session.calls.remove(&id), result) {
             (Some(Call::Register { .. }), Ok(Response::BrokerRegistered { broker_epoch })) => {
-                self.session.broker_epoch = Some(broker_epoch);
                 self.session.fenced = true;
-                self.heartbeat(now, effects);
-                self.refresh_links(effects);
+                effects.push(Effect::RememberBrokerEpoch { broker_epoch });
             }
             (Some(Call::Heartbeat { .. }), Ok(Response::Heartbeat(HeartbeatAnswer { fenced, may_shutdown }))) => {
                 self.session.fenced = fenced;
@@ -242,6 +243,16 @@ impl StorageNode {
             }
             (None, _) => {}
         }
+    }
+
+    /// The data directory bears the registration now: from here on the node may ask to be unfenced (R13).
+    pub(super) fn broker_epoch_remembered(&mut self, now: Now, broker_epoch: BrokerEpoch, effects: &mut Effects) {
+        self.session.broker_epoch_on_disk = Some(broker_epoch);
+        self.session.broker_epoch = Some(broker_epoch);
+        if self.session.welcomed {
+            self.heartbeat(now, effects);
+        }
+        self.refresh_links(effects);
     }
 
     fn isr_undecided(&mut self, now: Now, partitions: Vec<TopicPartition>, effects: &mut Effects) {
