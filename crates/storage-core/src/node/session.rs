@@ -188,7 +188,7 @@ impl StorageNode {
             peer_address: self.me.peer_address.clone(),
             host: self.me.host.clone(),
             clean_since: self.me.clean_since,
-            directory_epoch: self.session.broker_epoch_on_disk.or(self.me.directory_epoch),
+            intact_since: self.session.broker_epoch_on_disk.or(self.me.intact_since),
             intact_since: self.me.intact_since,
         };
         let call = Call::Register { give_up_at: now.tick.plus_ms(ANSWER_MS_MAX) };
