@@ -1,0 +1,511 @@
+//! One voter.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+
+use base_types::{BrokerId, Random, Tick, invariant};
+use bytes::Bytes;
+use raft::eraftpb::{
+    ConfChange, ConfChangeV2, ConfState, Entry, EntryType, Message, MessageType, Snapshot, SnapshotMetadata,
+};
+use raft::{RawNode, ReadOnlyOption, SnapshotStatus, StateRole, Storage};
+use raft_prost::Message as _;
+
+use crate::effect::{Committed, Effect, Effects, Installed, Persist, ReadId, Role, WriteId};
+use crate::format::{self, FormatError, Stored};
+use crate::log::Log;
+
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub id: BrokerId,
+    /// Everyone who votes, this node included. Only read when the store is empty; later changes are in the log.
+    pub voters: Vec<BrokerId>,
+    pub tick_ms: u64,
+    pub heartbeat_ticks: usize,
+    /// A follower that hears nothing for between once and twice this long stands for election.
+    pub election_ticks: usize,
+    /// Entries kept below a snapshot, for followers that are only a little behind.
+    pub entries_kept: u64,
+}
+
+impl Config {
+    pub fn new(id: BrokerId, voters: Vec<BrokerId>) -> Config {
+        Config { id, voters, tick_ms: 50, heartbeat_ticks: 2, election_ticks: 14, entries_kept: 1000 }
+    }
+}
+
+/// Everything that can happen, proposals apart: they are answered on the spot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    Ticked,
+    MessageReceived(Bytes),
+    PersistCompleted(WriteId),
+    ReadIndexRequested(ReadId),
+    /// A message to the peer could not be delivered; it is probed before more is sent.
+    PeerLost(BrokerId),
+}
+
+/// How far a voter has come, as the leader knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerProgress {
+    pub id: BrokerId,
+    pub log_end: u64,
+    pub heard_at: Option<Tick>,
+    pub caught_up_at: Option<Tick>,
+}
+
+/// Nothing was appended. Definite.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProposeError {
+    NotLeader,
+    /// Too much is waiting to be committed.
+    Busy,
+}
+
+/// The store does not hold a log this node can go on with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RecoverError {
+    Format(FormatError),
+    /// Entries are missing: the node must not vote under its identity (C9).
+    Gap { expected: u64, found: u64 },
+    /// The log ends below what this node had known to be committed (C9).
+    CommittedLost { committed: u64, last: u64 },
+    Raft(String),
+}
+
+impl fmt::Display for RecoverError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RecoverError::Format(error) => error.fmt(f),
+            RecoverError::Gap { expected, found } => {
+                write!(f, "the stored consensus log has a gap: entry {expected} was expected, {found} found")
+            }
+            RecoverError::CommittedLost { committed, last } => {
+                write!(f, "the stored consensus log ends at {last}, but {committed} was committed")
+            }
+            RecoverError::Raft(text) => write!(f, "the stored consensus log is not usable: {text}"),
+        }
+    }
+}
+
+impl std::error::Error for RecoverError {}
+
+impl From<FormatError> for RecoverError {
+    fn from(error: FormatError) -> RecoverError {
+        RecoverError::Format(error)
+    }
+}
+
+pub struct Consensus {
+    node: RawNode<Log>,
+    config: Config,
+    random: Random,
+    /// Ours, in place of the one raft-rs draws.
+    election_timeout: usize,
+    role: Role,
+    ticked_at: Tick,
+    writes: u64,
+    /// Asked for and not yet durable, with the number of the `Ready` they belong to.
+    pending_writes: VecDeque<(WriteId, Option<u64>)>,
+    /// Handed out once the write is durable.
+    pending_install: Option<(WriteId, Installed)>,
+    applied: u64,
+    snapshots_sent: BTreeMap<u64, Tick>,
+    heard_at: BTreeMap<u64, Tick>,
+    caught_up_at: BTreeMap<u64, Tick>,
+}
+
+impl fmt::Debug for Consensus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Consensus").field("role", &self.role).field("applied", &self.applied).finish_non_exhaustive()
+    }
+}
+
+/// A snapshot that was sent and neither arrived nor failed within this time is sent again.
+const SNAPSHOT_MS_MAX: u64 = 5_000;
+/// After a pause of the process at most so many ticks are caught up on.
+const TICKS_MAX: u64 = 40;
+
+impl Consensus {
+    /// Goes on from what the store holds. A sole voter leads before this returns. Entries already committed come as effects.
+    pub fn recover(
+        config: Config,
+        stored: Stored,
+        now: Tick,
+        random: Random,
+        effects: &mut Effects,
+    ) -> Result<Consensus, RecoverError> {
+        let voters: Vec<u64> = config.voters.iter().map(|id| raft_id(*id)).collect();
+        let hard_state = stored.hard_state.as_ref().map(format::decode_hard_state).transpose()?.unwrap_or_default();
+        let snapshot = stored.snapshot.as_ref().map(format::decode_snapshot).transpose()?.unwrap_or_default();
+        let conf_state = if snapshot.is_empty() {
+            ConfState { voters: voters.clone(), ..ConfState::default() }
+        } else {
+            snapshot.get_metadata().get_conf_state().clone()
+        };
+        let meta = snapshot.get_metadata();
+        let snapshot_at = (meta.index, meta.term);
+        let entries = decode_entries(&stored.entries, snapshot_at.0)?;
+        let mut log = Log::new(hard_state.clone(), conf_state, snapshot.clone(), snapshot_at);
+        log.append(&entries);
+        if log.last() < hard_state.commit {
+            return Err(RecoverError::CommittedLost { committed: hard_state.commit, last: log.last() });
+        }
+        log.hard_state.commit = hard_state.commit.max(snapshot_at.0);
+        let raft_config = raft::Config {
+            election_tick: config.election_ticks,
+            heartbeat_tick: config.heartbeat_ticks,
+            applied: snapshot_at.0,
+            max_size_per_msg: 1 << 20,
+            max_inflight_msgs: 256,
+            check_quorum: true,
+            pre_vote: true,
+            read_only_option: ReadOnlyOption::Safe,
+            max_uncommitted_size: 64 << 20,
+            max_committed_size_per_ready: 4 << 20,
+            ..raft::Config::new(raft_id(config.id))
+        };
+        let logger = slog::Logger::root(slog::Discard, slog::o!());
+        let node = RawNode::new(&raft_config, log, &logger).map_err(|error| RecoverError::Raft(error.to_string()))?;
+        let mut consensus = Consensus {
+            node,
+            random,
+            election_timeout: config.election_ticks,
+            role: Role { term: hard_state.term, leader: None, is_leader: false },
+            ticked_at: now,
+            writes: 0,
+            pending_writes: VecDeque::new(),
+            pending_install: None,
+            applied: snapshot_at.0,
+            snapshots_sent: BTreeMap::new(),
+            heard_at: BTreeMap::new(),
+            caught_up_at: BTreeMap::new(),
+            config,
+        };
+        if !snapshot.is_empty() {
+            effects.push(Effect::Installed(Installed { index: snapshot_at.0, data: snapshot.data.into() }));
+        }
+        consensus.draw_election_timeout();
+        if voters == [raft_id(consensus.config.id)] {
+            consensus.act(|node| node.campaign());
+        }
+        consensus.drain(now, effects);
+        Ok(consensus)
+    }
+
+    pub fn step(&mut self, now: Tick, event: Event, effects: &mut Effects) {
+        match event {
+            Event::Ticked => self.tick(now),
+            Event::MessageReceived(bytes) => {
+                // Bytes from a peer that cannot be read are as good as lost.
+                let Ok(message) = Message::decode(bytes) else { return };
+                let from = message.from;
+                self.heard_at.insert(from, now);
+                self.act(|node| node.step(message));
+                self.note_progress(from, now);
+            }
+            Event::PersistCompleted(write) => self.persisted(write, effects),
+            Event::ReadIndexRequested(read) => self.act(|node| {
+                node.read_index(read.0.to_be_bytes().to_vec());
+                Ok(())
+            }),
+            Event::PeerLost(peer) => self.act(|node| {
+                node.report_unreachable(raft_id(peer));
+                Ok(())
+            }),
+        }
+        self.drain(now, effects);
+    }
+
+    /// Appends an entry and says at which index. Whether it commits is told by [`Effect::Committed`] with the same term.
+    pub fn propose(&mut self, now: Tick, data: Vec<u8>, effects: &mut Effects) -> Result<u64, ProposeError> {
+        if !self.role.is_leader {
+            return Err(ProposeError::NotLeader);
+        }
+        self.node.propose(Vec::new(), data).map_err(|_| ProposeError::Busy)?;
+        let index = self.node.raft.raft_log.last_index();
+        self.drain(now, effects);
+        Ok(index)
+    }
+
+    /// The index the next proposal will have.
+    pub fn next_index(&self) -> u64 {
+        self.node.raft.raft_log.last_index() + 1
+    }
+
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    pub fn committed(&self) -> u64 {
+        self.node.raft.raft_log.committed
+    }
+
+    /// Size of the log above the newest snapshot: when to make another one.
+    pub fn bytes_since_snapshot(&self) -> u64 {
+        self.node.store().bytes_since_snapshot()
+    }
+
+    /// The state machine at the applied index, so that the log below can go.
+    pub fn compact(&mut self, data: Bytes, effects: &mut Effects) {
+        let index = self.applied;
+        let Ok(term) = self.node.store().term(index) else { return };
+        let conf_state = Some(self.node.store().conf_state.clone());
+        let snapshot =
+            Snapshot { data: data.to_vec(), metadata: Some(SnapshotMetadata { conf_state, index, term }) };
+        let keep_from = (index + 1).saturating_sub(self.config.entries_kept).max(self.node.store().first());
+        let stored = format::encode_snapshot(&snapshot);
+        self.node.mut_store().compact(snapshot, keep_from);
+        let write = self.next_write(None);
+        // Every entry below the snapshot may go from the store: only the memory feeds followers.
+        effects.push(Effect::Persist(Persist {
+            write,
+            snapshot: Some(stored),
+            remove_below: Some(index + 1),
+            ..Persist::default()
+        }));
+    }
+
+    /// Every voter's progress. Only a leader knows.
+    pub fn progress(&self) -> Vec<PeerProgress> {
+        let mut peers: Vec<PeerProgress> = self
+            .node
+            .raft
+            .prs()
+            .iter()
+            .map(|(&id, progress)| PeerProgress {
+                id: broker_id(id),
+                log_end: progress.matched,
+                heard_at: self.heard_at.get(&id).copied(),
+                caught_up_at: self.caught_up_at.get(&id).copied(),
+            })
+            .collect();
+        peers.sort_by_key(|peer| peer.id);
+        peers
+    }
+
+    /// Hands leadership to another voter, if it is near enough.
+    pub fn transfer_leadership(&mut self, now: Tick, to: BrokerId, effects: &mut Effects) {
+        self.act(|node| {
+            node.transfer_leader(raft_id(to));
+            Ok(())
+        });
+        self.drain(now, effects);
+    }
+
+    /// When [`Event::Ticked`] is due next.
+    pub fn next_deadline(&self) -> Tick {
+        self.ticked_at.plus_ms(self.config.tick_ms)
+    }
+
+    fn tick(&mut self, now: Tick) {
+        let due = now.ms_since(self.ticked_at) / self.config.tick_ms;
+        self.ticked_at = if due > TICKS_MAX { now } else { self.ticked_at.plus_ms(due * self.config.tick_ms) };
+        for _ in 0..due.min(TICKS_MAX) {
+            self.act(|node| {
+                node.tick();
+                Ok(())
+            });
+        }
+        let overdue = |sent: &Tick| now.ms_since(*sent) > SNAPSHOT_MS_MAX;
+        let late: Vec<u64> = self.snapshots_sent.iter().filter(|(_, sent)| overdue(sent)).map(|(id, _)| *id).collect();
+        for peer in late {
+            self.snapshots_sent.remove(&peer);
+            self.act(|node| {
+                node.report_snapshot(peer, SnapshotStatus::Failure);
+                Ok(())
+            });
+        }
+    }
+
+    fn persisted(&mut self, write: WriteId, effects: &mut Effects) {
+        let mut ready = None;
+        while let Some((first, number)) = self.pending_writes.front()
+            && *first <= write
+        {
+            ready = number.or(ready);
+            self.pending_writes.pop_front();
+        }
+        if let Some(number) = ready {
+            self.act(|node| {
+                node.on_persist_ready(number);
+                Ok(())
+            });
+        }
+        if let Some((after, installed)) = self.pending_install.take_if(|(after, _)| *after <= write) {
+            invariant!(C3, installed.index >= self.applied, "snapshot {after:?} at {}", installed.index);
+            self.applied = installed.index;
+            self.node.advance_apply_to(installed.index);
+            effects.push(Effect::Installed(installed));
+        }
+    }
+
+    /// Every call into raft-rs that may change term or role goes through here.
+    ///
+    /// Refused messages (from a removed node, out of place) are no news to anyone, so errors end here.
+    fn act(&mut self, call: impl FnOnce(&mut RawNode<Log>) -> raft::Result<()>) {
+        let before = (self.node.raft.term, self.node.raft.state);
+        let _ = call(&mut self.node);
+        if before != (self.node.raft.term, self.node.raft.state) {
+            self.draw_election_timeout();
+        } else {
+            self.node.raft.set_randomized_election_timeout(self.election_timeout);
+        }
+    }
+
+    fn draw_election_timeout(&mut self) {
+        let ticks = self.config.election_ticks as u64;
+        self.election_timeout = (ticks + self.random.below(ticks)) as usize;
+        self.node.raft.set_randomized_election_timeout(self.election_timeout);
+    }
+
+    fn drain(&mut self, now: Tick, effects: &mut Effects) {
+        while self.node.has_ready() {
+            let mut ready = self.node.ready();
+            for state in ready.take_read_states() {
+                if let Ok(id) = <[u8; 8]>::try_from(&state.request_ctx[..]) {
+                    effects.push(Effect::ReadReady { read: ReadId(u64::from_be_bytes(id)), index: state.index });
+                }
+            }
+            let after = self.persist(&ready, effects);
+            for message in ready.take_messages() {
+                self.send(now, message, None, effects);
+            }
+            for message in ready.take_persisted_messages() {
+                self.send(now, message, after, effects);
+            }
+            let committed = ready.take_committed_entries();
+            self.node.advance_append_async(ready);
+            self.hand_out(committed, effects);
+        }
+        let raft = &self.node.raft;
+        let leader = (raft.leader_id != 0).then(|| broker_id(raft.leader_id));
+        let role = Role { term: raft.term, leader, is_leader: raft.state == StateRole::Leader };
+        if role != self.role {
+            invariant!(C3, role.term >= self.role.term, "term {} after {}", role.term, self.role.term);
+            self.role = role;
+            if !role.is_leader {
+                self.snapshots_sent.clear();
+            }
+            effects.push(Effect::RoleChanged(role));
+        }
+    }
+
+    /// Stores what a `Ready` brings, in memory now and durably by effect. Answers which write its messages must wait for.
+    ///
+    /// A commit index alone is not worth a write: Raft finds it again.
+    fn persist(&mut self, ready: &raft::Ready, effects: &mut Effects) -> Option<WriteId> {
+        let mut persist = Persist::default();
+        if let Some(state) = ready.hs() {
+            self.node.mut_store().hard_state = state.clone();
+        }
+        if !ready.snapshot().is_empty() {
+            let snapshot = ready.snapshot();
+            let index = snapshot.get_metadata().index;
+            persist.snapshot = Some(format::encode_snapshot(snapshot));
+            persist.remove_below = Some(index + 1);
+            persist.remove_from = Some(index + 1);
+            self.node.mut_store().install(snapshot.clone());
+        }
+        if let Some(first) = ready.entries().first() {
+            if self.node.mut_store().append(ready.entries()) {
+                persist.remove_from = Some(first.index);
+            }
+            persist.entries =
+                ready.entries().iter().map(|entry| (entry.index, format::encode_entry(entry))).collect();
+        }
+        if ready.must_sync() {
+            persist.hard_state = Some(format::encode_hard_state(&self.node.store().hard_state));
+            persist.write = self.next_write(Some(ready.number()));
+            if !ready.snapshot().is_empty() {
+                let index = ready.snapshot().get_metadata().index;
+                let installed = Installed { index, data: ready.snapshot().data.clone().into() };
+                self.pending_install = Some((persist.write, installed));
+            }
+            effects.push(Effect::Persist(persist));
+        }
+        self.pending_writes.back().map(|(write, _)| *write)
+    }
+
+    fn next_write(&mut self, ready: Option<u64>) -> WriteId {
+        self.writes += 1;
+        let write = WriteId(self.writes);
+        self.pending_writes.push_back((write, ready));
+        write
+    }
+
+    fn send(&mut self, now: Tick, message: Message, after: Option<WriteId>, effects: &mut Effects) {
+        if message.get_msg_type() == MessageType::MsgSnapshot {
+            self.snapshots_sent.insert(message.to, now);
+        }
+        effects.push(Effect::Send { to: broker_id(message.to), bytes: message.encode_to_vec().into(), after });
+    }
+
+    fn hand_out(&mut self, entries: Vec<Entry>, effects: &mut Effects) {
+        let Some(last) = entries.last().map(|entry| entry.index) else { return };
+        let mut committed = Vec::with_capacity(entries.len());
+        for entry in entries {
+            invariant!(C3, entry.index == self.applied + 1, "entry {} after {}", entry.index, self.applied);
+            self.applied = entry.index;
+            let data = match entry.get_entry_type() {
+                EntryType::EntryNormal => entry.data.into(),
+                EntryType::EntryConfChange | EntryType::EntryConfChangeV2 => {
+                    self.change_membership(&entry);
+                    Bytes::new()
+                }
+            };
+            committed.push(Committed { index: entry.index, term: entry.term, data });
+        }
+        effects.push(Effect::Committed(committed));
+        self.node.advance_apply_to(last);
+    }
+
+    /// Joint changes of membership, one at a time (C8); nothing proposes them yet.
+    fn change_membership(&mut self, entry: &Entry) {
+        let state = if entry.get_entry_type() == EntryType::EntryConfChange {
+            ConfChange::decode(&entry.data[..]).ok().and_then(|change| self.node.apply_conf_change(&change).ok())
+        } else {
+            ConfChangeV2::decode(&entry.data[..]).ok().and_then(|change| self.node.apply_conf_change(&change).ok())
+        };
+        if let Some(state) = state {
+            self.node.mut_store().conf_state = state;
+        }
+    }
+
+    fn note_progress(&mut self, from: u64, now: Tick) {
+        if !self.role.is_leader {
+            return;
+        }
+        let last = self.node.raft.raft_log.committed;
+        if let Some(progress) = self.node.raft.prs().get(from) {
+            if progress.matched >= last {
+                self.caught_up_at.insert(from, now);
+            }
+            if progress.state != raft::ProgressState::Snapshot {
+                self.snapshots_sent.remove(&from);
+            }
+        }
+    }
+}
+
+fn decode_entries(stored: &[(u64, Bytes)], snapshot_at: u64) -> Result<Vec<Entry>, RecoverError> {
+    let mut entries = Vec::with_capacity(stored.len());
+    let mut expected = snapshot_at + 1;
+    for (index, bytes) in stored.iter().filter(|(index, _)| *index > snapshot_at) {
+        if *index != expected {
+            return Err(RecoverError::Gap { expected, found: *index });
+        }
+        entries.push(format::decode_entry(*index, bytes)?);
+        expected += 1;
+    }
+    Ok(entries)
+}
+
+/// Raft has no node 0, Kafka may.
+fn raft_id(id: BrokerId) -> u64 {
+    u64::from(id.0.unsigned_abs()) + 1
+}
+
+fn broker_id(id: u64) -> BrokerId {
+    BrokerId((id - 1) as i32)
+}
