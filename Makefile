@@ -33,5 +33,6 @@ bench: ; cargo xtask setup run && cargo bench --workspace $(ARGS)
 sim: ; cargo run --release --package sim -- run $(if $(SEED),--seed $(SEED)) $(ARGS)
 ## make oracle         a real Apache Kafka on 127.0.0.1, to compare with by hand
 oracle: ; cargo xtask setup test && cargo run --release --package tests-e2e --bin oracle
+## make setup          what make test needs, without running it
 setup: ; cargo xtask setup test
 clean: ; cargo clean

@@ -397,7 +397,10 @@ fn java_consume(bootstrap: &str, topic: &str, partitions: &[i32]) -> Result<Vec<
             command.args(["--property", property]);
         }
         let output = checked(&mut command, "the Java console consumer", None)?;
-        for record in split(&output.stdout, RECORD_END.as_bytes()) {
+        let mut records = split(&output.stdout, RECORD_END.as_bytes());
+        // Each record is ended, not separated: nothing follows the last one.
+        records.pop();
+        for record in records {
             seen.push(java_record(record)?);
         }
     }
@@ -407,7 +410,6 @@ fn java_consume(bootstrap: &str, topic: &str, partitions: &[i32]) -> Result<Vec<
 fn java_record(bytes: &[u8]) -> Result<Seen> {
     let fields = split(bytes, FIELD_END.as_bytes());
     let [timestamp, partition, offset, headers, key, value] = fields[..] else {
-        // Without a terminator after it the last field is missing from `split`; records always end with one.
         bail!("six fields, not {}: {}", fields.len(), String::from_utf8_lossy(bytes));
     };
     let number = |field: &[u8]| -> Result<i64> {
@@ -431,16 +433,14 @@ fn java_record(bytes: &[u8]) -> Result<Seen> {
     Ok(Seen { partition, offset: number(offset)?, record })
 }
 
-/// The parts between separators; nothing after a separator at the end.
+/// The parts between separators, empty ones too.
 fn split<'a>(mut bytes: &'a [u8], separator: &[u8]) -> Vec<&'a [u8]> {
     let mut parts = Vec::new();
     while let Some(at) = find(bytes, separator) {
         parts.push(&bytes[..at]);
         bytes = &bytes[at + separator.len()..];
     }
-    if !bytes.is_empty() {
-        parts.push(bytes);
-    }
+    parts.push(bytes);
     parts
 }
 
@@ -497,8 +497,8 @@ mod tests {
     }
 
     #[test]
-    fn splitting_keeps_empty_parts_between_separators() {
+    fn splitting_keeps_empty_parts() {
         assert_eq!(split(b"a--b----c", b"--"), [&b"a"[..], b"b", b"", b"c"]);
-        assert_eq!(split(b"a--", b"--"), [b"a"]);
+        assert_eq!(split(b"a--", b"--"), [&b"a"[..], b""]);
     }
 }

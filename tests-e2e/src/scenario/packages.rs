@@ -55,18 +55,24 @@ pub fn passes() -> Vec<Pass> {
     kcat.chain(others).collect()
 }
 
+/// Where to, and with what topics.
+#[derive(Clone, Copy, Debug)]
+pub struct Target<'a> {
+    pub bootstrap: &'a str,
+    /// Topic names begin with it.
+    pub prefix: &'a str,
+    pub partitions: u16,
+    pub replicas: u16,
+    /// Topic configs, as `name=value,...`.
+    pub config: &'a str,
+}
+
 /// Writes the index once per pass, each into a topic of its own, and reads it back with every reader that needs no group.
-pub fn through_topics(
-    bootstrap: &str,
-    prefix: &str,
-    partitions: u16,
-    replicas: u16,
-    config: &str,
-    limit: usize,
-) -> Result<String> {
+pub fn through_topics(target: &Target<'_>, passes: &[Pass], limit: usize) -> Result<String> {
     let records = records(limit)?;
     let mut report = String::new();
-    for pass in passes() {
+    let Target { bootstrap, prefix, partitions, replicas, config } = *target;
+    for pass in passes {
         let topic = format!("{prefix}-{:?}-{}", pass.client, pass.codec.name()).to_lowercase();
         let spec = format!("{topic}:{partitions}:{replicas}{}{config}", if config.is_empty() { "" } else { ":" });
         clients::create_topics(bootstrap, &[&spec])?;
