@@ -1,0 +1,92 @@
+//! A change that the controller makes, answered when this gateway's own view shows it.
+//!
+//! So a client that creates a topic and then asks the same gateway for its metadata finds it. The wait ends with the request's
+//! time-out: the change is made then, only not seen here.
+
+use base_types::Tick;
+use kafka_wire::KafkaString;
+use peer_api::controller::{Error, Request, Response};
+use peer_api::metadata::MetadataOffset;
+
+use crate::limits::{ADMIN_TIMEOUT_MS_MAX, ANSWER_GRACE_MS};
+use crate::operation::{Answer, Begun, Context, Operation, Progress};
+
+/// How the controller's answer becomes the client's.
+pub(crate) trait Change: 'static {
+    fn answer(self, cx: &mut Context<'_>, result: Result<Response, Error>) -> Answer;
+}
+
+struct Administration<C> {
+    change: Option<C>,
+    request: Option<Request>,
+    result: Option<Result<Response, Error>>,
+    until: Tick,
+}
+
+pub(crate) fn ask(cx: &mut Context<'_>, change: impl Change, request: Request, timeout_ms: i32) -> Begun {
+    let timeout_ms = u64::try_from(timeout_ms).unwrap_or(0).clamp(1, ADMIN_TIMEOUT_MS_MAX);
+    let until = cx.now.tick.plus_ms(timeout_ms);
+    Begun::settle(Administration { change: Some(change), request: Some(request), result: None, until }, cx)
+}
+
+/// For requests that carry no time-out.
+pub(crate) const TIMEOUT_MS: i32 = 30_000;
+
+pub(crate) fn message(text: String) -> Option<KafkaString> {
+    (!text.is_empty()).then(|| text.into())
+}
+
+fn visible_at(result: &Result<Response, Error>) -> Option<MetadataOffset> {
+    match result {
+        Ok(
+            Response::TopicsCreated { visible_at, .. }
+            | Response::TopicsDeleted { visible_at, .. }
+            | Response::PartitionsCreated { visible_at, .. }
+            | Response::ConfigsAltered { visible_at, .. },
+        ) => Some(*visible_at),
+        _ => None,
+    }
+}
+
+impl<C: Change> Administration<C> {
+    fn finish(&mut self, cx: &mut Context<'_>) -> Progress {
+        let result = self.result.take().unwrap_or(Err(Error::TimedOut));
+        match self.change.take() {
+            Some(change) => change.answer(cx, result).into(),
+            None => Progress::Pending,
+        }
+    }
+
+    fn look(&mut self, cx: &mut Context<'_>) -> Progress {
+        match self.result.as_ref().map(visible_at) {
+            None => Progress::Pending,
+            Some(Some(at)) if at > cx.image.at() => Progress::Pending,
+            Some(_) => self.finish(cx),
+        }
+    }
+}
+
+impl<C: Change> Operation for Administration<C> {
+    fn begin(&mut self, cx: &mut Context<'_>) -> Progress {
+        if let Some(request) = self.request.take() {
+            cx.ask_controller(request);
+        }
+        cx.wake_at(self.until);
+        Progress::Pending
+    }
+
+    fn controller_answered(&mut self, cx: &mut Context<'_>, result: Result<Response, Error>) -> Progress {
+        self.result = Some(result);
+        // The change is made: seeing it takes moments, and the client's patience is not to be used up.
+        cx.wake_at(cx.now.tick.plus_ms(ANSWER_GRACE_MS).min(self.until.max(cx.now.tick)));
+        self.look(cx)
+    }
+
+    fn metadata_changed(&mut self, cx: &mut Context<'_>) -> Progress {
+        self.look(cx)
+    }
+
+    fn woken(&mut self, cx: &mut Context<'_>) -> Progress {
+        self.finish(cx)
+    }
+}

@@ -1,0 +1,581 @@
+//! Produce (0): record batches for partitions.
+//!
+//! Versions 3–13. Below 3 are old message formats, gone since Kafka 4.0 (KIP-896); the table of versions still says 0,
+//! because librdkafka stops compressing otherwise (KAFKA-18659, trap 3).
+//!
+//! * v3: one batch of format 2 per partition (KIP-98). v5: log start offset. v7: zstd (KIP-110).
+//! * v8: record errors and a message (KIP-467). v9: flexible.
+//! * v10: with `NOT_LEADER_OR_FOLLOWER` comes the current leader and its address (KIP-951).
+//! * v12: transactions v2 (KIP-890). v13: topics by id (KIP-516).
+//!
+//! **What happens to a batch.** It is checked once (`record-batch`), goes to the leader under the epoch of our view, and is
+//! stored as received. Produces of one connection follow each other without waiting:
+//!
+//! ```text
+//!   Ready ──► Sent ──► Settled                 success, final error, or unknown outcome
+//!     ▲         │
+//!     └─ Stale ◄┘                              definite "not here": nothing was appended, so it may go again
+//! ```
+//!
+//! While anything of a connection is stale, nothing new of it leaves; when everything in flight has an answer, the stale ones
+//! leave again in the order of their requests, and then the rest (W1). A partition whose leader moved waits for the answers
+//! of the old leader's epoch before it turns to the new one. An ambiguous failure makes a batch stale only if it has a
+//! producer id, which makes a second delivery harmless (P1); any other is reported and never repeated (W2).
+//!
+//! Deviations from Kafka: a definite "not leader" is retried here for up to five seconds; unknown outcomes are
+//! `REQUEST_TIMED_OUT` (see `error.rs`); the same partition twice in one request is served twice, where Kafka forgets one.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+
+use base_types::{BrokerId, ErrorCode, LeaderEpoch, Offset, PartitionIndex, Tick, Timestamp, TopicPartition, invariant};
+use bytes::Bytes;
+use kafka_wire::k00_produce::{
+    BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse, TopicProduceResponse,
+};
+use kafka_wire::{KafkaString, ProduceRequest, ProduceResponse, Uuid};
+use peer_api::metadata::{ConfigResource, Image};
+use peer_api::storage::{
+    Acks, AppendError, AppendPartition, AppendRequest, Appended, RequestId, Request, Response, TransportError,
+};
+use record_batch::{BatchError, BatchLimits, ProducedBatch};
+
+use crate::api::error;
+use crate::connection::{Connection, Slot, Work};
+use crate::effect::{CloseReason, Effect};
+use crate::gateway::Shared;
+use crate::limits::{ANSWER_GRACE_MS, FRAME_SIZE_MAX, PRODUCE_RETRY_MS_MAX, PRODUCE_TIMEOUT_MS_MAX, RETRY_BACKOFF_MS};
+use crate::operation::{Answer, Begun, Context, OperationId};
+use crate::route;
+use crate::stats::Stats;
+
+pub(crate) const SUPPORTED: RangeInclusive<i16> = 3..=13;
+/// What ApiVersions says instead; see the head.
+pub(crate) const ADVERTISED_MIN: i16 = 0;
+
+/// A produce in flight. Its partitions are flat, in the order of the request.
+pub(crate) struct Produce {
+    operation: OperationId,
+    acks: i16,
+    timeout_ms: u64,
+    /// When a stale batch is given up.
+    retry_until: Tick,
+    /// When an answer that is still owed is given up; set with each sending.
+    answer_by: Tick,
+    topics: Vec<Topic>,
+    batches: Vec<Batch>,
+    /// Which batches each call carries, in its order.
+    calls: BTreeMap<RequestId, Vec<usize>>,
+}
+
+struct Topic {
+    name: KafkaString,
+    id: Uuid,
+    partitions: usize,
+}
+
+struct Batch {
+    index: i32,
+    partition: TopicPartition,
+    batch: Option<ProducedBatch>,
+    state: State,
+    /// An earlier attempt may have been appended: no later error can be definite.
+    ambiguous: bool,
+}
+
+#[derive(Clone, Debug)]
+enum State {
+    Ready,
+    Sent { leader_epoch: LeaderEpoch, node: BrokerId },
+    Stale,
+    Settled(Result<Appended, Failure>),
+}
+
+#[derive(Clone, Debug)]
+enum Failure {
+    /// Refused before anything left. Definite.
+    Refused(ErrorCode, Option<String>),
+    Batch(BatchError),
+    Append(AppendError),
+    /// No leader took it while we were willing to wait. Definite.
+    NoLeader,
+    /// Handed over, and nobody knows. Indeterminate.
+    Unknown,
+}
+
+impl Failure {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Failure::Refused(code, _) => *code,
+            Failure::Batch(error) => error.code(),
+            Failure::Append(error) => error::append(error),
+            Failure::NoLeader => ErrorCode::NotLeaderOrFollower,
+            Failure::Unknown => ErrorCode::RequestTimedOut,
+        }
+    }
+
+    fn message(&self) -> Option<String> {
+        match self {
+            Failure::Refused(_, message) => message.clone(),
+            Failure::Batch(error) => Some(error.to_string()),
+            Failure::Append(error) => error::append_message(error),
+            Failure::NoLeader => None,
+            Failure::Unknown => {
+                Some("the connection to the leader broke before it answered; the batch may or may not be kept".to_owned())
+            }
+        }
+    }
+
+    /// Which records are at fault, for versions that carry it (KIP-467).
+    fn records(&self) -> Vec<i32> {
+        match self {
+            Failure::Batch(BatchError::KeysMissing { records } | BatchError::Timestamps { records }) => records.clone(),
+            _ => Vec::new(),
+        }
+    }
+
+    fn is_definite(&self) -> bool {
+        match self {
+            Failure::Refused(..) | Failure::Batch(_) | Failure::NoLeader => true,
+            Failure::Append(error) => error.is_definite(),
+            Failure::Unknown => false,
+        }
+    }
+}
+
+pub(crate) fn begin(cx: &mut Context<'_>, request: ProduceRequest) -> Begun {
+    let timeout_ms = u64::try_from(request.timeout_ms).unwrap_or(0).min(PRODUCE_TIMEOUT_MS_MAX);
+    let retry_until = cx.now.tick.plus_ms(timeout_ms.clamp(RETRY_BACKOFF_MS, PRODUCE_RETRY_MS_MAX));
+    let mut produce = Produce {
+        operation: cx.operation,
+        acks: request.acks,
+        timeout_ms,
+        retry_until,
+        answer_by: retry_until,
+        topics: Vec::with_capacity(request.topic_data.len()),
+        batches: Vec::new(),
+        calls: BTreeMap::new(),
+    };
+    for topic in request.topic_data {
+        let known = if cx.version() >= 13 {
+            route::topic_by_wire_id(cx.image, topic.topic_id).ok_or(ErrorCode::UnknownTopicId)
+        } else {
+            cx.image.topic_named(&topic.name).ok_or(ErrorCode::UnknownTopicOrPartition)
+        };
+        produce.topics.push(Topic {
+            name: topic.name,
+            id: topic.topic_id,
+            partitions: topic.partition_data.len(),
+        });
+        let limits = BatchLimits {
+            // The topic's own limit, and its bounds on time, are the storage node's to keep.
+            max_message_bytes: FRAME_SIZE_MAX,
+            zstd: cx.version() >= 7,
+            keys_required: known.is_ok_and(|topic| is_compacted(cx.image, &topic.name)),
+            ..Default::default()
+        };
+        for data in topic.partition_data {
+            let index = PartitionIndex(data.index);
+            let admitted = admit(request.acks, known, index, data.records, &limits);
+            let partition = TopicPartition { topic: known.map(|topic| topic.id).unwrap_or_default(), partition: index };
+            let (batch, state) = match admitted {
+                Ok(batch) => (Some(batch), State::Ready),
+                Err(refused) => (None, State::Settled(Err(refused))),
+            };
+            produce.batches.push(Batch { index: data.index, partition, batch, state, ambiguous: false });
+        }
+    }
+    cx.wake_at(retry_until);
+    Begun::Produce(Box::new(produce))
+}
+
+/// Whether records need keys: the policy is the topic's own or, rarely, the cluster's.
+fn is_compacted(image: &Image, topic: &str) -> bool {
+    let own = image.config(&ConfigResource::Topic(topic.to_owned()), "cleanup.policy");
+    let policy = own.or_else(|| image.config(&ConfigResource::Cluster, "log.cleanup.policy"));
+    policy.is_some_and(|policy| policy.split(',').any(|word| word.trim() == "compact"))
+}
+
+/// The checks that need no storage node, in Kafka's order.
+fn admit(
+    acks: i16,
+    topic: Result<&peer_api::metadata::Topic, ErrorCode>,
+    index: PartitionIndex,
+    records: Option<Bytes>,
+    limits: &BatchLimits,
+) -> Result<ProducedBatch, Failure> {
+    let topic = topic.map_err(|code| Failure::Refused(code, None))?;
+    if topic.partition(index).is_none() {
+        return Err(Failure::Refused(ErrorCode::UnknownTopicOrPartition, None));
+    }
+    let batch = ProducedBatch::check(records.unwrap_or_default(), limits)
+        .map_err(Failure::Batch)?;
+    if !matches!(acks, -1..=1) {
+        return Err(Failure::Refused(ErrorCode::InvalidRequiredAcks, None));
+    }
+    if route::is_internal(&topic.name) {
+        let message = format!("cannot append to internal topic {}", topic.name);
+        return Err(Failure::Refused(ErrorCode::InvalidTopicException, Some(message)));
+    }
+    if batch.header().attributes.is_transactional() {
+        // What Kafka's coordinator says of a producer id that no transactional id was given; none is given yet.
+        let message = "no transactional id holds this producer id".to_owned();
+        return Err(Failure::Refused(ErrorCode::InvalidProducerIdMapping, Some(message)));
+    }
+    Ok(batch)
+}
+
+// - order -
+
+/// Sends whatever order allows, and says when to look again if nothing else happens.
+pub(crate) fn send(cx: &mut Context<'_>, connection: &mut Connection) {
+    let stale = connection.produces().any(|produce| produce.has(|state| matches!(state, State::Stale)));
+    if stale {
+        if connection.produces().any(|produce| produce.has(|state| matches!(state, State::Sent { .. }))) {
+            connection.retry_at = None;
+            return;
+        }
+        let retry_at = *connection.retry_at.get_or_insert_with(|| cx.now.tick.plus_ms(RETRY_BACKOFF_MS));
+        if cx.now.tick < retry_at {
+            return;
+        }
+        make_ready(&mut connection.slots, &mut cx.shared.stats);
+    }
+    connection.retry_at = None;
+    for index in 0..connection.slots.len() {
+        if !produce_at(&connection.slots, index).is_some_and(|produce| produce.has(|state| matches!(state, State::Ready))) {
+            continue;
+        }
+        if !may_send(cx, &connection.slots, index) {
+            return;
+        }
+        let Some(Work::Produce(produce)) = connection.slots.get_mut(index).map(|slot| &mut slot.work) else { continue };
+        produce.send(cx, &mut connection.hopeless);
+        if produce.has(|state| matches!(state, State::Stale)) {
+            connection.retry_at = Some(cx.now.tick.plus_ms(RETRY_BACKOFF_MS));
+            return;
+        }
+    }
+}
+
+fn produce_at(slots: &std::collections::VecDeque<Slot>, index: usize) -> Option<&Produce> {
+    match &slots.get(index)?.work {
+        Work::Produce(produce) => Some(produce),
+        _ => None,
+    }
+}
+
+/// Whether no partition of this produce still has batches out under another view of its leader. If it had, those could be
+/// refused, and what leaves now would overtake them (W1).
+fn may_send(cx: &Context<'_>, slots: &std::collections::VecDeque<Slot>, index: usize) -> bool {
+    let Some(produce) = produce_at(slots, index) else { return false };
+    produce.batches.iter().filter(|batch| matches!(batch.state, State::Ready)).all(|batch| {
+        let Some(view) = cx.image.partition(batch.partition) else { return true };
+        (0..index).filter_map(|earlier| produce_at(slots, earlier)).all(|earlier| {
+            earlier.batches.iter().filter(|other| other.partition == batch.partition).all(|other| match other.state {
+                State::Sent { leader_epoch, node } => {
+                    leader_epoch == view.leader_epoch && Some(node) == view.leader
+                }
+                State::Ready | State::Stale => false,
+                State::Settled(_) => true,
+            })
+        })
+    })
+}
+
+/// Everything in flight has an answer: what is stale may go again, unless something behind it got ahead.
+fn make_ready(slots: &mut std::collections::VecDeque<Slot>, stats: &mut Stats) {
+    for index in 0..slots.len() {
+        let overtaken: Vec<bool> = match produce_at(slots, index) {
+            None => continue,
+            Some(produce) => produce
+                .batches
+                .iter()
+                .enumerate()
+                .map(|(place, batch)| {
+                    let behind = produce.batches.iter().skip(place + 1);
+                    let later = (index + 1..slots.len()).filter_map(|later| produce_at(slots, later));
+                    matches!(batch.state, State::Stale)
+                        && !batch.is_idempotent()
+                        && behind
+                            .chain(later.flat_map(|produce| &produce.batches))
+                            .any(|other| other.partition == batch.partition && other.may_have_appended())
+                })
+                .collect(),
+        };
+        let Some(Work::Produce(produce)) = slots.get_mut(index).map(|slot| &mut slot.work) else { continue };
+        for (batch, overtaken) in produce.batches.iter_mut().zip(overtaken) {
+            if overtaken {
+                batch.settle(Err(Failure::NoLeader));
+            } else if matches!(batch.state, State::Stale) {
+                stats.produce_retries += 1;
+                batch.state = State::Ready;
+            }
+        }
+    }
+}
+
+impl Produce {
+    fn has(&self, is: impl Fn(&State) -> bool) -> bool {
+        self.batches.iter().any(|batch| is(&batch.state))
+    }
+
+    pub fn is_settled(&self) -> bool {
+        !self.has(|state| !matches!(state, State::Settled(_)))
+    }
+
+    /// Sends every ready batch to the leader in our view; those without a leader become stale.
+    fn send(&mut self, cx: &mut Context<'_>, hopeless: &mut BTreeMap<TopicPartition, LeaderEpoch>) {
+        let mut by_node: BTreeMap<BrokerId, (Vec<usize>, Vec<AppendPartition>)> = BTreeMap::new();
+        for (index, batch) in self.batches.iter_mut().enumerate() {
+            let (State::Ready, Some(produced)) = (&batch.state, &batch.batch) else { continue };
+            let Some(view) = cx.image.partition(batch.partition) else {
+                batch.settle(Err(Failure::Refused(ErrorCode::UnknownTopicOrPartition, None)));
+                continue;
+            };
+            let Some(node) = view.leader else {
+                batch.fail_stale(hopeless.get(&batch.partition) == Some(&view.leader_epoch));
+                continue;
+            };
+            let append = AppendPartition {
+                partition: batch.partition,
+                leader_epoch: view.leader_epoch,
+                batch: Ok(produced.clone()),
+            };
+            batch.state = State::Sent { leader_epoch: view.leader_epoch, node };
+            let (indexes, appends) = by_node.entry(node).or_default();
+            indexes.push(index);
+            appends.push(append);
+        }
+        if by_node.is_empty() {
+            return;
+        }
+        self.answer_by = cx.now.tick.plus_ms(self.timeout_ms + ANSWER_GRACE_MS);
+        cx.shared.timers.set(self.operation, self.retry_until.min(self.answer_by));
+        if self.retry_until <= cx.now.tick {
+            cx.shared.timers.set(self.operation, self.answer_by);
+        }
+        for (node, (indexes, partitions)) in by_node {
+            let request = Request::Append(AppendRequest {
+                acks: if self.acks == -1 { Acks::All } else { Acks::Leader },
+                timeout_ms: self.timeout_ms as u32,
+                partitions,
+            });
+            let id = cx.shared.calls.to_storage(node, self.operation);
+            cx.effects.push(Effect::ToStorage { node, message: peer_api::storage::ToStorage { id, request } });
+            self.calls.insert(id, indexes);
+        }
+    }
+}
+
+impl Batch {
+    fn may_have_appended(&self) -> bool {
+        match &self.state {
+            State::Settled(Ok(_)) | State::Sent { .. } => true,
+            State::Settled(Err(failure)) => !failure.is_definite(),
+            State::Ready | State::Stale => self.ambiguous,
+        }
+    }
+
+    fn is_idempotent(&self) -> bool {
+        self.batch.as_ref().is_some_and(|batch| batch.header().has_producer_id())
+    }
+
+    /// The end of a batch, with the certainty that is left after all attempts.
+    fn settle(&mut self, result: Result<Appended, Failure>) {
+        let result = match result {
+            Err(Failure::Append(AppendError::DuplicateSequence)) => Err(Failure::Append(AppendError::DuplicateSequence)),
+            Err(failure) if self.ambiguous && failure.is_definite() => Err(Failure::Unknown),
+            result => result,
+        };
+        self.batch = None;
+        self.state = State::Settled(result);
+    }
+
+    fn fail_stale(&mut self, hopeless: bool) {
+        if hopeless {
+            self.settle(Err(Failure::NoLeader));
+        } else {
+            self.state = State::Stale;
+        }
+    }
+}
+
+/// A storage node answered, or its stream failed.
+pub(crate) fn answered(
+    now: Tick,
+    connection: &mut Connection,
+    index: usize,
+    call: RequestId,
+    result: Result<Response, TransportError>,
+    stats: &mut Stats,
+) {
+    // What an earlier produce that is not through may still change for a later one: the partitions concerned.
+    let unfinished: Vec<TopicPartition> = (0..index)
+        .filter_map(|earlier| produce_at(&connection.slots, earlier))
+        .flat_map(|produce| &produce.batches)
+        .filter(|batch| !matches!(batch.state, State::Settled(_)))
+        .map(|batch| batch.partition)
+        .collect();
+    let Some(Work::Produce(produce)) = connection.slots.get_mut(index).map(|slot| &mut slot.work) else { return };
+    let Some(indexes) = produce.calls.remove(&call) else { return };
+    let results: Vec<Result<Appended, Failure>> = match result {
+        Ok(Response::Append(response)) if response.partitions.len() == indexes.len() => {
+            response.partitions.into_iter().map(|(_, result)| result.map_err(Failure::Append)).collect()
+        }
+        // An answer to another question: the node is not to be believed about this one.
+        Ok(_) | Err(TransportError::Broken) => indexes.iter().map(|_| Err(Failure::Unknown)).collect(),
+        Err(TransportError::NotSent) => indexes.iter().map(|_| Err(Failure::NoLeader)).collect(),
+    };
+    for (index, result) in indexes.into_iter().zip(results) {
+        let Some(batch) = produce.batches.get_mut(index) else { continue };
+        let State::Sent { leader_epoch, .. } = batch.state else { continue };
+        let hopeless = connection.hopeless.get(&batch.partition) == Some(&leader_epoch);
+        match result {
+            Ok(appended) => {
+                connection.hopeless.remove(&batch.partition);
+                batch.settle(Ok(appended));
+            }
+            Err(
+                Failure::NoLeader
+                | Failure::Append(AppendError::NotLeader { .. } | AppendError::UnknownPartition),
+            ) => batch.fail_stale(hopeless),
+            Err(Failure::Append(AppendError::OutOfOrderSequence { .. }))
+                if unfinished.contains(&batch.partition) && now < produce.retry_until =>
+            {
+                // The gap is an earlier batch of this very connection, which is not through yet.
+                batch.state = State::Stale;
+            }
+            Err(Failure::Unknown | Failure::Append(AppendError::LeaderChanged { .. }))
+                if batch.is_idempotent() && now < produce.retry_until =>
+            {
+                batch.ambiguous = true;
+                batch.state = State::Stale;
+            }
+            Err(failure) => {
+                if !failure.is_definite() {
+                    stats.produce_indeterminate += 1;
+                }
+                batch.settle(Err(failure));
+            }
+        }
+        if matches!(batch.state, State::Stale) {
+            connection.retry_at.get_or_insert_with(|| now.plus_ms(RETRY_BACKOFF_MS));
+        }
+    }
+}
+
+/// Time is over for what is stale, and later for answers that are owed.
+pub(crate) fn expired(now: Tick, connection: &mut Connection, index: usize, image: &Image, shared: &mut Shared) {
+    let Some(Work::Produce(produce)) = connection.slots.get_mut(index).map(|slot| &mut slot.work) else { return };
+    let mut owed = false;
+    for batch in &mut produce.batches {
+        match batch.state {
+            State::Stale | State::Ready if produce.retry_until <= now => {
+                batch.settle(Err(Failure::NoLeader));
+                if let Some(view) = image.partition(batch.partition) {
+                    connection.hopeless.insert(batch.partition, view.leader_epoch);
+                }
+            }
+            State::Sent { .. } if produce.answer_by <= now => {
+                shared.stats.produce_indeterminate += 1;
+                batch.settle(Err(Failure::Unknown));
+            }
+            State::Sent { .. } => owed = true,
+            State::Stale | State::Ready | State::Settled(_) => {}
+        }
+    }
+    if owed {
+        shared.timers.set(produce.operation, produce.answer_by);
+    }
+}
+
+/// W1: whatever is out for a partition was sent under one view of its leader.
+pub(crate) fn check_order(connection: &Connection) {
+    let mut epochs: BTreeMap<TopicPartition, LeaderEpoch> = BTreeMap::new();
+    for batch in connection.produces().flat_map(|produce| &produce.batches) {
+        if let State::Sent { leader_epoch, .. } = batch.state {
+            let first = *epochs.entry(batch.partition).or_insert(leader_epoch);
+            invariant!(W1, first == leader_epoch, "{}: out in epochs {first} and {leader_epoch}", batch.partition);
+        }
+    }
+}
+
+// - the answer -
+
+impl Produce {
+    pub fn answer(self, cx: &mut Context<'_>) -> Answer {
+        if self.acks == 0 {
+            let failed = self.has(|state| matches!(state, State::Settled(Err(_))));
+            return if failed { Answer::Close(CloseReason::ProduceWithoutAckFailed) } else { Answer::Silent };
+        }
+        let mut response = ProduceResponse::default();
+        let mut leaders: Vec<BrokerId> = Vec::new();
+        let mut batches = self.batches.into_iter();
+        for topic in self.topics {
+            let partition_responses = batches
+                .by_ref()
+                .take(topic.partitions)
+                .map(|batch| partition_response(cx, batch, &mut leaders))
+                .collect();
+            response.responses.push(TopicProduceResponse { name: topic.name, topic_id: topic.id, partition_responses });
+        }
+        if cx.version() >= 10 {
+            response.node_endpoints = endpoints(cx, leaders);
+        }
+        cx.respond(&response)
+    }
+}
+
+fn partition_response(cx: &mut Context<'_>, batch: Batch, leaders: &mut Vec<BrokerId>) -> PartitionProduceResponse {
+    let mut response = PartitionProduceResponse { index: batch.index, ..Default::default() };
+    let failure = match batch.state {
+        State::Settled(Ok(appended)) => {
+            response.base_offset = appended.base_offset.0;
+            response.log_append_time_ms = appended.log_append_time.0;
+            response.log_start_offset = appended.log_start.0;
+            return response;
+        }
+        State::Settled(Err(failure)) => failure,
+        // Only settled produces are answered.
+        State::Ready | State::Sent { .. } | State::Stale => Failure::Unknown,
+    };
+    let code = failure.code();
+    response.error_code = cx.code(code);
+    response.base_offset = Offset::UNKNOWN.0;
+    response.log_append_time_ms = Timestamp::NONE.0;
+    response.log_start_offset = Offset::UNKNOWN.0;
+    if cx.version() >= 8 {
+        response.error_message = failure.message().map(KafkaString::from);
+        response.record_errors = failure
+            .records()
+            .into_iter()
+            .map(|batch_index| BatchIndexAndErrorMessage {
+                batch_index,
+                batch_index_error_message: response.error_message.clone(),
+            })
+            .collect();
+    }
+    if code == ErrorCode::NotLeaderOrFollower && cx.version() >= 10
+        && let Some(view) = cx.image.partition(batch.partition)
+        && let Some(leader) = view.leader
+    {
+        response.current_leader = LeaderIdAndEpoch { leader_id: leader.0, leader_epoch: view.leader_epoch.0 };
+        leaders.push(leader);
+    }
+    response
+}
+
+fn endpoints(cx: &Context<'_>, mut leaders: Vec<BrokerId>) -> Vec<NodeEndpoint> {
+    leaders.sort_unstable();
+    leaders.dedup();
+    leaders
+        .into_iter()
+        .filter_map(|leader| {
+            let broker = cx.image.broker(leader)?;
+            let (host, port) = route::address_of(cx.image, broker, cx.shared.controller.advertised());
+            let rack = broker.rack.as_ref().map(KafkaString::from);
+            Some(NodeEndpoint { node_id: leader.0, host, port, rack })
+        })
+        .collect()
+}

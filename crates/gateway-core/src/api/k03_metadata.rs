@@ -1,0 +1,285 @@
+//! Metadata (3): brokers, and topics with their leaders.
+//!
+//! Versions 0–13.
+//!
+//! * v0: an empty list means all topics; from v1 null means all and empty means none (trap 15).
+//! * v1: racks, controller. v2: cluster id. v4: clients may forbid auto-creation. v5: offline replicas. v7: leader epoch.
+//! * v8: authorized operations (KIP-430). v9: flexible. v10: topic ids in answers (KIP-516). v12: topics by id.
+//! * v13: an error of the whole (KIP-1102), never set here.
+//!
+//! Brokers are the live storage nodes, each at the address of the gateway that stands for it (`route.rs`); the controller is
+//! a live one of them. A topic that does not exist is made, if cluster and client allow it, and the answer waits until it
+//! has leaders. So does the answer for a named topic that has just lost a leader: `LEADER_NOT_AVAILABLE` makes some clients give
+//! up (trap 18), so it is said only after a while without one.
+//!
+//! Deviation from Kafka: the first answer for a topic made on demand holds it, where Kafka says `UNKNOWN_TOPIC_OR_PARTITION`.
+
+use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
+
+use base_types::{BrokerId, ErrorCode, TopicId};
+use kafka_wire::k03_metadata::{
+    MetadataRequestTopic, MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
+};
+use kafka_wire::{KafkaString, MetadataRequest, MetadataResponse, Uuid};
+use peer_api::config::{Lookup, broker_config};
+use peer_api::controller::{self, NewTopic};
+use peer_api::metadata::{Image, MetadataOffset, PartitionState, Topic};
+
+use crate::limits::{AUTO_CREATE_WAIT_MS, LEADER_WAIT_MS};
+use crate::operation::{Begun, Context, Operation, Progress};
+use crate::route;
+
+pub(crate) const SUPPORTED: RangeInclusive<i16> = 0..=13;
+
+/// Every operation on a topic, as a bit field (KIP-430): nobody is refused anything yet.
+pub(crate) const TOPIC_OPERATIONS: i32 = 0b1101_1111_1000;
+/// Likewise on the cluster.
+pub(crate) const CLUSTER_OPERATIONS: i32 = 0b1_1111_1010_0000;
+
+struct Metadata {
+    /// `None`: all.
+    topics: Option<Vec<Named>>,
+    include_topic_operations: bool,
+    include_cluster_operations: bool,
+    /// Asked of the controller and not yet answered.
+    creating: bool,
+    visible_at: MetadataOffset,
+}
+
+#[derive(Clone)]
+enum Named {
+    Name(KafkaString),
+    Id(Uuid),
+}
+
+pub(crate) fn begin(cx: &mut Context<'_>, request: MetadataRequest) -> Begun {
+    let asked = request.topics.filter(|topics| cx.version() > 0 || !topics.is_empty());
+    if let Some(topics) = &asked
+        && cx.version() < 12
+        && topics.iter().any(|topic| topic.name.is_none() || !topic.topic_id.is_zero())
+    {
+        return refuse(cx, topics);
+    }
+    let mut seen = BTreeSet::new();
+    let topics = asked.map(|topics| {
+        let distinct = topics.into_iter().filter(|topic| seen.insert((topic.name.clone(), topic.topic_id)));
+        distinct
+            .map(|topic| match topic.name {
+                Some(name) if topic.topic_id.is_zero() => Named::Name(name),
+                _ => Named::Id(topic.topic_id),
+            })
+            .collect()
+    });
+    let mut metadata = Metadata {
+        topics,
+        include_topic_operations: request.include_topic_authorized_operations,
+        include_cluster_operations: request.include_cluster_authorized_operations,
+        creating: false,
+        visible_at: MetadataOffset::default(),
+    };
+    let may_create = cx.version() < 4 || request.allow_auto_topic_creation;
+    if may_create && auto_create_enabled(cx) {
+        metadata.create(cx);
+    }
+    Begun::settle(metadata, cx)
+}
+
+fn auto_create_enabled(cx: &Context<'_>) -> bool {
+    let lookup = Lookup::new(cx.image).with_static(&cx.config().statics);
+    broker_config("auto.create.topics.enable")
+        .is_some_and(|definition| lookup.broker_config(definition).value.as_deref() == Some("true"))
+}
+
+fn refuse(cx: &mut Context<'_>, topics: &[MetadataRequestTopic]) -> Begun {
+    let topics = topics
+        .iter()
+        .map(|topic| MetadataResponseTopic {
+            error_code: cx.code(ErrorCode::InvalidRequest),
+            name: Some(topic.name.clone().unwrap_or_default()),
+            topic_id: topic.topic_id,
+            ..Default::default()
+        })
+        .collect();
+    Begun::Answered(cx.respond(&MetadataResponse { topics, ..Default::default() }))
+}
+
+/// Kafka's rule for topic names.
+pub(crate) fn is_valid_name(name: &str) -> bool {
+    let allowed = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'_' | b'-');
+    (1..=249).contains(&name.len()) && name != "." && name != ".." && name.bytes().all(allowed)
+}
+
+impl Metadata {
+    /// Asks the controller for the topics that do not exist and may.
+    fn create(&mut self, cx: &mut Context<'_>) {
+        let topics: Vec<NewTopic> = self
+            .named()
+            .filter(|name| cx.image.topic_named(name).is_none() && is_valid_name(name) && !route::is_internal(name))
+            .map(|name| NewTopic {
+                name: name.to_string(),
+                partitions: -1,
+                replication_factor: -1,
+                assignments: Vec::new(),
+                configs: Vec::new(),
+            })
+            .collect();
+        if !topics.is_empty() {
+            self.creating = true;
+            cx.ask_controller(controller::Request::CreateTopics { topics, validate_only: false });
+        }
+    }
+
+    fn named(&self) -> impl Iterator<Item = &KafkaString> {
+        self.topics.iter().flatten().filter_map(|topic| match topic {
+            Named::Name(name) => Some(name),
+            Named::Id(_) => None,
+        })
+    }
+
+    /// Whether every topic asked for has its leaders.
+    fn is_complete(&self, image: &Image) -> bool {
+        let led = |topic: &Topic| topic.partitions.iter().all(|partition| partition.leader.is_some());
+        self.topics.iter().flatten().all(|named| {
+            let topic = match named {
+                Named::Name(name) => image.topic_named(name),
+                Named::Id(id) => image.topic(TopicId(id.0)),
+            };
+            topic.is_none_or(led)
+        })
+    }
+
+    fn look(&mut self, cx: &mut Context<'_>) -> Progress {
+        if self.creating || cx.image.at() < self.visible_at || !self.is_complete(cx.image) {
+            return Progress::Pending;
+        }
+        self.finish(cx)
+    }
+
+    fn finish(&self, cx: &mut Context<'_>) -> Progress {
+        let mut response = MetadataResponse {
+            brokers: brokers(cx),
+            cluster_id: Some(cx.image.cluster_id().into()),
+            controller_id: route::controller_id(cx.image).0,
+            ..Default::default()
+        };
+        if self.include_cluster_operations && cx.version() >= 8 && cx.version() <= 10 {
+            response.cluster_authorized_operations = CLUSTER_OPERATIONS;
+        }
+        let image = cx.image;
+        response.topics = match &self.topics {
+            None => image.topics_by_name().map(|topic| self.topic(cx, topic)).collect(),
+            Some(topics) => topics
+                .iter()
+                .map(|named| match named {
+                    Named::Name(name) => match image.topic_named(name) {
+                        Some(topic) => self.topic(cx, topic),
+                        None => unknown(cx, name),
+                    },
+                    Named::Id(id) => match route::topic_by_wire_id(image, *id) {
+                        Some(topic) => self.topic(cx, topic),
+                        None => MetadataResponseTopic {
+                            error_code: cx.code(ErrorCode::UnknownTopicId),
+                            name: None,
+                            topic_id: *id,
+                            topic_authorized_operations: i32::MIN,
+                            ..Default::default()
+                        },
+                    },
+                })
+                .collect(),
+        };
+        cx.respond(&response).into()
+    }
+
+    fn topic(&self, cx: &mut Context<'_>, topic: &Topic) -> MetadataResponseTopic {
+        MetadataResponseTopic {
+            error_code: 0,
+            name: Some((&topic.name).into()),
+            topic_id: Uuid(topic.id.0),
+            is_internal: route::is_internal(&topic.name),
+            partitions: topic
+                .partitions
+                .iter()
+                .enumerate()
+                .map(|(index, state)| partition(cx, index as i32, state))
+                .collect(),
+            topic_authorized_operations: if self.include_topic_operations { TOPIC_OPERATIONS } else { i32::MIN },
+        }
+    }
+}
+
+impl Operation for Metadata {
+    fn begin(&mut self, cx: &mut Context<'_>) -> Progress {
+        if self.topics.is_none() {
+            return self.finish(cx);
+        }
+        let wait_ms = if self.creating { AUTO_CREATE_WAIT_MS } else { LEADER_WAIT_MS };
+        cx.wake_at(cx.now.tick.plus_ms(wait_ms));
+        self.look(cx)
+    }
+
+    fn controller_answered(
+        &mut self,
+        cx: &mut Context<'_>,
+        result: Result<controller::Response, controller::Error>,
+    ) -> Progress {
+        self.creating = false;
+        if let Ok(controller::Response::TopicsCreated { visible_at, .. }) = result {
+            // Also when it existed already: somebody else was quicker, and our view is behind.
+            self.visible_at = visible_at;
+        }
+        self.look(cx)
+    }
+
+    fn metadata_changed(&mut self, cx: &mut Context<'_>) -> Progress {
+        self.look(cx)
+    }
+
+    fn woken(&mut self, cx: &mut Context<'_>) -> Progress {
+        self.finish(cx)
+    }
+}
+
+fn unknown(cx: &mut Context<'_>, name: &KafkaString) -> MetadataResponseTopic {
+    let code = if is_valid_name(name) { ErrorCode::UnknownTopicOrPartition } else { ErrorCode::InvalidTopicException };
+    MetadataResponseTopic {
+        error_code: cx.code(code),
+        name: Some(name.clone()),
+        is_internal: route::is_internal(name),
+        topic_authorized_operations: i32::MIN,
+        ..Default::default()
+    }
+}
+
+fn brokers(cx: &Context<'_>) -> Vec<MetadataResponseBroker> {
+    route::live_brokers(cx.image)
+        .map(|broker| {
+            let (host, port) = route::address_of(cx.image, broker, cx.shared.controller.advertised());
+            MetadataResponseBroker { node_id: broker.id.0, host, port, rack: broker.rack.as_ref().map(Into::into) }
+        })
+        .collect()
+}
+
+fn partition(cx: &mut Context<'_>, partition_index: i32, state: &PartitionState) -> MetadataResponsePartition {
+    let code = if state.leader.is_some() { ErrorCode::None } else { ErrorCode::LeaderNotAvailable };
+    MetadataResponsePartition {
+        error_code: cx.code(code),
+        partition_index,
+        leader_id: state.leader.unwrap_or(BrokerId::NONE).0,
+        leader_epoch: state.leader_epoch.0,
+        replica_nodes: ids(&state.replicas),
+        isr_nodes: ids(&state.isr),
+        offline_replicas: offline(cx.image, state),
+    }
+}
+
+pub(crate) fn ids(brokers: &[BrokerId]) -> Vec<i32> {
+    brokers.iter().map(|id| id.0).collect()
+}
+
+/// Replicas on nodes that are not alive.
+pub(crate) fn offline(image: &Image, state: &PartitionState) -> Vec<i32> {
+    let dead = |id: &&BrokerId| !image.broker(**id).is_some_and(route::is_live);
+    state.replicas.iter().filter(dead).map(|id| id.0).collect()
+}

@@ -1,0 +1,78 @@
+//! OffsetForLeaderEpoch (23): where an epoch ended, for clients that check whether their history still holds (KIP-320).
+//!
+//! Versions 2–4. v3: replica id, ignored. v4: flexible.
+//!
+//! Deviation from Kafka: none known.
+
+use std::ops::RangeInclusive;
+
+use base_types::{ErrorCode, LeaderEpoch, TopicPartition};
+use kafka_wire::k23_offset_for_leader_epoch::{
+    EpochEndOffset, OffsetForLeaderTopic, OffsetForLeaderTopicResult,
+};
+use kafka_wire::{OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse};
+use peer_api::storage::{EpochEnd, EpochEndPartition, ReadError, Request, Response};
+
+use crate::api::scatter::{self, Question};
+use crate::limits::READ_TIMEOUT_MS;
+use crate::operation::{Answer, Begun, Context};
+
+pub(crate) const SUPPORTED: RangeInclusive<i16> = 2..=4;
+
+pub(crate) fn begin(cx: &mut Context<'_>, request: OffsetForLeaderEpochRequest) -> Begun {
+    let mut asks = Vec::new();
+    for topic in &request.topics {
+        for asked in &topic.partitions {
+            asks.push(scatter::leader(cx, &topic.topic, asked.partition).map(|(partition, node)| {
+                let ask = EpochEndPartition {
+                    partition,
+                    current_leader_epoch: LeaderEpoch(asked.current_leader_epoch),
+                    leader_epoch: LeaderEpoch(asked.leader_epoch),
+                };
+                (node, ask)
+            }));
+        }
+    }
+    scatter::ask(cx, Ends { topics: request.topics }, asks, READ_TIMEOUT_MS)
+}
+
+struct Ends {
+    topics: Vec<OffsetForLeaderTopic>,
+}
+
+impl Question for Ends {
+    type Ask = EpochEndPartition;
+    type Found = EpochEnd;
+
+    fn request(asks: Vec<EpochEndPartition>) -> Request {
+        Request::EpochEnds(asks)
+    }
+
+    fn found(response: Response) -> Option<Vec<(TopicPartition, Result<EpochEnd, ReadError>)>> {
+        match response {
+            Response::EpochEnds(found) => Some(found),
+            _ => None,
+        }
+    }
+
+    fn answer(self, cx: &mut Context<'_>, results: Vec<Result<EpochEnd, ErrorCode>>) -> Answer {
+        let mut results = results.into_iter();
+        let mut response = OffsetForLeaderEpochResponse::default();
+        for topic in self.topics {
+            let mut partitions = Vec::with_capacity(topic.partitions.len());
+            for asked in topic.partitions {
+                let mut answer = EpochEndOffset { partition: asked.partition, ..Default::default() };
+                match results.next().unwrap_or(Err(ErrorCode::UnknownServerError)) {
+                    Ok(end) => {
+                        answer.leader_epoch = end.epoch.0;
+                        answer.end_offset = end.end_offset.0;
+                    }
+                    Err(code) => answer.error_code = cx.code(code),
+                }
+                partitions.push(answer);
+            }
+            response.topics.push(OffsetForLeaderTopicResult { topic: topic.topic, partitions });
+        }
+        cx.respond(&response)
+    }
+}

@@ -1,0 +1,121 @@
+//! DescribeConfigs (32): every config with its value, its default and where it was set (trap 24).
+//!
+//! Versions 1–4. v1: synonyms (KIP-226). v3: type and documentation (KIP-569). v4: flexible.
+//!
+//! Topics, one broker, and the broker resource without a name, which holds what is set for all brokers. Any live broker's
+//! configs may be asked of any gateway. Broker loggers are an empty list.
+//!
+//! Deviation from Kafka: a broker id other than the one asked is answered, where Kafka refuses it.
+
+use std::ops::RangeInclusive;
+
+use base_types::{BrokerId, ErrorCode};
+use kafka_wire::k32_describe_configs::{
+    DescribeConfigsResource, DescribeConfigsResourceResult, DescribeConfigsResult, DescribeConfigsSynonym,
+};
+use kafka_wire::{DescribeConfigsRequest, DescribeConfigsResponse, KafkaString};
+use peer_api::config::{Effective, Lookup};
+
+use crate::api::k03_metadata::is_valid_name;
+use crate::operation::{Begun, Context};
+
+pub(crate) const SUPPORTED: RangeInclusive<i16> = 1..=4;
+
+pub(crate) const TOPIC: i8 = 2;
+pub(crate) const BROKER: i8 = 4;
+pub(crate) const BROKER_LOGGER: i8 = 8;
+
+pub(crate) fn begin(cx: &mut Context<'_>, request: DescribeConfigsRequest) -> Begun {
+    let mut response = DescribeConfigsResponse::default();
+    for resource in &request.resources {
+        let mut result = DescribeConfigsResult {
+            resource_type: resource.resource_type,
+            resource_name: resource.resource_name.clone(),
+            ..Default::default()
+        };
+        match describe(cx, resource) {
+            Ok(configs) => {
+                let wanted = |effective: &Effective| {
+                    resource.configuration_keys.as_ref().is_none_or(|keys| {
+                        keys.is_empty() || keys.iter().any(|key| *key == *effective.definition.name)
+                    })
+                };
+                let is_broker = resource.resource_type == BROKER;
+                result.configs = configs
+                    .into_iter()
+                    .filter(wanted)
+                    .map(|effective| config(effective, is_broker, &request, cx.version()))
+                    .collect();
+            }
+            Err((code, text)) => {
+                result.error_code = cx.code(code);
+                result.error_message = Some(text.into());
+            }
+        }
+        response.results.push(result);
+    }
+    Begun::Answered(cx.respond(&response))
+}
+
+fn describe(cx: &Context<'_>, resource: &DescribeConfigsResource) -> Result<Vec<Effective>, (ErrorCode, String)> {
+    let lookup = Lookup::new(cx.image).with_static(&cx.config().statics);
+    let name = resource.resource_name.as_str();
+    match resource.resource_type {
+        TOPIC if !is_valid_name(name) => {
+            Err((ErrorCode::InvalidTopicException, format!("Topic name is illegal: {}", name.escape_default())))
+        }
+        TOPIC if cx.image.topic_named(name).is_none() => Err((
+            ErrorCode::UnknownTopicOrPartition,
+            "This server does not host this topic-partition.".to_owned(),
+        )),
+        TOPIC => Ok(lookup.topic_configs(name)),
+        BROKER if name.is_empty() => Ok(lookup.cluster_configs()),
+        BROKER => Ok(lookup.on_broker(broker(cx, name)?).broker_configs()),
+        BROKER_LOGGER => broker(cx, name).map(|_| Vec::new()),
+        other => Err((ErrorCode::InvalidRequest, format!("Unsupported resource type: {other}"))),
+    }
+}
+
+fn broker(cx: &Context<'_>, name: &str) -> Result<BrokerId, (ErrorCode, String)> {
+    let refuse = |text: String| (ErrorCode::InvalidRequest, text);
+    let id = name
+        .parse()
+        .map(BrokerId)
+        .map_err(|_| refuse(format!("Broker id must be an integer, but it is: {}", name.escape_default())))?;
+    match cx.image.broker(id) {
+        Some(_) => Ok(id),
+        None => Err(refuse(format!("Unexpected broker id: there is no broker {id}"))),
+    }
+}
+
+fn config(
+    effective: Effective,
+    is_broker: bool,
+    request: &DescribeConfigsRequest,
+    version: i16,
+) -> DescribeConfigsResourceResult {
+    let definition = effective.definition;
+    let synonyms = if request.include_synonyms {
+        effective
+            .synonyms
+            .into_iter()
+            .map(|synonym| DescribeConfigsSynonym {
+                name: synonym.name.into(),
+                value: synonym.value.map(KafkaString::from),
+                source: synonym.source.code(),
+            })
+            .collect()
+    } else {
+        Vec::new()
+    };
+    DescribeConfigsResourceResult {
+        name: definition.name.into(),
+        value: effective.value.map(KafkaString::from),
+        read_only: is_broker && definition.is_read_only(),
+        config_source: effective.source.code(),
+        is_sensitive: definition.is_sensitive(),
+        synonyms,
+        config_type: if version >= 3 { definition.kind.code() } else { 0 },
+        documentation: (version >= 3 && request.include_documentation).then(|| definition.documentation.into()),
+    }
+}

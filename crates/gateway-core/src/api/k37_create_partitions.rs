@@ -1,0 +1,77 @@
+//! CreatePartitions (37): more partitions for topics that exist (KIP-195).
+//!
+//! Versions 0–3. v2: flexible. v3: quota errors.
+//!
+//! Every topic asked for is in the answer (trap 23). Deviation from Kafka: none known.
+
+use std::ops::RangeInclusive;
+
+use base_types::{BrokerId, ErrorCode};
+use kafka_wire::k37_create_partitions::{CreatePartitionsTopic, CreatePartitionsTopicResult};
+use kafka_wire::{CreatePartitionsRequest, CreatePartitionsResponse, KafkaString};
+use peer_api::controller::{Error, NewPartitions, Refusal, Request, Response};
+
+use crate::api::administration::{self, Change, message};
+use crate::api::error;
+use crate::operation::{Answer, Begun, Context};
+
+pub(crate) const SUPPORTED: RangeInclusive<i16> = 0..=3;
+
+pub(crate) fn begin(cx: &mut Context<'_>, request: CreatePartitionsRequest) -> Begun {
+    let mut change = Growth { topics: Vec::new(), twice: Vec::new() };
+    for topic in &request.topics {
+        if request.topics.iter().filter(|other| other.name == topic.name).count() == 1 {
+            change.topics.push(topic.name.clone());
+        } else if !change.twice.contains(&topic.name) {
+            change.twice.push(topic.name.clone());
+        }
+    }
+    if change.topics.is_empty() {
+        let nothing = Response::PartitionsCreated { topics: Vec::new(), visible_at: cx.image.at() };
+        return Begun::Answered(change.answer(cx, Ok(nothing)));
+    }
+    let topics =
+        request.topics.iter().filter(|topic| change.topics.contains(&topic.name)).map(new_partitions).collect();
+    let ask = Request::CreatePartitions { topics, validate_only: request.validate_only };
+    administration::ask(cx, change, ask, request.timeout_ms)
+}
+
+fn new_partitions(topic: &CreatePartitionsTopic) -> NewPartitions {
+    let brokers = |ids: &Vec<i32>| ids.iter().map(|id| BrokerId(*id)).collect();
+    NewPartitions {
+        name: topic.name.to_string(),
+        count: topic.count,
+        assignments: topic.assignments.iter().flatten().map(|assignment| brokers(&assignment.broker_ids)).collect(),
+    }
+}
+
+struct Growth {
+    topics: Vec<KafkaString>,
+    twice: Vec<KafkaString>,
+}
+
+impl Change for Growth {
+    fn answer(self, cx: &mut Context<'_>, result: Result<Response, Error>) -> Answer {
+        let results = match result {
+            Ok(Response::PartitionsCreated { topics, .. }) if topics.len() == self.topics.len() => topics,
+            Ok(_) => vec![Err(Refusal { code: ErrorCode::UnknownServerError, message: String::new() }); self.topics.len()],
+            Err(error) => {
+                let (code, message) = error::controller(&error);
+                vec![Err(Refusal { code, message }); self.topics.len()]
+            }
+        };
+        let duplicate = || Refusal { code: ErrorCode::InvalidRequest, message: "Duplicate topic in request.".to_owned() };
+        let twice = self.twice.into_iter().map(|name| (name, Err(duplicate())));
+        let results = self.topics.into_iter().zip(results).chain(twice);
+        let mut response = CreatePartitionsResponse::default();
+        for (name, result) in results {
+            let mut answer = CreatePartitionsTopicResult { name, ..Default::default() };
+            if let Err(refusal) = result {
+                answer.error_code = cx.code(refusal.code);
+                answer.error_message = message(refusal.message);
+            }
+            response.results.push(answer);
+        }
+        cx.respond(&response)
+    }
+}

@@ -1,0 +1,116 @@
+//! Order of requests and answers on one connection.
+//!
+//! ```text
+//!  frames ──► backlog ──begin──► slots (in flight) ──settled, from the front──► answers
+//! ```
+//!
+//! Kafka takes up one request of a connection at a time. So do we, with one exception that no client can see: produces
+//! follow each other to storage without waiting for answers. Answers leave in the order of the requests (W1).
+
+use std::collections::{BTreeMap, VecDeque};
+
+use base_types::{LeaderEpoch, Tick, TopicPartition};
+use bytes::Bytes;
+
+use crate::api::Produce;
+use crate::event::Stamp;
+use crate::limits::{
+    BACKLOG_BYTES_MAX, BACKLOG_MAX, PRODUCE_BYTES_IN_FLIGHT_MAX, PRODUCES_IN_FLIGHT_MAX, UNSENT_BYTES_MAX,
+};
+use crate::operation::{Answer, Operation, OperationId, Request};
+
+#[derive(Default)]
+pub(crate) struct Connection {
+    pub backlog: VecDeque<Frame>,
+    /// In the order of the requests.
+    pub slots: VecDeque<Slot>,
+    backlog_bytes: usize,
+    slot_bytes: usize,
+    /// Of answers that the client has not taken yet.
+    pub unsent_bytes: usize,
+    pub paused: bool,
+    /// When stale produces may be tried again without news of the metadata.
+    pub retry_at: Option<Tick>,
+    /// Partitions for which a produce has waited for a leader in vain, and the epoch it saw: the next one does not wait.
+    pub hopeless: BTreeMap<TopicPartition, LeaderEpoch>,
+}
+
+pub(crate) struct Frame {
+    pub bytes: Bytes,
+    pub stamp: Stamp,
+}
+
+pub(crate) struct Slot {
+    pub operation: OperationId,
+    pub request: Request,
+    pub frame_size: usize,
+    pub work: Work,
+}
+
+pub(crate) enum Work {
+    Waiting(Box<dyn Operation>),
+    /// Answers are put together only when they leave, because a later produce may bear on how an earlier one ends.
+    Produce(Box<Produce>),
+    Done(Answer),
+    /// The operation is being told something.
+    Busy,
+}
+
+impl Connection {
+    pub fn push(&mut self, frame: Frame) {
+        self.backlog_bytes += frame.bytes.len();
+        self.backlog.push_back(frame);
+    }
+
+    pub fn pop(&mut self) -> Option<Frame> {
+        let frame = self.backlog.pop_front()?;
+        self.backlog_bytes -= frame.bytes.len();
+        Some(frame)
+    }
+
+    pub fn begin(&mut self, slot: Slot) {
+        self.slot_bytes += slot.frame_size;
+        self.slots.push_back(slot);
+    }
+
+    pub fn end_first(&mut self) -> Option<Slot> {
+        let slot = self.slots.pop_front()?;
+        self.slot_bytes -= slot.frame_size;
+        Some(slot)
+    }
+
+    pub fn slot(&mut self, operation: OperationId) -> Option<&mut Slot> {
+        let index = self.slots.binary_search_by_key(&operation, |slot| slot.operation).ok()?;
+        self.slots.get_mut(index)
+    }
+
+    /// Of requests received and not answered.
+    pub fn held_bytes(&self) -> usize {
+        self.backlog_bytes + self.slot_bytes
+    }
+
+    /// Whether the first request of the backlog may begin while those in flight are not done.
+    pub fn may_begin(&self, is_produce: bool) -> bool {
+        if self.unsent_bytes > UNSENT_BYTES_MAX {
+            return false;
+        }
+        self.slots.is_empty()
+            || is_produce
+                && self.slots.iter().all(|slot| matches!(slot.work, Work::Produce(_)))
+                && self.slots.len() < PRODUCES_IN_FLIGHT_MAX
+                && self.slot_bytes < PRODUCE_BYTES_IN_FLIGHT_MAX
+    }
+
+    /// Whether the client has sent more ahead than we care to hold. Goes off at half of what makes it go on.
+    pub fn is_flooded(&self) -> bool {
+        let divisor = if self.paused { 2 } else { 1 };
+        self.backlog.len() >= BACKLOG_MAX / divisor || self.backlog_bytes >= BACKLOG_BYTES_MAX / divisor
+    }
+
+    pub fn produces(&self) -> impl Iterator<Item = &Produce> {
+        self.slots.iter().filter_map(|slot| match &slot.work {
+            Work::Produce(produce) => Some(&**produce),
+            _ => None,
+        })
+    }
+}

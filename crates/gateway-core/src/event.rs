@@ -1,0 +1,54 @@
+//! Everything that can happen to a gateway.
+
+use base_types::BrokerId;
+use bytes::Bytes;
+use peer_api::controller::FromController;
+use peer_api::storage::{FromStorage, RequestId, TransportError};
+
+/// One connection of a client, chosen by the shell, never used again.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct ConnectionId(pub u64);
+
+/// A mark of the shell's own on a request, given back with the answer. It measures time with it; the core ignores it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Stamp(pub u64);
+
+#[derive(Clone, Debug)]
+pub enum Event {
+    ConnectionOpened {
+        connection: ConnectionId,
+    },
+    /// A whole frame, without its length prefix. The shell has compared its length with [`crate::FRAME_SIZE_MAX`] before it
+    /// gave it any memory.
+    FrameReceived {
+        connection: ConnectionId,
+        frame: Bytes,
+        stamp: Stamp,
+    },
+    /// Bytes of [`crate::Effect::Send`] have left for the client. Until they are reported, a slow reader is given no further
+    /// answers once a bound is reached (W7).
+    BytesSent {
+        connection: ConnectionId,
+        bytes: usize,
+    },
+    ConnectionClosed {
+        connection: ConnectionId,
+    },
+    StorageResponded {
+        node: BrokerId,
+        message: FromStorage,
+    },
+    /// These requests get no answer: the stream could not be opened, or broke.
+    StorageFailed {
+        node: BrokerId,
+        ids: Vec<RequestId>,
+        error: TransportError,
+    },
+    /// The session asked for with [`crate::Effect::OpenController`] stands; nothing has been said on it.
+    ControllerConnected,
+    ControllerMessage(FromController),
+    /// The session ended or could not be opened.
+    ControllerLost,
+    /// Time has passed; see [`crate::Gateway::next_deadline`].
+    Ticked,
+}

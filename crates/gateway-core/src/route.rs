@@ -1,0 +1,164 @@
+//! Which gateway stands for which storage node, and who is alive: pure functions of the metadata.
+//!
+//! Clients identify brokers by id and drop those that vanish, so every gateway must give the same ids and the same addresses
+//! at the same time (decision 9): nothing here depends on which gateway answers.
+
+use base_types::{BrokerId, TopicId};
+use kafka_wire::KafkaString;
+use peer_api::metadata::{Broker, BrokerState, Gateway, Image, Topic};
+
+/// The storage nodes that clients may know of.
+pub(crate) fn live_brokers(image: &Image) -> impl Iterator<Item = &Broker> {
+    image.brokers().filter(|broker| is_live(broker))
+}
+
+pub(crate) fn is_live(broker: &Broker) -> bool {
+    match broker.state {
+        BrokerState::Active | BrokerState::ShuttingDown => true,
+        BrokerState::Fenced => false,
+    }
+}
+
+/// A live storage node's id: tools that look for "the controller" connect to it, and any gateway serves them.
+pub(crate) fn controller_id(image: &Image) -> BrokerId {
+    live_brokers(image).next().map_or(BrokerId::NONE, |broker| broker.id)
+}
+
+/// The gateway that stands for a storage node: one on the same machine, else one in the same rack, else any. Among several,
+/// the one whose hash with the node is highest, so that a gateway that comes or goes moves only its own nodes.
+pub(crate) fn gateway_of<'a>(image: &'a Image, broker: &Broker) -> Option<&'a Gateway> {
+    image.gateways().max_by_key(|gateway| {
+        let same_host = !gateway.host.is_empty() && gateway.host == broker.host;
+        let same_rack = gateway.rack.is_some() && gateway.rack == broker.rack;
+        (same_host, same_rack, weight(broker.id, gateway.id), gateway.id)
+    })
+}
+
+/// The address clients are given for a storage node. `fallback` is our own, for the moment before any gateway is registered.
+pub(crate) fn address_of(image: &Image, broker: &Broker, fallback: (&str, u16)) -> (KafkaString, i32) {
+    let (host, port) = match gateway_of(image, broker) {
+        Some(gateway) => (gateway.advertised_host.as_str(), gateway.advertised_port),
+        None => fallback,
+    };
+    (KafkaString::from(host), i32::from(port))
+}
+
+/// The live storage nodes that `gateway` stands for.
+pub(crate) fn nodes_of(image: &Image, gateway: BrokerId) -> Vec<BrokerId> {
+    live_brokers(image)
+        .filter(|broker| gateway_of(image, broker).is_none_or(|stands| stands.id == gateway))
+        .map(|broker| broker.id)
+        .collect()
+}
+
+pub(crate) fn topic_by_wire_id(image: &Image, id: kafka_wire::Uuid) -> Option<&Topic> {
+    image.topic(TopicId(id.0))
+}
+
+/// Topics that clients may read and not write (Kafka's internal ones).
+pub(crate) fn is_internal(name: &str) -> bool {
+    matches!(name, "__consumer_offsets" | "__transaction_state" | "__share_group_state")
+}
+
+fn weight(broker: BrokerId, gateway: BrokerId) -> u64 {
+    let mut word = (u64::from(broker.0 as u32) << 32) | u64::from(gateway.0 as u32);
+    // SplitMix64's finaliser: neighbouring ids must not give neighbouring weights.
+    word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    word ^ (word >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use base_types::{BrokerEpoch, Incarnation};
+    use peer_api::metadata::Record;
+
+    use super::*;
+
+    fn broker(id: i32, host: &str, rack: Option<&str>) -> Record {
+        Record::BrokerRegistered(Broker {
+            id: BrokerId(id),
+            epoch: BrokerEpoch(1),
+            incarnation: Incarnation::ZERO,
+            rack: rack.map(str::to_owned),
+            peer_address: format!("{host}:1"),
+            host: host.to_owned(),
+            state: BrokerState::Active,
+        })
+    }
+
+    fn gateway(id: i32, host: &str, rack: Option<&str>) -> Record {
+        Record::GatewayRegistered(Gateway {
+            id: BrokerId(id),
+            incarnation: Incarnation::ZERO,
+            advertised_host: format!("g{id}"),
+            advertised_port: 9092,
+            rack: rack.map(str::to_owned),
+            host: host.to_owned(),
+        })
+    }
+
+    fn image(records: &[Record]) -> Image {
+        let mut image = Image::default();
+        records.iter().for_each(|record| image.apply(record));
+        image
+    }
+
+    fn host_of(image: &Image, id: i32) -> String {
+        address_of(image, image.broker(BrokerId(id)).unwrap(), ("self", 1)).0.to_string()
+    }
+
+    #[test]
+    fn the_same_machine_wins_then_the_same_rack_then_a_hash() {
+        let all = [
+            broker(1, "a", Some("r1")),
+            broker(2, "b", Some("r2")),
+            broker(3, "c", None),
+            gateway(101, "a", Some("r2")),
+            gateway(102, "x", Some("r2")),
+        ];
+        let image = image(&all);
+        assert_eq!(host_of(&image, 1), "g101");
+        assert!(host_of(&image, 2).starts_with('g'));
+        assert!(host_of(&image, 3).starts_with('g'));
+        let in_rack = self::image(&[broker(2, "b", Some("r2")), gateway(101, "a", None), gateway(102, "x", Some("r2"))]);
+        assert_eq!(host_of(&in_rack, 2), "g102");
+    }
+
+    #[test]
+    fn before_any_gateway_is_known_the_answering_one_gives_itself() {
+        let image = image(&[broker(1, "a", None)]);
+        assert_eq!(host_of(&image, 1), "self");
+        assert_eq!(nodes_of(&image, BrokerId(77)), [BrokerId(1)]);
+    }
+
+    /// Trap 8: clients drop brokers that flap.
+    #[test]
+    fn a_gateway_that_leaves_moves_only_its_own_nodes() {
+        let mut records: Vec<Record> = (0..50).map(|id| broker(id, "", None)).collect();
+        records.extend((100..105).map(|id| gateway(id, "", None)));
+        let before = image(&records);
+        records.retain(|record| !matches!(record, Record::GatewayRegistered(gateway) if gateway.id.0 == 103));
+        let after = image(&records);
+        let mut moved = 0;
+        for id in 0..50 {
+            if host_of(&before, id) == "g103" {
+                moved += 1;
+            } else {
+                assert_eq!(host_of(&before, id), host_of(&after, id));
+            }
+        }
+        assert!((2..25).contains(&moved), "{moved} of 50 nodes on one of five gateways");
+    }
+
+    #[test]
+    fn each_node_has_exactly_one_gateway() {
+        let mut records: Vec<Record> = (0..20).map(|id| broker(id, "", None)).collect();
+        records.extend((100..103).map(|id| gateway(id, "", None)));
+        let image = image(&records);
+        let mut nodes: Vec<i32> =
+            (100..103).flat_map(|id| nodes_of(&image, BrokerId(id))).map(|id| id.0).collect();
+        nodes.sort_unstable();
+        assert_eq!(nodes, (0..20).collect::<Vec<_>>());
+    }
+}
