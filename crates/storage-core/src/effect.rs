@@ -111,6 +111,10 @@ pub enum Effect {
     DescribeLogDir {
         lookup: LookupKey,
     },
+    /// Write the registration down in the data directory, durably. Answered by `BrokerEpochRemembered`.
+    RememberBrokerEpoch {
+        broker_epoch: BrokerEpoch,
+    },
 
     /// Leadership is handed over and everything is said: the process may stop.
     Stop,

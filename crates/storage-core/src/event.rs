@@ -110,6 +110,10 @@ pub enum Event {
         lookup: LookupKey,
         log_dir: LogDir,
     },
+    /// The data directory bears this registration, durably.
+    BrokerEpochRemembered {
+        broker_epoch: BrokerEpoch,
+    },
 
     /// Hand over leadership and stop. Said again, it changes nothing.
     ShutdownRequested,

@@ -189,7 +189,6 @@ impl StorageNode {
             host: self.me.host.clone(),
             clean_since: self.me.clean_since,
             intact_since: self.session.broker_epoch_on_disk.or(self.me.intact_since),
-            intact_since: self.me.intact_since,
         };
         let call = Call::Register { give_up_at: now.tick.plus_ms(ANSWER_MS_MAX) };
         self.session.call(Request::RegisterBroker(request), call, effects);
