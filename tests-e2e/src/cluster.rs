@@ -11,6 +11,7 @@ use std::fmt;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -249,6 +250,10 @@ impl Cluster {
             Role::Gateway => {
                 command.args(["--controllers", &self.controllers(), "--advertised", &listen]);
             }
+        }
+        if self.spec.folder.is_some() {
+            // Whoever keeps the folder may detach: an interrupt of the launcher must not reach the services.
+            command.process_group(0);
         }
         let name = format!("{} {}", member.role, member.number);
         let process = Process::start(&name, &mut command, &home.join("log"))?;

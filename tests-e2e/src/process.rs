@@ -1,7 +1,6 @@
 //! A process of ours or of Apache Kafka: its output in a log file, its end certain.
 
 use std::fs::{self, File};
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -22,11 +21,12 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `command` in a process group of its own, with both outputs appended to `log`.
+    /// Starts `command` with both outputs appended to `log`. It stays in our process group, so that an interrupt at the keyboard ends
+    /// everything; what is to outlive us is given a group of its own by the caller.
     pub fn start(name: &str, command: &mut Command, log: &Path) -> Result<Self> {
         let file = File::options().create(true).append(true).open(log);
         let file = file.with_context(|| format!("cannot open {}", log.display()))?;
-        let command = command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file).process_group(0);
+        let command = command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
         let child = command.spawn().with_context(|| format!("cannot start {name}"))?;
         Ok(Self { name: name.to_owned(), log: log.to_owned(), child: Some(child) })
     }

@@ -235,11 +235,7 @@ fn folded(path: &Path) -> Option<PathBuf> {
     let mut at = PathBuf::new();
     for part in path.components() {
         match part {
-            Component::ParentDir => {
-                if !at.pop() {
-                    return None;
-                }
-            }
+            Component::ParentDir if !at.pop() => return None,
             Component::Normal(name) => at.push(name),
             _ => {}
         }
