@@ -1,0 +1,190 @@
+//! One commit in the journal: a header, a table of entries, and the batches they speak of. `docs/formats/journal.md`.
+//!
+//! ```text
+//!   header 64 │ entries │ batches │ zeros up to 4 KiB
+//! ```
+//!
+//! Batches of one partition lie side by side, so that a reader of the tail gets them as one piece.
+
+use base_types::Incarnation;
+use bytes::{BufMut, Bytes, BytesMut};
+use store_api::BLOCK_BYTES;
+
+use super::entry::Entry;
+use crate::{codec::Fields, crc::crc32c};
+
+const MAGIC: u32 = 0x5477_4a31; // "TwJ1"
+pub(crate) const VERSION: u16 = 1;
+pub(crate) const HEADER_BYTES: usize = 64;
+const CRC_AT: usize = 60;
+
+/// The first 64 bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct BlockHeader {
+    pub(crate) version: u16,
+    /// Counts the blocks of a journal for ever, from 1 on.
+    pub(crate) seq: u64,
+    pub(crate) incarnation: Incarnation,
+    /// The CRC of the block before: a stale block of an earlier round in the same file never fits.
+    pub(crate) previous_crc: u32,
+    entry_count: u32,
+    table_bytes: u32,
+    payload_bytes: u32,
+    pub(crate) crc: u32,
+}
+
+/// A block read back.
+#[derive(Debug)]
+pub(crate) struct Block {
+    pub(crate) header: BlockHeader,
+    pub(crate) entries: Vec<Entry>,
+    /// The batches, in the order of the `Batch` entries.
+    pub(crate) payload: Bytes,
+}
+
+impl BlockHeader {
+    /// What claims to be a header; `None` when it does not.
+    pub(crate) fn parse(bytes: &[u8]) -> Option<BlockHeader> {
+        let mut fields = Fields(bytes.get(..HEADER_BYTES)?);
+        if fields.u32()? != MAGIC {
+            return None;
+        }
+        let version = fields.u16()?;
+        let _flags = fields.u16()?;
+        let header = BlockHeader {
+            version,
+            seq: fields.u64()?,
+            incarnation: Incarnation(fields.id()?),
+            previous_crc: fields.u32()?,
+            entry_count: fields.u32()?,
+            table_bytes: fields.u32()?,
+            payload_bytes: fields.u32()?,
+            crc: u32::from_be_bytes(*bytes.get(CRC_AT..)?.first_chunk()?),
+        };
+        Some(header)
+    }
+
+    /// Header, table and payload.
+    pub(crate) fn used_bytes(&self) -> u64 {
+        HEADER_BYTES as u64 + u64::from(self.table_bytes) + u64::from(self.payload_bytes)
+    }
+
+    /// What the block takes in the file.
+    pub(crate) fn size(&self) -> u64 {
+        self.used_bytes().next_multiple_of(BLOCK_BYTES as u64)
+    }
+
+    /// Whether `bytes`, which start with this header, are the block that was written.
+    pub(crate) fn matches(&self, bytes: &[u8]) -> bool {
+        match bytes.get(HEADER_BYTES..self.used_bytes() as usize) {
+            Some(rest) => crc32c(&[&bytes[..CRC_AT], rest]) == self.crc,
+            None => false,
+        }
+    }
+}
+
+impl Block {
+    /// Reads a block whose CRC was found right. `None` when it says nothing that this version understands.
+    pub(crate) fn parse(header: BlockHeader, bytes: &Bytes) -> Option<Block> {
+        let table_end = HEADER_BYTES + header.table_bytes as usize;
+        let mut fields = Fields(bytes.get(HEADER_BYTES..table_end)?);
+        let mut entries = Vec::with_capacity((header.entry_count as usize).min(fields.0.len()));
+        for _ in 0..header.entry_count {
+            entries.push(Entry::decode(&mut fields)?);
+        }
+        fields.end()?;
+        let payload = bytes.slice(table_end..header.used_bytes() as usize);
+        let claimed: u64 = entries.iter().map(|e| if let Entry::Batch { len, .. } = e { u64::from(*len) } else { 0 }).sum();
+        (claimed == payload.len() as u64).then_some(Block { header, entries, payload })
+    }
+}
+
+/// Fills a block. Entries first, then the batches, each exactly as long as its entry says.
+pub(crate) struct BlockBuilder {
+    bytes: BytesMut,
+    entry_count: u32,
+    table_bytes: usize,
+}
+
+impl BlockBuilder {
+    pub(crate) fn new(mut bytes: BytesMut) -> BlockBuilder {
+        debug_assert!(bytes.is_empty());
+        bytes.put_bytes(0, HEADER_BYTES);
+        BlockBuilder { bytes, entry_count: 0, table_bytes: 0 }
+    }
+
+    pub(crate) fn entry(&mut self, entry: &Entry) {
+        entry.encode(&mut self.bytes);
+        self.entry_count += 1;
+        self.table_bytes = self.bytes.len() - HEADER_BYTES;
+    }
+
+    /// Returns where in the block the pieces lie.
+    pub(crate) fn batch(&mut self, pieces: &[&[u8]]) -> std::ops::Range<usize> {
+        let start = self.bytes.len();
+        for piece in pieces {
+            self.bytes.extend_from_slice(piece);
+        }
+        start..self.bytes.len()
+    }
+
+    /// Closes the block with its place in the chain. Returns it with its CRC.
+    pub(crate) fn finish(mut self, seq: u64, incarnation: Incarnation, previous_crc: u32) -> (Bytes, u32) {
+        let used = self.bytes.len();
+        let mut head = &mut self.bytes[..HEADER_BYTES];
+        head.put_u32(MAGIC);
+        head.put_u16(VERSION);
+        head.put_u16(0);
+        head.put_u64(seq);
+        head.put_slice(&incarnation.0);
+        head.put_u32(previous_crc);
+        head.put_u32(self.entry_count);
+        head.put_u32(self.table_bytes as u32);
+        head.put_u32((used - HEADER_BYTES - self.table_bytes) as u32);
+        let crc = crc32c(&[&self.bytes[..CRC_AT], &self.bytes[HEADER_BYTES..]]);
+        self.bytes[CRC_AT..HEADER_BYTES].copy_from_slice(&crc.to_be_bytes());
+        let padding = used.next_multiple_of(BLOCK_BYTES) - used;
+        self.bytes.put_bytes(0, padding);
+        (self.bytes.freeze(), crc)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use base_types::{Offset, TopicPartition};
+
+    use super::*;
+
+    fn block() -> Bytes {
+        let mut builder = BlockBuilder::new(BytesMut::new());
+        let tp = TopicPartition::default();
+        builder.entry(&Entry::LogStart { tp, to: Offset(4) });
+        builder.entry(&Entry::Batch { tp, base: Offset(4), len: 10 });
+        assert_eq!(builder.batch(&[b"01234", b"56789"]).len(), 10);
+        builder.finish(7, Incarnation([3; 16]), 99).0
+    }
+
+    #[test]
+    fn a_block_reads_back() {
+        let bytes = block();
+        assert_eq!(bytes.len(), BLOCK_BYTES);
+        let header = BlockHeader::parse(&bytes).unwrap();
+        assert_eq!((header.seq, header.previous_crc, header.incarnation), (7, 99, Incarnation([3; 16])));
+        assert!(header.matches(&bytes));
+        let block = Block::parse(header, &bytes).unwrap();
+        assert_eq!(block.entries.len(), 2);
+        assert_eq!(&block.payload[..], b"0123456789");
+    }
+
+    #[test]
+    fn every_flipped_bit_of_what_counts_is_noticed() {
+        let bytes = block();
+        let used = BlockHeader::parse(&bytes).unwrap().used_bytes() as usize;
+        for bit in 0..used * 8 {
+            let mut damaged = bytes.to_vec();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            let fine = BlockHeader::parse(&damaged).is_some_and(|header| header.matches(&damaged));
+            assert!(!fine, "bit {bit}");
+        }
+    }
+}

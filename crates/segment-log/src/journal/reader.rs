@@ -1,0 +1,174 @@
+//! Reads the chain of blocks back, and tells its end from damage (S2).
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use base_types::Incarnation;
+use bytes::Bytes;
+use store_api::{BLOCK_BYTES, FileUse, Vfs, VfsFile};
+
+use super::{
+    DIRECTORY, JournalPosition,
+    block::{Block, BlockHeader, VERSION},
+    path,
+};
+use crate::{OpenError, slab::SlabPool};
+
+/// How far the look behind the end reads at a time.
+const LOOK_BYTES: usize = 1 << 20;
+
+pub(crate) struct JournalReader {
+    files: BTreeMap<u32, FileAtRest>,
+    /// Files passed, oldest first, each with the number of the first block behind it.
+    pub(crate) passed: Vec<(u32, u64)>,
+    pub(crate) next: JournalPosition,
+    incarnation: Incarnation,
+    /// Whether a block was read: before that, the first file may not have been begun.
+    started: bool,
+}
+
+struct FileAtRest {
+    file: Arc<dyn VfsFile>,
+    size: u64,
+}
+
+impl JournalReader {
+    /// Reads from `start` on. `incarnation` is of the life that wrote the manifest.
+    pub(crate) fn open(
+        vfs: &dyn Vfs,
+        start: JournalPosition,
+        incarnation: Incarnation,
+    ) -> Result<JournalReader, OpenError> {
+        let mut files = BTreeMap::new();
+        for name in vfs.list(DIRECTORY)? {
+            let Ok(number) = name.parse() else { continue };
+            let file = vfs.open(&path(number), FileUse::Journal)?;
+            let size = file.size()?;
+            files.insert(number, FileAtRest { file, size });
+        }
+        Ok(JournalReader { files, passed: Vec::new(), next: start, incarnation, started: false })
+    }
+
+    /// All files there are.
+    pub(crate) fn numbers(&self) -> impl Iterator<Item = u32> {
+        self.files.keys().copied()
+    }
+
+    /// Files whose length is not `file_bytes`: never finished, or of another configuration.
+    pub(crate) fn misfits(&self, file_bytes: u64) -> Vec<u32> {
+        self.files.iter().filter(|(_, file)| file.size != file_bytes).map(|(number, _)| *number).collect()
+    }
+
+    /// Whether the next block would be in a file that exists.
+    pub(crate) fn at_file(&self) -> bool {
+        self.files.contains_key(&self.next.file)
+    }
+
+    /// The next block, or `None` where the chain ends as a chain may.
+    pub(crate) fn next_block(&mut self, pool: &SlabPool) -> Result<Option<Block>, OpenError> {
+        if let Some(block) = self.block_at(self.next, pool)? {
+            return self.advance(block).map(Some);
+        }
+        // The next block did not fit this file: it is the first of another one.
+        for (&number, _) in &self.files {
+            let start = JournalPosition { file: number, position: 0, ..self.next };
+            if number == self.next.file {
+                continue;
+            }
+            if let Some(block) = self.block_at(start, pool)? {
+                if self.started || self.next.position > 0 {
+                    self.passed.push((self.next.file, self.next.seq));
+                }
+                self.next = start;
+                return self.advance(block).map(Some);
+            }
+        }
+        self.check_end()?;
+        Ok(None)
+    }
+
+    fn advance(&mut self, (header, bytes): (BlockHeader, Bytes)) -> Result<Block, OpenError> {
+        if header.version > VERSION {
+            return Err(OpenError::VersionUnknown { file: "journal", version: header.version });
+        }
+        let Some(block) = Block::parse(header, &bytes) else {
+            return Err(OpenError::JournalDamaged {
+                file: path(self.next.file),
+                position: self.next.position,
+                missing_block: header.seq,
+                later_block: header.seq,
+            });
+        };
+        self.next.position += header.size();
+        self.next.seq = header.seq + 1;
+        self.next.previous_crc = header.crc;
+        self.incarnation = header.incarnation;
+        self.started = true;
+        Ok(block)
+    }
+
+    /// The block that continues the chain at `place`, when there is one and it is whole.
+    fn block_at(&self, place: JournalPosition, pool: &SlabPool) -> Result<Option<(BlockHeader, Bytes)>, OpenError> {
+        let Some(FileAtRest { file, size }) = self.files.get(&place.file) else { return Ok(None) };
+        let mut first = [0; BLOCK_BYTES];
+        if file.read_at(place.position, &mut first)? < BLOCK_BYTES {
+            return Ok(None);
+        }
+        let Some(header) = BlockHeader::parse(&first) else { return Ok(None) };
+        let continues = header.seq == place.seq && header.previous_crc == place.previous_crc;
+        if !continues || place.position + header.size() > *size {
+            return Ok(None);
+        }
+        let mut bytes = pool.carve(header.size() as usize);
+        bytes.extend_from_slice(&first);
+        bytes.resize(header.size() as usize, 0);
+        let rest = bytes.len() - BLOCK_BYTES;
+        let whole = file.read_at(place.position + BLOCK_BYTES as u64, &mut bytes[BLOCK_BYTES..])? == rest;
+        Ok((whole && header.matches(&bytes)).then(|| (header, bytes.freeze())))
+    }
+
+    /// A good block with a later number, written by the same life as the last good one, proves that the missing one was durable.
+    ///
+    /// Blocks are recognised by the incarnation too, which no client knows: a record that looks like a block proves nothing.
+    fn check_end(&self) -> Result<(), OpenError> {
+        for (&number, FileAtRest { file, size }) in &self.files {
+            // In other files the first block says enough: they are begun in order.
+            let (from, to) = if number == self.next.file { (self.next.position, *size) } else { (0, 1) };
+            let mut at = from;
+            let mut chunk = vec![0; if to == 1 { BLOCK_BYTES } else { LOOK_BYTES }];
+            while at < to {
+                let have = file.read_at(at, &mut chunk)?;
+                for start in (0..have).step_by(BLOCK_BYTES) {
+                    let Some(header) = BlockHeader::parse(&chunk[start..have]) else { continue };
+                    let suspect = header.seq > self.next.seq && header.incarnation == self.incarnation;
+                    if suspect && self.is_whole(file.as_ref(), *size, at + start as u64, &header)? {
+                        return Err(OpenError::JournalDamaged {
+                            file: path(self.next.file),
+                            position: self.next.position,
+                            missing_block: self.next.seq,
+                            later_block: header.seq,
+                        });
+                    }
+                }
+                if have < chunk.len() {
+                    break;
+                }
+                at += have as u64;
+            }
+        }
+        Ok(())
+    }
+
+    fn is_whole(
+        &self,
+        file: &dyn VfsFile,
+        size: u64,
+        position: u64,
+        header: &BlockHeader,
+    ) -> Result<bool, OpenError> {
+        if position + header.size() > size {
+            return Ok(false);
+        }
+        let mut bytes = vec![0; header.size() as usize];
+        Ok(file.read_at(position, &mut bytes)? == bytes.len() && header.matches(&bytes))
+    }
+}

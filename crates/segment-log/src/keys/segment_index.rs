@@ -1,0 +1,86 @@
+//! The sparse index of a segment.
+//!
+//! ```text
+//!   key    2 │ topic id 16 │ partition 4 │ base offset 8
+//!   value  version 1 │ cut 8 │ covered 8 │ max timestamp 8 │ (relative offset 4, position 4, max timestamp before 8) …
+//! ```
+
+use base_types::{Offset, TopicPartition};
+use bytes::BufMut;
+
+use crate::{
+    codec::Fields,
+    segment::index::{Index, IndexEntry},
+};
+
+const VERSION: u8 = 1;
+
+pub(crate) fn key(tp: TopicPartition, base: Offset) -> Vec<u8> {
+    let mut key = super::partition_key(super::SEGMENT_INDEX, tp);
+    key.put_i64(base.0);
+    key
+}
+
+pub(crate) fn encode(index: &Index, cut: u64) -> Vec<u8> {
+    let mut value = Vec::with_capacity(25 + 16 * index.entries.len());
+    value.put_u8(VERSION);
+    value.put_u64(cut);
+    value.put_u64(index.covered);
+    value.put_i64(index.max_timestamp.0);
+    for entry in &index.entries {
+        value.put_u32(entry.relative_offset);
+        value.put_u32(entry.position);
+        value.put_i64(entry.max_timestamp_before.0);
+    }
+    value
+}
+
+/// `None` on any doubt: the index is then made anew from the segment.
+pub(crate) fn decode(value: &[u8], cut: u64, segment_len: u64) -> Option<Index> {
+    let mut fields = Fields(value);
+    if fields.u8()? != VERSION || fields.u64()? != cut {
+        return None;
+    }
+    let covered = fields.u64().filter(|covered| *covered <= segment_len)?;
+    let max_timestamp = fields.timestamp()?;
+    let mut entries = Vec::with_capacity(fields.0.len() / 16);
+    while !fields.0.is_empty() {
+        let entry = IndexEntry {
+            relative_offset: fields.u32()?,
+            position: fields.u32()?,
+            max_timestamp_before: fields.timestamp()?,
+        };
+        let grows = entries.last().is_none_or(|last: &IndexEntry| {
+            last.position < entry.position && last.relative_offset < entry.relative_offset
+        });
+        if !grows || u64::from(entry.position) >= covered.max(1) {
+            return None;
+        }
+        entries.push(entry);
+    }
+    Some(Index { entries, covered, max_timestamp })
+}
+
+#[cfg(test)]
+mod tests {
+    use base_types::Timestamp;
+
+    use super::*;
+
+    #[test]
+    fn an_index_reads_back_and_doubt_gives_none() {
+        let entry = |relative_offset, position| IndexEntry {
+            relative_offset,
+            position,
+            max_timestamp_before: Timestamp(i64::from(position)),
+        };
+        let index = Index { entries: vec![entry(0, 0), entry(5, 100)], covered: 200, max_timestamp: Timestamp(7) };
+        let value = encode(&index, 1);
+        assert_eq!(decode(&value, 1, 200), Some(index.clone()));
+        assert_eq!(decode(&value, 2, 200), None);
+        assert_eq!(decode(&value, 1, 199), None);
+        assert_eq!(decode(&value[..value.len() - 1], 1, 200), None);
+        let backwards = Index { entries: vec![entry(5, 100), entry(0, 0)], ..index };
+        assert_eq!(decode(&encode(&backwards, 1), 1, 200), None);
+    }
+}

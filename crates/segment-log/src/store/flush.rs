@@ -1,0 +1,192 @@
+//! The background: from the journal's memory to segments, to a durable manifest, to journal files that are used again.
+
+use std::sync::{MutexGuard, PoisonError, atomic::Ordering};
+
+use base_types::TopicPartition;
+
+use super::LogStore;
+use crate::{StoreError, manifest::Manifest};
+
+/// With so few segments to sync, syncing them now costs less than a longer replay later.
+const SYNC_CHEAP: usize = 64;
+/// The index of an active segment is stored again when it covers this much more.
+const INDEX_STORE_BYTES: u64 = 16 << 20;
+
+/// How much of the background work to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FlushBudget {
+    /// Do it all, whether due or not.
+    pub everything: bool,
+    /// Stop moving batches to segments after about this much.
+    pub bytes_max: u64,
+}
+
+impl FlushBudget {
+    /// What is due. Cheap when nothing is.
+    pub const DUE: FlushBudget = FlushBudget { everything: false, bytes_max: u64::MAX };
+    /// All there is.
+    pub const EVERYTHING: FlushBudget = FlushBudget { everything: true, bytes_max: u64::MAX };
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct FlushReport {
+    /// Moved to segments.
+    pub placed_bytes: u64,
+    /// Replicas whose segments were synced.
+    pub synced_replicas: u64,
+    /// Journal files that can be used again.
+    pub released_files: u64,
+    pub wrote_manifest: bool,
+}
+
+impl LogStore {
+    /// Whether [`LogStore::flush`] has anything due. Costs next to nothing.
+    pub fn is_flush_due(&self) -> bool {
+        self.is_placing_due() || self.is_sync_due()
+    }
+
+    /// Moves journaled batches to segments in large extents and releases the journal. For a background thread, whenever
+    /// [`LogStore::is_flush_due`]; commits go on meanwhile, and help when this falls behind.
+    pub fn flush(&self, budget: FlushBudget) -> Result<FlushReport, StoreError> {
+        self.poison.check()?;
+        let _flushing = self.lock_flushing();
+        let mut report = FlushReport::default();
+        if budget.everything || self.is_placing_due() {
+            report.placed_bytes = self.place_all(budget.bytes_max)?;
+        }
+        if budget.everything || self.is_sync_due() {
+            self.sync_and_release(&mut report, false)?;
+        }
+        self.tail.evict();
+        Ok(report)
+    }
+
+    /// Makes one more journal file ready ahead of need. `false` when there is one. For a background thread.
+    pub fn prepare_journal(&self) -> Result<bool, StoreError> {
+        self.poison.check()?;
+        let prepared = self.lock_journal().prepare_spare();
+        prepared.map_err(|error| self.poison.judge(error))
+    }
+
+    /// The orderly end: everything in segments, durable, and marked so (S12). The store must not be used afterwards.
+    pub fn shutdown(&self) -> Result<(), StoreError> {
+        self.poison.check()?;
+        let _flushing = self.lock_flushing();
+        self.place_all(u64::MAX)?;
+        for replica in self.read_replicas().values() {
+            let active = replica.state().segments.back().map(|segment| segment.base);
+            if let Some(base) = active {
+                self.store_index(replica, base);
+            }
+        }
+        self.sync_and_release(&mut FlushReport::default(), true)
+    }
+
+    fn is_placing_due(&self) -> bool {
+        self.counters.pending_bytes.load(Ordering::Relaxed) >= self.options.pending_bytes_max() / 2
+            || self.is_journal_half_full()
+    }
+
+    fn is_sync_due(&self) -> bool {
+        let unsynced = self.lock_work().unsynced.len();
+        unsynced > 0 && unsynced <= SYNC_CHEAP && self.is_journal_worth_releasing()
+            || self.is_journal_half_full()
+            || self.counters.unjournaled_bytes.load(Ordering::Relaxed) >= self.options.unsynced_bytes_max
+    }
+
+    fn is_journal_half_full(&self) -> bool {
+        let journal = self.lock_journal();
+        journal.live_bytes() * 2 > journal.capacity()
+    }
+
+    fn is_journal_worth_releasing(&self) -> bool {
+        self.lock_journal().live_bytes() >= self.options.journal_file_bytes / 2
+    }
+
+    pub(super) fn lock_flushing(&self) -> MutexGuard<'_, ()> {
+        self.flushing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All pending batches, or as many as `bytes_max` allows, to segments. The caller holds `flushing`.
+    pub(super) fn place_all(&self, bytes_max: u64) -> Result<u64, StoreError> {
+        let pending: Vec<TopicPartition> = self.lock_work().pending.iter().copied().collect();
+        let mut placed = 0;
+        for tp in pending {
+            if placed >= bytes_max {
+                break;
+            }
+            let Ok(replica) = self.replica(tp) else {
+                self.lock_work().pending.remove(&tp);
+                continue;
+            };
+            let mut placing = replica.placing();
+            placed += self.place_pending(&replica, &mut placing)?;
+            let active = {
+                let state = replica.state();
+                let due = |s: &&crate::segment::Segment| s.len >= s.index_stored.saturating_add(INDEX_STORE_BYTES);
+                state.segments.back().filter(due).map(|segment| segment.base)
+            };
+            if let Some(base) = active {
+                self.store_index(&replica, base);
+            }
+        }
+        Ok(placed)
+    }
+
+    /// Frees what can be freed of the journal, for a commit that found none.
+    pub(super) fn release_journal(&self) -> Result<(), StoreError> {
+        let _flushing = self.lock_flushing();
+        self.place_all(u64::MAX)?;
+        self.sync_and_release(&mut FlushReport::default(), false)
+    }
+
+    /// Syncs all segments, writes the manifest, and lets go of the journal files that it no longer needs. The caller holds
+    /// `flushing`.
+    fn sync_and_release(&self, report: &mut FlushReport, clean: bool) -> Result<(), StoreError> {
+        let unsynced: Vec<TopicPartition> = self.lock_work().unsynced.iter().copied().collect();
+        for tp in unsynced {
+            let Ok(replica) = self.replica(tp) else {
+                self.lock_work().unsynced.remove(&tp);
+                continue;
+            };
+            let _placing = replica.placing();
+            self.sync_replica(&replica)?;
+            report.synced_replicas += 1;
+        }
+        report.released_files += self.write_manifest(clean)? as u64;
+        report.wrote_manifest = true;
+        Ok(())
+    }
+
+    /// Makes what is durable in segments known, and releases journal files. Returns how many.
+    pub(super) fn write_manifest(&self, clean: bool) -> Result<usize, StoreError> {
+        // Read before any replica is looked at: entries up to here are in the states that follow.
+        let published = self.published.load(Ordering::Acquire);
+        // The list and the deletions in it must agree with the journal: `delete_replica` holds this lock from its entry to the end.
+        let replicas: Vec<_> = self.read_replicas().values().cloned().collect();
+        let mut needed = published + 1;
+        let mut records = Vec::with_capacity(replicas.len());
+        for replica in &replicas {
+            let state = replica.state();
+            if state.deleted {
+                continue;
+            }
+            let record = state.to_record(replica.tp, published);
+            needed = needed.min(record.as_of + 1);
+            records.push(record);
+        }
+        let replay_from = self.lock_journal().replay_start(needed);
+        let incarnation = self.options.incarnation;
+        let manifest = Manifest { clean, incarnation, replay_from, replicas: records };
+        manifest.store(self.vfs.as_ref()).map_err(|error| self.poison.judge(error))?;
+        self.counters.manifests.fetch_add(1, Ordering::Relaxed);
+        for (replica, record) in replicas.iter().filter(|r| !r.state().deleted).zip(&manifest.replicas) {
+            let mut state = replica.state();
+            if state.cut == record.cut && record.placed_end > state.told_end {
+                state.told_end = record.placed_end;
+                state.told_segment = record.segments.last().map(|segment| segment.base).max(state.told_segment);
+            }
+        }
+        Ok(self.lock_journal().release(replay_from))
+    }
+}

@@ -1,0 +1,284 @@
+//! Writing batches into segments. Whoever does it holds the replica's `placing` lock.
+
+use std::sync::{PoisonError, atomic::Ordering};
+
+use base_types::Offset;
+use bytes::{BufMut, Bytes};
+use store_api::{BLOCK_BYTES, VfsFile};
+
+use super::LogStore;
+use crate::{
+    StoreError,
+    keys::segment_index,
+    replica::{Growth, Placement, Placing, Replica, TailBatch},
+    segment::{self, DIRECTORY, Segment},
+};
+
+/// A direct write is built up to this size at a time.
+const EXTENT_BYTES_MAX: usize = 4 << 20;
+
+/// A batch on its way into a segment.
+pub(super) struct Item<'a> {
+    /// Its bytes, in one or two pieces.
+    pub(super) pieces: [&'a [u8]; 2],
+    pub(super) batch: TailBatch,
+}
+
+impl Item<'_> {
+    fn size(&self) -> u64 {
+        (self.pieces[0].len() + self.pieces[1].len()) as u64
+    }
+}
+
+/// Where the active segment ends.
+#[derive(Clone, Copy)]
+struct End {
+    base: Offset,
+    len: u64,
+}
+
+impl LogStore {
+    /// Moves all pending batches of a replica into its segments, through the page cache. Returns how many bytes.
+    pub(super) fn place_pending(&self, replica: &Replica, placing: &mut Placing) -> Result<u64, StoreError> {
+        let pending: Vec<TailBatch> = replica.state().pending().cloned().collect();
+        let Some(first) = pending.first() else { return Ok(0) };
+        let first_seq = first.seq;
+        let items: Vec<Item<'_>> =
+            pending.iter().map(|batch| Item { pieces: [&batch.bytes, &[]], batch: batch.clone() }).collect();
+        let bytes = items.iter().map(Item::size).sum::<u64>();
+        let (placement, _) = self.place(replica, placing, &items, false)?;
+        {
+            let mut state = replica.state();
+            self.apply(&mut state, &placement);
+            state.unsynced_seq.get_or_insert(first_seq);
+            state.check_invariants();
+            // Under the replica's lock: a commit that appends more tells of it after it has published.
+            let mut work = self.lock_work();
+            if state.first_pending_index().is_none() {
+                work.pending.remove(&replica.tp);
+            }
+            work.unsynced.insert(replica.tp);
+        }
+        self.counters.pending_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.counters.placed_bytes.fetch_add(bytes, Ordering::Relaxed);
+        Ok(bytes)
+    }
+
+    /// Writes batches behind the placed end, closing and beginning segments as needed. Nothing is published: the caller applies
+    /// the placement. With `durable` the written bytes are durable (names of new segments included), and the batches come
+    /// back with memory of their own; everything placed before must be synced then.
+    pub(super) fn place(
+        &self,
+        replica: &Replica,
+        placing: &mut Placing,
+        items: &[Item<'_>],
+        durable: bool,
+    ) -> Result<(Placement, Vec<TailBatch>), StoreError> {
+        let (mut end, segment_bytes) = {
+            let state = replica.state();
+            let end = |s: &Segment| End { base: s.base, len: s.len };
+            (state.segments.back().map(end), u64::from(state.options.segment_bytes))
+        };
+        let mut placement = Placement::default();
+        let mut kept = Vec::new();
+        let mut rest = items;
+        while let Some(first) = rest.first() {
+            let full = |end: &End| {
+                let span = first.batch.next.since(end.base);
+                end.len > 0 && (end.len + first.size() > segment_bytes || span > i64::from(i32::MAX))
+            };
+            let current = match end {
+                Some(end) if !full(&end) => end,
+                previous => {
+                    if let Some(previous) = previous {
+                        self.store_index(replica, previous.base);
+                    }
+                    self.begin_segment(replica, placing, first.batch.base)?;
+                    placement.grown.push(Growth {
+                        segment: first.batch.base,
+                        is_new: true,
+                        is_synced: false,
+                        from: 0,
+                        batches: Vec::new(),
+                    });
+                    End { base: first.batch.base, len: 0 }
+                }
+            };
+            let mut len = current.len;
+            let mut count = 0;
+            for item in rest {
+                let span = item.batch.next.since(current.base);
+                let fits = len + item.size() <= segment_bytes && span <= i64::from(i32::MAX);
+                if count > 0 && !fits || durable && len - current.len >= EXTENT_BYTES_MAX as u64 {
+                    break;
+                }
+                len += item.size();
+                count += 1;
+            }
+            let (now, later) = rest.split_at(count);
+            let file = self.files.open(replica.tp, current.base).map_err(|error| self.poison.judge(error))?;
+            if durable {
+                kept.extend(self.write_durable(replica, placing, file.as_ref(), current, now)?);
+            } else {
+                let pieces: Vec<&[u8]> = now.iter().flat_map(|item| item.pieces).collect();
+                placing.ragged_end = None;
+                file.write_at(current.len, &pieces).map_err(|error| self.poison.judge(error))?;
+            }
+            let batches = now
+                .iter()
+                .map(|item| (item.batch.base, item.batch.next, item.size(), item.batch.max_timestamp));
+            match placement.grown.last_mut().filter(|growth| growth.segment == current.base) {
+                Some(growth) => growth.batches.extend(batches),
+                None => placement.grown.push(Growth {
+                    segment: current.base,
+                    is_new: false,
+                    is_synced: false,
+                    from: current.len,
+                    batches: batches.collect(),
+                }),
+            }
+            end = Some(End { len, ..current });
+            rest = later;
+        }
+        if durable {
+            if placement.grown.iter().any(|growth| growth.is_new) {
+                self.sync_names(replica)?;
+            }
+            for growth in &mut placement.grown {
+                growth.is_synced = true;
+            }
+        }
+        Ok((placement, kept))
+    }
+
+    /// Publishes a placement that is durable or whose durability the caller keeps track of.
+    pub(super) fn apply(&self, state: &mut crate::replica::State, placement: &Placement) {
+        state.apply(placement, self.options.index_interval_bytes);
+        if placement.grown.iter().all(|growth| growth.is_synced) {
+            let new: Vec<Offset> = placement.grown.iter().filter(|g| g.is_new).map(|g| g.segment).collect();
+            for segment in state.segments.iter_mut().filter(|segment| new.contains(&segment.base)) {
+                segment.name_synced = true;
+            }
+        }
+    }
+
+    /// Makes an empty segment file, and the directory when it is the first.
+    pub(super) fn begin_segment(
+        &self,
+        replica: &Replica,
+        placing: &mut Placing,
+        base: Offset,
+    ) -> Result<(), StoreError> {
+        if !placing.directory_ready {
+            let mut unsynced = self.directories_unsynced.lock().unwrap_or_else(PoisonError::into_inner);
+            self.vfs.create_dir(&segment::directory(replica.tp)).map_err(|error| self.poison.judge(error))?;
+            *unsynced = true;
+            placing.directory_ready = true;
+        }
+        placing.ragged_end = None;
+        self.files.create(replica.tp, base).map_err(|error| self.poison.judge(error))?;
+        Ok(())
+    }
+
+    /// Makes the names of a replica's segments durable.
+    pub(super) fn sync_names(&self, replica: &Replica) -> Result<(), StoreError> {
+        let sync = || {
+            self.vfs.sync_dir(&segment::directory(replica.tp))?;
+            let mut unsynced = self.directories_unsynced.lock().unwrap_or_else(PoisonError::into_inner);
+            if *unsynced {
+                self.vfs.sync_dir(DIRECTORY)?;
+                *unsynced = false;
+            }
+            Ok(())
+        };
+        sync().map_err(|error| self.poison.judge(error))
+    }
+
+    /// Makes all that is placed durable.
+    pub(super) fn sync_replica(&self, replica: &Replica) -> Result<(), StoreError> {
+        let (dirty, names): (Vec<Offset>, bool) = {
+            let state = replica.state();
+            let dirty = state.segments.iter().filter(|s| s.synced_len != s.len).map(|s| s.base).collect();
+            (dirty, state.segments.iter().any(|segment| !segment.name_synced))
+        };
+        for base in dirty {
+            let file = self.files.open(replica.tp, base).map_err(|error| self.poison.judge(error))?;
+            file.sync_data().map_err(|error| self.poison.judge(error))?;
+        }
+        if names {
+            self.sync_names(replica)?;
+        }
+        let mut state = replica.state();
+        self.counters.unjournaled_bytes.fetch_sub(state.unjournaled_bytes, Ordering::Relaxed);
+        state.mark_synced();
+        self.lock_work().unsynced.remove(&replica.tp);
+        Ok(())
+    }
+
+    /// One extent, durable: whole blocks past the page cache. The ragged end of the segment is written again in front of it, which
+    /// does no harm when power fails, since those bytes are the same before and after.
+    ///
+    /// Assumes: a sector is old or new, never a mixture.
+    fn write_durable(
+        &self,
+        replica: &Replica,
+        placing: &mut Placing,
+        file: &dyn VfsFile,
+        end: End,
+        items: &[Item<'_>],
+    ) -> Result<Vec<TailBatch>, StoreError> {
+        let ragged = (end.len % BLOCK_BYTES as u64) as usize;
+        let start = end.len - ragged as u64;
+        let bytes = items.iter().map(Item::size).sum::<u64>() as usize;
+        let mut block = self.pool.carve(ragged + bytes);
+        match placing.ragged_end.take() {
+            Some((base, len, bytes)) if base == end.base && len == end.len => block.extend_from_slice(&bytes),
+            _ => {
+                block.resize(ragged, 0);
+                let have = file.read_at(start, &mut block).map_err(|error| self.poison.judge(error))?;
+                if have < ragged {
+                    let damage = crate::Damage::Short { wanted: ragged, have };
+                    let tp = replica.tp;
+                    let corrupt = crate::CorruptBatch { tp, segment: end.base, position: start, damage };
+                    return Err(StoreError::Corrupt(corrupt));
+                }
+            }
+        }
+        let mut ranges = Vec::with_capacity(items.len());
+        for item in items {
+            let from = block.len();
+            block.extend_from_slice(item.pieces[0]);
+            block.extend_from_slice(item.pieces[1]);
+            ranges.push(from..block.len());
+        }
+        let used = block.len();
+        block.put_bytes(0, used.next_multiple_of(BLOCK_BYTES) - used);
+        let block = block.freeze();
+        file.write_durable(start, &block).map_err(|error| self.poison.judge(error))?;
+        let len = end.len + bytes as u64;
+        let keep = (len % BLOCK_BYTES as u64) as usize;
+        // A copy, so that 4 KiB at most are held and not the whole extent.
+        placing.ragged_end = Some((end.base, len, Bytes::copy_from_slice(&block[used - keep..used])));
+        let own = |(item, range): (&Item<'_>, std::ops::Range<usize>)| TailBatch {
+            bytes: block.slice(range),
+            ..item.batch.clone()
+        };
+        Ok(items.iter().zip(ranges).map(own).collect())
+    }
+
+    /// Keeps the index of the active segment where it is found after a restart. Derived state: failure is no harm.
+    pub(super) fn store_index(&self, replica: &Replica, base: Offset) {
+        let value = {
+            let mut state = replica.state();
+            let cut = state.cut;
+            let Some(segment) = state.segments.iter_mut().rev().find(|segment| segment.base == base) else { return };
+            let Some(index) = segment.index.as_ref().filter(|index| index.covered == segment.len) else { return };
+            let value = segment_index::encode(index, cut);
+            segment.index_stored = segment.len;
+            value
+        };
+        let mut batch = store_api::KvBatch::default();
+        batch.put(segment_index::key(replica.tp, base), value);
+        let _ = self.kv.write(&batch, store_api::KvDurability::Lazy);
+    }
+}

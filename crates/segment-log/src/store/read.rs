@@ -1,0 +1,363 @@
+//! Reading: from memory by reference where the tail still has it, else from segments with every checksum verified (S3).
+
+use std::sync::atomic::Ordering;
+
+use base_types::{Offset, TopicPartition};
+use bytes::{Bytes, BytesMut};
+use record_batch::{BatchHeader, HEADER_LEN, StampedBatch};
+use store_api::VfsFile;
+
+use super::LogStore;
+use crate::{
+    ReadError, StoreError,
+    error::{CorruptBatch, Damage},
+    keys::segment_index,
+    replica::{Replica, State, TailBatch},
+    segment::{index::Index, walk::SegmentWalk},
+};
+
+/// A reader may meet a truncation this many times before it is told that the offset is out of range.
+const CUT_RETRIES: usize = 3;
+const READ_BYTES_MIN: usize = 16 << 10;
+
+/// Whole batches, in order.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct LogRead {
+    /// One piece each.
+    pub batches: Vec<Bytes>,
+    pub bytes: usize,
+    /// The offset behind the last batch; where the read began when there is none.
+    pub next: Offset,
+}
+
+impl LogRead {
+    fn new(from: Offset) -> LogRead {
+        LogRead { next: from, ..LogRead::default() }
+    }
+
+    /// Takes a batch when it may. `false` when the read is complete.
+    fn take(&mut self, batch: &TailBatch, below: Offset, bytes_max: usize) -> bool {
+        let fits = self.batches.is_empty() || self.bytes + batch.bytes.len() <= bytes_max;
+        if batch.next > below || !fits {
+            return false;
+        }
+        self.bytes += batch.bytes.len();
+        self.next = batch.next;
+        self.batches.push(batch.bytes.clone());
+        true
+    }
+}
+
+impl LogStore {
+    /// Whole batches from the one that holds `from` on, all below `below`. The first is there even if it alone is larger than
+    /// `bytes_max` (KIP-74). Nothing when `from` is the log end.
+    pub fn read(
+        &self,
+        tp: TopicPartition,
+        from: Offset,
+        below: Offset,
+        bytes_max: usize,
+    ) -> Result<LogRead, ReadError> {
+        let replica = self.replica(tp).map_err(|_| ReadError::NoReplica(tp))?;
+        for _ in 0..CUT_RETRIES {
+            let (cached, cut, extent) = {
+                let state = replica.state();
+                check_range(&state, from)?;
+                match read_tail(&state, from, below, bytes_max) {
+                    Some(read) => (Some(read), state.cut, None),
+                    None => (None, state.cut, find_segment(&state, from)),
+                }
+            };
+            if let Some(read) = cached {
+                self.counters.cached_reads.fetch_add(1, Ordering::Relaxed);
+                return Ok(read);
+            }
+            let Some((segment, len)) = extent else { return Ok(LogRead::new(from)) };
+            self.counters.disk_reads.fetch_add(1, Ordering::Relaxed);
+            let read = self.read_segment(&replica, segment, len, from, below, bytes_max);
+            match read {
+                Ok(read) => return Ok(read),
+                // A truncation or retention may have come between; then what was read proves nothing.
+                Err(error) => {
+                    let state = replica.state();
+                    let gone = state.deleted || state.cut != cut || state.log_start > from;
+                    if !gone {
+                        return Err(error);
+                    }
+                }
+            }
+        }
+        let state = replica.state();
+        Err(ReadError::OutOfRange { log_start: state.log_start, log_end: state.log_end })
+    }
+
+    /// The same where memory has it. Never waits for the disk.
+    pub fn read_cached(&self, tp: TopicPartition, from: Offset, below: Offset, bytes_max: usize) -> Option<LogRead> {
+        let replica = self.replica(tp).ok()?;
+        let state = replica.state();
+        check_range(&state, from).ok()?;
+        let read = read_tail(&state, from, below, bytes_max)?;
+        self.counters.cached_reads.fetch_add(1, Ordering::Relaxed);
+        Some(read)
+    }
+
+    fn read_segment(
+        &self,
+        replica: &Replica,
+        segment: Offset,
+        len: u64,
+        from: Offset,
+        below: Offset,
+        bytes_max: usize,
+    ) -> Result<LogRead, ReadError> {
+        let file = self.files.open(replica.tp, segment)?;
+        let mut position = None;
+        for step in self.walk_from(replica, file.as_ref(), segment, len, from)? {
+            let (at, header) = step?;
+            if header.next_offset() > from {
+                position = Some((at, header));
+                break;
+            }
+        }
+        let mut read = LogRead::new(from);
+        let Some((mut position, first)) = position else { return Ok(read) };
+        if first.next_offset() > below {
+            return Ok(read);
+        }
+        let wanted = bytes_max.max(first.size()).max(READ_BYTES_MIN).min((len - position) as usize);
+        let mut buffer = BytesMut::zeroed(wanted);
+        let have = file.read_at(position, &mut buffer)?;
+        buffer.truncate(have);
+        let mut rest = buffer.freeze();
+        while rest.len() >= HEADER_LEN {
+            let damaged = |damage| CorruptBatch { tp: replica.tp, segment, position, damage };
+            let header = BatchHeader::parse(&rest).map_err(|error| damaged(Damage::Batch(error.into())))?;
+            if header.size() > rest.len() {
+                break;
+            }
+            let batch = rest.split_to(header.size());
+            StampedBatch::from_stored(batch.clone()).map_err(|error| damaged(Damage::Batch(error)))?;
+            if !read.take(&TailBatch::new(&header, 0, batch), below, bytes_max) {
+                break;
+            }
+            position += header.size() as u64;
+        }
+        if read.batches.is_empty() {
+            let damage = Damage::Short { wanted: first.size(), have };
+            return Err(CorruptBatch { tp: replica.tp, segment, position, damage }.into());
+        }
+        Ok(read)
+    }
+
+    /// Headers of the batches from the one that holds `from` on, below `below`, until `each` says `false`.
+    pub(super) fn walk_headers(
+        &self,
+        replica: &Replica,
+        from: Offset,
+        below: Offset,
+        mut each: impl FnMut(&BatchHeader) -> bool,
+    ) -> Result<(), ReadError> {
+        let mut next = from;
+        while next < below {
+            let (in_tail, extent) = {
+                let state = replica.state();
+                (state.tail.front().is_some_and(|first| first.base <= next), find_segment(&state, next))
+            };
+            let before = next;
+            if in_tail {
+                let tail = replica.state().tail.clone();
+                for batch in tail.iter().filter(|batch| batch.next > next && batch.base < below) {
+                    let damaged = |error| unreachable_damage(replica.tp, batch.base, error);
+                    let header = BatchHeader::parse(&batch.bytes).map_err(damaged)?;
+                    if !each(&header) {
+                        return Ok(());
+                    }
+                }
+                return Ok(());
+            } else if let Some((segment, len)) = extent {
+                let file = self.files.open(replica.tp, segment)?;
+                for step in self.walk_from(replica, file.as_ref(), segment, len, next)? {
+                    let (_, header) = step?;
+                    if header.base_offset >= below {
+                        return Ok(());
+                    }
+                    if header.next_offset() > next {
+                        next = header.next_offset();
+                        if !each(&header) {
+                            return Ok(());
+                        }
+                    }
+                }
+                // Offsets may be missing at the end of a segment.
+                let following = replica.state().segments.iter().find(|s| s.base > segment).map(|s| s.base);
+                next = next.max(following.unwrap_or(next));
+            }
+            if next == before {
+                // Only offsets without batches are left in segments; the tail may begin behind them.
+                let first = replica.state().tail.front().map(|batch| batch.base).filter(|base| *base > next);
+                match first {
+                    Some(first) => next = first,
+                    None => return Ok(()),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Walks a segment from a place at or before the batch that holds `offset`.
+    pub(super) fn walk_from<'a>(
+        &self,
+        replica: &Replica,
+        file: &'a dyn VfsFile,
+        segment: Offset,
+        len: u64,
+        offset: Offset,
+    ) -> Result<SegmentWalk<'a>, ReadError> {
+        let start = self.with_index(replica, file, segment, len, |index| index.floor_offset(segment, offset))?;
+        Ok(SegmentWalk::new(file, replica.tp, segment, start.min(len), len))
+    }
+
+    /// Asks the index of a segment, which is brought up to date first: from memory, from the store of derived state, and by
+    /// walking what neither covers.
+    pub(super) fn with_index<R>(
+        &self,
+        replica: &Replica,
+        file: &dyn VfsFile,
+        segment: Offset,
+        len: u64,
+        ask: impl FnOnce(&Index) -> R,
+    ) -> Result<R, ReadError> {
+        let cut = {
+            let state = replica.state();
+            if let Some(index) = known(&state, segment).filter(|index| index.covered >= len) {
+                return Ok(ask(index));
+            }
+            state.cut
+        };
+        let stored = self.kv.get(&segment_index::key(replica.tp, segment)).ok().flatten();
+        let mut index = stored.and_then(|value| segment_index::decode(&value, cut, len)).unwrap_or_default();
+        if let Some(better) = known(&replica.state(), segment).filter(|known| known.covered > index.covered) {
+            index = better.clone();
+        }
+        if index.covered < len {
+            for step in SegmentWalk::new(file, replica.tp, segment, index.covered, len) {
+                let (_, header) = step?;
+                let size = header.size() as u64;
+                let interval = self.options.index_interval_bytes;
+                index.push(segment, header.base_offset, size, header.max_timestamp, interval);
+            }
+        }
+        let answer = ask(&index);
+        let sealed = {
+            let mut state = replica.state();
+            let unchanged = state.cut == cut;
+            let active = state.segments.back().map(|active| active.base);
+            match state.segments.iter_mut().find(|found| unchanged && found.base == segment) {
+                Some(found) if active == Some(segment) => {
+                    if found.index.as_ref().is_none_or(|known| known.covered < index.covered) {
+                        found.index = Some(index);
+                    }
+                    None
+                }
+                Some(_) => Some(index),
+                None => None,
+            }
+        };
+        if let Some(index) = sealed {
+            let mut batch = store_api::KvBatch::default();
+            batch.put(segment_index::key(replica.tp, segment), segment_index::encode(&index, cut));
+            let _ = self.kv.write(&batch, store_api::KvDurability::Lazy);
+        }
+        Ok(answer)
+    }
+
+    /// Where segments must be cut so that the log ends at or before `to`: the new log end, and the last segment with its
+    /// length; no segment when nothing is left in them.
+    pub(super) fn find_cut(
+        &self,
+        replica: &Replica,
+        to: Offset,
+    ) -> Result<(Offset, Option<(Offset, u64)>), StoreError> {
+        let (extent, log_start) = {
+            let state = replica.state();
+            let index = state.segments.partition_point(|segment| segment.base <= to);
+            (index.checked_sub(1).map(|i| (state.segments[i].base, state.segments[i].len, i)), state.log_start)
+        };
+        let Some((segment, len, index)) = extent else { return Ok((log_start.min(to), None)) };
+        let file = self.files.open(replica.tp, segment).map_err(|error| self.poison.judge(error))?;
+        let walk = self.walk_from(replica, file.as_ref(), segment, len, to).map_err(|error| self.as_store(error))?;
+        let mut end = None;
+        for step in walk {
+            let (at, header) = step.map_err(|error| self.as_store(error))?;
+            if header.next_offset() > to {
+                end = Some((header.base_offset, at));
+                break;
+            }
+        }
+        Ok(match end {
+            Some((base, 0)) if index == 0 => (base, None),
+            // The cut falls between two segments: the one before is kept whole.
+            Some((base, 0)) => {
+                let state = replica.state();
+                let before = &state.segments[index - 1];
+                (base, Some((before.base, before.len)))
+            }
+            Some((base, at)) => (base, Some((segment, at))),
+            None => (to, Some((segment, len))),
+        })
+    }
+
+    fn as_store(&self, error: ReadError) -> StoreError {
+        match error {
+            ReadError::Corrupt(corrupt) => StoreError::Corrupt(corrupt),
+            ReadError::Disk(error) => self.poison.judge(error),
+            ReadError::NoReplica(tp) => StoreError::NoReplica(tp),
+            ReadError::OutOfRange { .. } => unreachable!("segments are walked by position"),
+        }
+    }
+}
+
+fn known(state: &State, segment: Offset) -> Option<&Index> {
+    state.segments.iter().rev().find(|found| found.base == segment).and_then(|found| found.index.as_ref())
+}
+
+fn check_range(state: &State, from: Offset) -> Result<(), ReadError> {
+    let (log_start, log_end) = (state.log_start, state.log_end);
+    if state.deleted || from < log_start || from > log_end {
+        return Err(ReadError::OutOfRange { log_start, log_end });
+    }
+    Ok(())
+}
+
+/// `None` when the tail does not reach back to `from`.
+fn read_tail(state: &State, from: Offset, below: Offset, bytes_max: usize) -> Option<LogRead> {
+    let mut read = LogRead::new(from);
+    if from >= state.log_end || from >= below {
+        return Some(read);
+    }
+    let reaches = match state.tail.front() {
+        // What is not placed is in the tail, so the tail may begin behind `from` only where no batch is.
+        Some(first) => first.base <= from || from >= state.placed_end,
+        None => false,
+    };
+    if !reaches {
+        return None;
+    }
+    let start = state.tail.partition_point(|batch| batch.next <= from);
+    for batch in state.tail.range(start..) {
+        if !read.take(batch, below, bytes_max) {
+            break;
+        }
+    }
+    Some(read)
+}
+
+/// The segment that holds `from`, or the first one behind it.
+fn find_segment(state: &State, from: Offset) -> Option<(Offset, u64)> {
+    let index = state.segments.partition_point(|segment| segment.next_offset <= from);
+    state.segments.get(index).map(|segment| (segment.base, segment.len))
+}
+
+fn unreachable_damage(tp: TopicPartition, base: Offset, error: record_batch::HeaderError) -> CorruptBatch {
+    CorruptBatch { tp, segment: base, position: 0, damage: Damage::Batch(error.into()) }
+}

@@ -1,0 +1,334 @@
+//! Replicas come, go and are cut.
+//!
+//! Each of these changes is an entry of the journal, durable before anything is done about it. What is done to files afterwards
+//! is finished by recovery when power fails in between.
+
+use std::sync::{Arc, MutexGuard, PoisonError, atomic::Ordering};
+
+use base_types::{LeaderEpoch, Offset, TopicPartition, invariant};
+use record_batch::BatchHeader;
+use store_api::{KvBatch, KvDurability};
+
+use super::LogStore;
+use crate::{
+    Checkpoint, ReadError, StoreError,
+    journal::{
+        block::{BlockBuilder, HEADER_BYTES},
+        entry::Entry,
+        writer::JournalWriter,
+    },
+    keys,
+    options::ReplicaOptions,
+    replica::{Replica, State},
+    segment,
+};
+
+/// A replica as found on the disk.
+#[derive(Clone, Debug)]
+pub struct ReplicaOnDisk {
+    pub log_start: Offset,
+    /// Everything below is durable, or in the page cache for partitions that asked for no more.
+    pub log_end: Offset,
+    /// Each epoch with the offset of its first batch.
+    pub leader_epochs: Vec<(LeaderEpoch, Offset)>,
+    pub checkpoint: Option<Checkpoint>,
+    /// Headers of the batches from the checkpoint's as-of offset (or the log start) on that carry a producer id: what the core
+    /// needs to bring producer state up to the log end.
+    pub headers_since_checkpoint: Vec<BatchHeader>,
+    pub options: ReplicaOptions,
+}
+
+impl LogStore {
+    /// What is there about a replica; `None` when there is none.
+    pub fn open_replica(&self, tp: TopicPartition) -> Result<Option<ReplicaOnDisk>, ReadError> {
+        let Ok(replica) = self.replica(tp) else { return Ok(None) };
+        let (log_start, log_end, leader_epochs, options, cut) = {
+            let state = replica.state();
+            (state.log_start, state.log_end, state.epochs.clone(), state.options, state.cut)
+        };
+        let found = self.kv.get(&keys::checkpoint::key(tp)).ok().flatten();
+        let checkpoint = found
+            .and_then(|value| keys::checkpoint::decode(&value, cut))
+            // S4: derived state never runs ahead of the log. A crash can undo the log's unsynced end but keep the checkpoint.
+            .filter(|checkpoint| checkpoint.as_of <= log_end && checkpoint.as_of >= log_start);
+        let from = checkpoint.as_ref().map_or(log_start, |checkpoint| checkpoint.as_of);
+        let mut headers_since_checkpoint = Vec::new();
+        self.walk_headers(&replica, from, log_end, |header| {
+            if header.has_producer_id() {
+                headers_since_checkpoint.push(*header);
+            }
+            true
+        })?;
+        Ok(Some(ReplicaOnDisk { log_start, log_end, leader_epochs, checkpoint, headers_since_checkpoint, options }))
+    }
+
+    pub fn create_replica(&self, tp: TopicPartition, options: ReplicaOptions) -> Result<ReplicaOnDisk, StoreError> {
+        self.create_replicas(&[(tp, options)])?;
+        Ok(ReplicaOnDisk {
+            log_start: Offset::ZERO,
+            log_end: Offset::ZERO,
+            leader_epochs: Vec::new(),
+            checkpoint: None,
+            headers_since_checkpoint: Vec::new(),
+            options,
+        })
+    }
+
+    /// Makes many empty replicas with one write, or none.
+    pub fn create_replicas(&self, replicas: &[(TopicPartition, ReplicaOptions)]) -> Result<(), StoreError> {
+        let mut journal = self.begin_change(replicas.len())?;
+        for (tp, _) in replicas {
+            if self.replica(*tp).is_ok() {
+                return Err(StoreError::ReplicaExists(*tp));
+            }
+            self.set_strays_aside(*tp, journal.last_seq() + 1)?;
+        }
+        let entries = replicas.iter().map(|(tp, options)| Entry::Created { tp: *tp, options: *options });
+        let seq = self.write_change(&mut journal, entries.collect::<Vec<_>>().as_slice())?;
+        let mut all = self.write_replicas();
+        for (tp, options) in replicas {
+            all.insert(*tp, Arc::new(Replica::new(*tp, State::empty(*options, Offset::ZERO, seq))));
+        }
+        drop(all);
+        self.published.store(seq, Ordering::Release);
+        Ok(())
+    }
+
+    /// Removes a replica and its data. The caller must have a committed tombstone of the topic in hand (C10).
+    pub fn delete_replica(&self, tp: TopicPartition) -> Result<(), StoreError> {
+        // Room is made first, since that may need a flush. No manifest may be made between the entry and the end of this.
+        drop(self.begin_change(1)?);
+        let _flushing = self.lock_flushing();
+        let replica = self.replica(tp)?;
+        let mut journal = self.begin_change_while_flushing()?;
+        let mut placing = replica.placing();
+        let seq = self.write_change(&mut journal, &[Entry::Deleted { tp }])?;
+        {
+            let mut state = replica.state();
+            self.forget_accounts(&state, tp);
+            state.reset(Offset::ZERO, seq);
+            state.deleted = true;
+        }
+        self.write_replicas().remove(&tp);
+        self.published.store(seq, Ordering::Release);
+        drop(journal);
+        placing.directory_ready = false;
+        self.files.close_partition(tp);
+        self.remove_directory(tp)?;
+        self.forget_derived(tp);
+        Ok(())
+    }
+
+    /// Removes the batches that reach `to` or beyond and returns the new log end: `to`, or less where a batch straddles it.
+    /// Durable when it returns.
+    pub fn truncate(&self, tp: TopicPartition, to: Offset) -> Result<Offset, StoreError> {
+        let replica = self.replica(tp)?;
+        let mut journal = self.begin_change(1)?;
+        let mut placing = replica.placing();
+        let (log_start, log_end, placed_end) = {
+            let state = replica.state();
+            (state.log_start, state.log_end, state.placed_end)
+        };
+        invariant!(R12, to >= log_start, "truncation of {tp} to {to} below its start {log_start}");
+        if to >= log_end {
+            return Ok(log_end);
+        }
+        let (end, cut) = if to >= placed_end {
+            let state = replica.state();
+            let first = state.pending().find(|batch| batch.next > to).map(|batch| batch.base);
+            (first.unwrap_or(log_end), None)
+        } else {
+            // Where a batch straddles the log start too, the log is empty and not shorter than that (S11).
+            let (end, cut) = self.find_cut(&replica, to)?;
+            (end.max(log_start), cut)
+        };
+        let seq = self.write_change(&mut journal, &[Entry::Truncated { tp, to: end, cut }])?;
+        let gone = {
+            let mut state = replica.state();
+            self.forget_accounts(&state, tp);
+            let gone = state.truncate(end, cut, seq);
+            self.restore_accounts(&mut state, tp);
+            state.check_invariants();
+            gone
+        };
+        self.published.store(seq, Ordering::Release);
+        drop(journal);
+        placing.ragged_end = None;
+        self.forget_indexes(tp, &gone);
+        for base in gone {
+            self.files.remove(tp, base).map_err(|error| self.poison.judge(error))?;
+        }
+        if let Some((base, len)) = cut {
+            // For tidiness: the log ends where the journal says, whatever the length of the file.
+            let _ = self.files.open(tp, base).and_then(|file| file.set_size(len));
+        }
+        Ok(end)
+    }
+
+    /// Drops everything: an empty log that starts at `start`.
+    pub fn reset(&self, tp: TopicPartition, start: Offset) -> Result<(), StoreError> {
+        let replica = self.replica(tp)?;
+        let mut journal = self.begin_change(1)?;
+        let mut placing = replica.placing();
+        let seq = self.write_change(&mut journal, &[Entry::Reset { tp, start }])?;
+        let gone = {
+            let mut state = replica.state();
+            self.forget_accounts(&state, tp);
+            state.reset(start, seq)
+        };
+        self.published.store(seq, Ordering::Release);
+        drop(journal);
+        placing.ragged_end = None;
+        for base in gone {
+            self.files.remove(tp, base).map_err(|error| self.poison.judge(error))?;
+        }
+        self.forget_derived(tp);
+        Ok(())
+    }
+
+    /// Records below `to` are gone for readers; segments that lie wholly below are removed.
+    pub fn advance_log_start(&self, tp: TopicPartition, to: Offset) -> Result<(), StoreError> {
+        let replica = self.replica(tp)?;
+        let mut journal = self.begin_change(1)?;
+        let _placing = replica.placing();
+        let (log_start, log_end, unjournaled) = {
+            let state = replica.state();
+            (state.log_start, state.log_end, state.unjournaled_bytes > 0)
+        };
+        let to = to.min(log_end);
+        if to <= log_start {
+            return Ok(());
+        }
+        if unjournaled {
+            // Else the start could survive a crash that the batches below it do not (S11).
+            self.sync_replica(&replica)?;
+        }
+        let mut entries = Vec::new();
+        if unjournaled {
+            let state = replica.state();
+            let (segments, epochs) = state.news(&crate::replica::Placement::default(), &[]);
+            entries.push(Entry::Placed { tp, segments, epochs });
+            entries.push(Entry::Unjournaled { tp });
+        }
+        entries.push(Entry::LogStart { tp, to });
+        let seq = self.write_change(&mut journal, &entries)?;
+        let gone = {
+            let mut state = replica.state();
+            if unjournaled {
+                state.mark_told();
+            }
+            state.last_seq = seq;
+            let gone = state.advance_log_start(to);
+            state.check_invariants();
+            gone
+        };
+        self.published.store(seq, Ordering::Release);
+        drop(journal);
+        self.forget_indexes(tp, &gone);
+        for base in gone {
+            self.files.remove(tp, base).map_err(|error| self.poison.judge(error))?;
+        }
+        Ok(())
+    }
+
+    /// Keeps what the core derived from the log, for a quicker start. Not synced: after a crash an older one may be found.
+    pub fn checkpoint(&self, tp: TopicPartition, checkpoint: &Checkpoint) -> Result<(), StoreError> {
+        let replica = self.replica(tp)?;
+        let cut = {
+            let state = replica.state();
+            invariant!(S4, checkpoint.as_of <= state.log_end, "as of {}, log end {}", checkpoint.as_of, state.log_end);
+            state.cut
+        };
+        let mut batch = KvBatch::default();
+        batch.put(keys::checkpoint::key(tp), keys::checkpoint::encode(checkpoint, cut));
+        self.kv.write(&batch, KvDurability::Lazy).map_err(StoreError::Kv)
+    }
+
+    fn begin_change(&self, entries: usize) -> Result<MutexGuard<'_, JournalWriter>, StoreError> {
+        self.poison.check()?;
+        // Entries of truncations are small; `Placed` has room in the slack.
+        let bytes = (HEADER_BYTES + 128 * entries + 3000).next_multiple_of(4096) as u64;
+        let journal = self.lock_journal_with_room(bytes, bytes)?;
+        self.poison.check()?;
+        Ok(journal)
+    }
+
+    fn begin_change_while_flushing(&self) -> Result<MutexGuard<'_, JournalWriter>, StoreError> {
+        let bytes = 4096;
+        let mut journal = self.lock_journal();
+        match journal.ensure_room(bytes, bytes).map_err(|error| self.poison.judge(error))? {
+            true => Ok(journal),
+            false => Err(StoreError::NoSpace),
+        }
+    }
+
+    fn write_change(&self, journal: &mut JournalWriter, entries: &[Entry]) -> Result<u64, StoreError> {
+        let mut builder = BlockBuilder::new(self.pool.carve(HEADER_BYTES + 128 * entries.len()));
+        for entry in entries {
+            builder.entry(entry);
+        }
+        let (seq, block) = journal.append(builder).map_err(|error| self.poison.judge(error))?;
+        self.counters.journal_bytes.fetch_add(block.len() as u64, Ordering::Relaxed);
+        Ok(seq)
+    }
+
+    /// The replica's part of the counts, before it is cut.
+    fn forget_accounts(&self, state: &State, tp: TopicPartition) {
+        self.counters.pending_bytes.fetch_sub(state.pending_bytes(), Ordering::Relaxed);
+        self.counters.unjournaled_bytes.fetch_sub(state.unjournaled_bytes, Ordering::Relaxed);
+        let mut work = self.lock_work();
+        work.pending.remove(&tp);
+        work.unsynced.remove(&tp);
+    }
+
+    /// And after.
+    fn restore_accounts(&self, state: &mut State, tp: TopicPartition) {
+        let pending = state.pending_bytes();
+        self.counters.pending_bytes.fetch_add(pending, Ordering::Relaxed);
+        // What is left unsynced of such bytes is not known; it only says when to sync.
+        self.counters.unjournaled_bytes.fetch_add(state.unjournaled_bytes, Ordering::Relaxed);
+        let mut work = self.lock_work();
+        if pending > 0 {
+            work.pending.insert(tp);
+        }
+        if !state.is_synced() {
+            work.unsynced.insert(tp);
+        }
+    }
+
+    fn forget_indexes(&self, tp: TopicPartition, gone: &[Offset]) {
+        let mut batch = KvBatch::default();
+        for base in gone {
+            batch.delete(keys::segment_index::key(tp, *base));
+        }
+        if !batch.is_empty() {
+            let _ = self.kv.write(&batch, KvDurability::Lazy);
+        }
+    }
+
+    /// Derived state is of no use any more. Should this be lost, it is recognised by its `cut`.
+    fn forget_derived(&self, tp: TopicPartition) {
+        let mut batch = KvBatch::default();
+        for prefix in keys::partition_prefixes(tp) {
+            batch.delete_prefix(prefix);
+        }
+        let _ = self.kv.write(&batch, KvDurability::Lazy);
+    }
+
+    pub(super) fn remove_directory(&self, tp: TopicPartition) -> Result<(), StoreError> {
+        let _unsynced = self.directories_unsynced.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.vfs.remove_dir(&segment::directory(tp)) {
+            Err(error) if !error.is_not_found() => Err(self.poison.judge(error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// A directory that no replica owns is moved aside, never reused and never removed (C10).
+    fn set_strays_aside(&self, tp: TopicPartition, seq: u64) -> Result<(), StoreError> {
+        let directory = segment::directory(tp);
+        match self.vfs.rename(&directory, &format!("{directory}.stray-{seq}")) {
+            Err(error) if !error.is_not_found() => Err(self.poison.judge(error)),
+            _ => Ok(()),
+        }
+    }
+}
