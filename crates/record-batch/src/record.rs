@@ -56,6 +56,7 @@ pub(crate) struct RawRecord<'a> {
 
 impl<'a> RawRecord<'a> {
     /// Takes one record off the front.
+    #[inline(always)]
     pub fn take(bytes: &mut &'a [u8]) -> Result<RawRecord<'a>, RecordDamage> {
         let length = take_varint(bytes).ok_or(RecordDamage::Number)?;
         let length = usize::try_from(length).map_err(|_| RecordDamage::Number)?;
@@ -114,7 +115,7 @@ pub(crate) fn put_record(
     out.extend_from_slice(&fields);
 }
 
-#[inline]
+#[inline(always)]
 fn take_nullable<'a>(bytes: &mut &'a [u8]) -> Result<Option<&'a [u8]>, RecordDamage> {
     let length = take_varint(bytes).ok_or(RecordDamage::Number)?;
     // As in Kafka, every negative length is a null.

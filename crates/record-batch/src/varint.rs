@@ -1,13 +1,13 @@
 //! Protobuf's variable-length integers in zigzag order, as records use them.
 
 /// Takes a varint off the front. `None`: it ends too early, is too long, or does not fit.
-#[inline]
+#[inline(always)]
 pub(crate) fn take_varint(bytes: &mut &[u8]) -> Option<i32> {
     let raw = u32::try_from(take_unsigned(bytes)?).ok()?;
     Some((raw >> 1) as i32 ^ -((raw & 1) as i32))
 }
 
-#[inline]
+#[inline(always)]
 pub(crate) fn take_varlong(bytes: &mut &[u8]) -> Option<i64> {
     let raw = take_unsigned(bytes)?;
     Some((raw >> 1) as i64 ^ -((raw & 1) as i64))
@@ -26,16 +26,23 @@ pub(crate) fn put_varlong(out: &mut Vec<u8>, value: i64) {
     out.push(raw as u8);
 }
 
-#[inline]
+/// One and two bytes are worth a path of their own: deltas and most lengths have no more.
+#[inline(always)]
 fn take_unsigned(bytes: &mut &[u8]) -> Option<u64> {
-    let (&first, rest) = bytes.split_first()?;
-    if first < 0x80 {
-        *bytes = rest;
-        return Some(u64::from(first));
+    match **bytes {
+        [first, ref rest @ ..] if first < 0x80 => {
+            *bytes = rest;
+            Some(u64::from(first))
+        }
+        [first, second, ref rest @ ..] if second < 0x80 => {
+            *bytes = rest;
+            Some(u64::from(first & 0x7f) | u64::from(second) << 7)
+        }
+        _ => take_long_unsigned(bytes),
     }
-    take_long_unsigned(bytes)
 }
 
+#[cold]
 fn take_long_unsigned(bytes: &mut &[u8]) -> Option<u64> {
     let mut value = 0_u64;
     for (i, &byte) in bytes.iter().enumerate().take(10) {
