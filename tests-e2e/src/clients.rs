@@ -9,6 +9,7 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
@@ -92,7 +93,7 @@ impl Client {
                 let feeding = producer.feed(records.iter().map(Record::to_json))?;
                 let mut acks = Vec::new();
                 while let Ok(answer) = producer.answers.recv() {
-                    acks.push(answer?.map_err(|error| anyhow::anyhow!("{self:?} was refused: {error}"))?);
+                    acks.push(answer?.outcome.map_err(|error| anyhow::anyhow!("{self:?} was refused: {error}"))?);
                 }
                 drop(feeding);
                 producer.finish()?;
@@ -149,12 +150,19 @@ impl Codec {
     }
 }
 
+/// What a client said about one record, and when.
+pub struct Answer {
+    pub at: Instant,
+    /// Acknowledged, or refused with these words.
+    pub outcome: Result<Ack, String>,
+}
+
 /// A client script at work: records go in, answers come out.
 pub struct RunningProducer {
     client: Client,
     child: Child,
     /// One entry per line: an answer, or what the client said instead. Disconnected when the client has ended.
-    pub answers: Receiver<Result<Result<Ack, String>>>,
+    pub answers: Receiver<Result<Answer>>,
 }
 
 impl RunningProducer {
@@ -164,7 +172,9 @@ impl RunningProducer {
         let (sender, answers) = sync_channel(ACKS_WAITING_MAX);
         thread::Builder::new().name(format!("answers of {client:?}")).spawn(move || {
             for line in BufReader::new(stdout).lines() {
-                let answer = line.map_err(anyhow::Error::from).and_then(|line| Ack::from_json(&line));
+                let at = Instant::now();
+                let outcome = line.map_err(anyhow::Error::from).and_then(|line| Ack::from_json(&line));
+                let answer = outcome.map(|outcome| Answer { at, outcome });
                 if sender.send(answer).is_err() {
                     break;
                 }

@@ -235,6 +235,7 @@ fn folded(path: &Path) -> Option<PathBuf> {
     let mut at = PathBuf::new();
     for part in path.components() {
         match part {
+            // The guard takes the last name away; where there was none, the path has left the repository.
             Component::ParentDir if !at.pop() => return None,
             Component::Normal(name) => at.push(name),
             _ => {}

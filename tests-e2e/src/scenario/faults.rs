@@ -2,18 +2,24 @@
 //!
 //! The caller says what dies; it is called once per fault, when that share of the records has been acknowledged.
 
+use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use crate::clients::{self, Client, Codec, Produce};
+use crate::cluster::{Cluster, Role};
+use crate::dev::Dev;
 use crate::history::{self, Promise};
 use crate::oracle;
 use crate::record::{Ack, Record};
 
 /// Without any answer for this long the cluster has not come back.
 const SILENCE_BOUND: Duration = Duration::from_secs(60);
+
+/// How long answers that were given before a kill may take to reach us.
+const LAST_ANSWERS: Duration = Duration::from_millis(300);
 
 /// Something to do when `after` of the records (0 to 1) have been acknowledged.
 pub struct Fault<'a> {
@@ -48,7 +54,7 @@ pub fn while_faults_strike(
 
     let mut acks: Vec<Ack> = Vec::new();
     let mut outcome = Outcome { acknowledged: 0, refused: 0, longest_gap: Duration::ZERO, longest_gap_at: 0 };
-    let mut last = None;
+    let mut last: Option<Instant> = None;
     loop {
         let answer = match producer.answers.recv_timeout(SILENCE_BOUND) {
             Ok(answer) => answer?,
@@ -57,15 +63,14 @@ pub fn while_faults_strike(
                 bail!("{} of {} acknowledged, then nothing for {SILENCE_BOUND:?}: {timeout}", acks.len(), records.len())
             }
         };
-        let now = Instant::now();
-        match answer {
+        match answer.outcome {
             Ok(ack) => {
-                let gap = last.map_or(Duration::ZERO, |last| now - last);
+                let gap = last.map_or(Duration::ZERO, |last| answer.at - last);
                 if gap > outcome.longest_gap {
                     outcome.longest_gap = gap;
                     outcome.longest_gap_at = acks.len();
                 }
-                last = Some(now);
+                last = Some(answer.at);
                 acks.push(ack);
             }
             Err(_) => outcome.refused += 1,
@@ -92,6 +97,77 @@ pub fn while_faults_strike(
         history::judge(records, &acks, &seen, promise, true).with_context(|| format!("{topic}, read by {reader:?}"))?;
     }
     Ok(outcome)
+}
+
+/// `kill -9` of the node that leads partition 0, of the active controller and of the first gateway, one after the other, each restarted a
+/// while later. The topic exists, with a replica on every storage node.
+pub fn each_service_dies(cluster: &mut Cluster, topic: &str, idempotent: bool, records: &[Record]) -> Result<Outcome> {
+    let bootstrap = cluster.bootstrap();
+    let cluster = RefCell::new(cluster);
+    let victim = RefCell::new(None);
+    let kill = |role: Role, number: u16| {
+        *victim.borrow_mut() = Some((role, number));
+        cluster.borrow_mut().kill9(role, number)
+    };
+    let revive = || match victim.borrow_mut().take() {
+        Some((role, number)) => cluster.borrow_mut().restart(role, number),
+        None => bail!("nothing was killed"),
+    };
+    let faults = vec![
+        fault("kill the leading storage node", 0.15, || kill(Role::Storage, leader_of(&bootstrap, topic, 0)?)),
+        fault("restart it", 0.35, revive),
+        fault("kill the active controller", 0.45, || kill(Role::Controller, active_controller(&bootstrap)?)),
+        fault("restart it", 0.60, revive),
+        fault("kill a gateway", 0.70, || kill(Role::Gateway, 1)),
+        fault("restart it", 0.85, revive),
+    ];
+    while_faults_strike(&bootstrap, topic, Client::Confluent, idempotent, records, faults)
+}
+
+fn fault<'a>(name: &'a str, after: f64, strike: impl FnMut() -> Result<()> + 'a) -> Fault<'a> {
+    Fault { name, after, strike: Box::new(strike) }
+}
+
+/// `kill -9` of `thalweg dev` in the middle of a load, `rounds` times on the same data; every acknowledged record is there each time.
+/// The topic exists.
+pub fn dev_dies_under_load(dev: &mut Dev, topic: &str, rounds: u32, records_per_round: usize) -> Result<()> {
+    let bootstrap = dev.bootstrap();
+    let mut sent: Vec<Record> = Vec::new();
+    let mut acks: Vec<Ack> = Vec::new();
+    for round in 0..rounds {
+        let key = |n: usize| format!("{}", n % 10);
+        let records: Vec<Record> =
+            (0..records_per_round).map(|n| Record::text(&key(n), &format!("{round}-{n}"))).collect();
+        let mut producer = Client::Confluent.start_producer(&Produce::new(&bootstrap, topic, Codec::Lz4))?;
+        producer.feed(records.iter().map(Record::to_json))?;
+        // A different point of the load each round.
+        let enough = 1 + records_per_round * (round as usize % 7) / 10;
+        let mut answered = 0;
+        while answered < enough {
+            let answer = producer
+                .answers
+                .recv_timeout(SILENCE_BOUND)
+                .with_context(|| format!("round {round}, {answered} answers"))?;
+            if let Ok(ack) = answer?.outcome {
+                acks.push(Ack { n: ack.n + sent.len(), ..ack });
+                answered += 1;
+            }
+        }
+        dev.kill9()?;
+        // What was acknowledged before the kill may still be on its way to us.
+        while let Ok(answer) = producer.answers.recv_timeout(LAST_ANSWERS) {
+            if let Ok(ack) = answer?.outcome {
+                acks.push(Ack { n: ack.n + sent.len(), ..ack });
+            }
+        }
+        drop(producer);
+        sent.extend(records);
+        dev.restart()?;
+        let seen = Client::Confluent.consume(&bootstrap, topic, &[]).with_context(|| format!("after round {round}"))?;
+        history::judge(&sent, &acks, &seen, Promise::AtLeastOnce, true)
+            .with_context(|| format!("after round {round}"))?;
+    }
+    Ok(())
 }
 
 /// The leader of a partition, as the cluster tells its clients.
