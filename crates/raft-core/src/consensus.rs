@@ -67,9 +67,15 @@ pub enum ProposeError {
 pub enum RecoverError {
     Format(FormatError),
     /// Entries are missing: the node must not vote under its identity (C9).
-    Gap { expected: u64, found: u64 },
+    Gap {
+        expected: u64,
+        found: u64,
+    },
     /// The log ends below what this node had known to be committed (C9).
-    CommittedLost { committed: u64, last: u64 },
+    CommittedLost {
+        committed: u64,
+        last: u64,
+    },
     Raft(String),
 }
 
@@ -251,8 +257,7 @@ impl Consensus {
         let index = self.applied;
         let Ok(term) = self.node.store().term(index) else { return };
         let conf_state = Some(self.node.store().conf_state.clone());
-        let snapshot =
-            Snapshot { data: data.to_vec(), metadata: Some(SnapshotMetadata { conf_state, index, term }) };
+        let snapshot = Snapshot { data: data.to_vec(), metadata: Some(SnapshotMetadata { conf_state, index, term }) };
         let keep_from = (index + 1).saturating_sub(self.config.entries_kept).max(self.node.store().first());
         let stored = format::encode_snapshot(&snapshot);
         self.node.mut_store().compact(snapshot, keep_from);
@@ -411,8 +416,7 @@ impl Consensus {
             if self.node.mut_store().append(ready.entries()) {
                 persist.remove_from = Some(first.index);
             }
-            persist.entries =
-                ready.entries().iter().map(|entry| (entry.index, format::encode_entry(entry))).collect();
+            persist.entries = ready.entries().iter().map(|entry| (entry.index, format::encode_entry(entry))).collect();
         }
         if ready.must_sync() {
             persist.hard_state = Some(format::encode_hard_state(&self.node.store().hard_state));

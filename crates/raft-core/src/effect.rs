@@ -20,14 +20,21 @@ pub enum Effect {
     Persist(Persist),
     /// Goes out once the write `after`, and with it every earlier one, is durable (C4); at once when there is none.
     /// Messages may be lost, doubled and reordered.
-    Send { to: BrokerId, bytes: Bytes, after: Option<WriteId> },
+    Send {
+        to: BrokerId,
+        bytes: Bytes,
+        after: Option<WriteId>,
+    },
     /// Entries to apply, in order, each index once in the life of a process (C3).
     Committed(Vec<Committed>),
     /// The state machine is to be replaced by this snapshot.
     Installed(Installed),
     RoleChanged(Role),
     /// Whatever was committed when the read was asked for is covered by `index` (C7).
-    ReadReady { read: ReadId, index: u64 },
+    ReadReady {
+        read: ReadId,
+        index: u64,
+    },
 }
 
 /// Changes to the stored log that happen together or not at all.

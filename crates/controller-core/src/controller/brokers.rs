@@ -1,0 +1,221 @@
+//! Storage nodes: registration, fencing, unfencing, controlled shutdown, and what each does to the partitions.
+
+use base_types::{BrokerEpoch, BrokerId, ErrorCode, Now};
+use peer_api::config::{Durability, TopicSettings};
+use peer_api::controller::{BrokerHeartbeat, HeartbeatAnswer, Refusal, RegisterBroker, Response};
+use peer_api::metadata::{Broker, BrokerState, Image, Record};
+
+use super::{Controller, Decision, REBALANCE_MAX, changed, is_eligible, refusal};
+use crate::event::SessionId;
+use crate::partition_change::Change;
+
+/// What a data directory still holds when its node registers again (`docs/decisions/0002-unclean-restarts.md`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Directory {
+    /// Stopped cleanly: everything.
+    Whole,
+    /// Stopped anyhow: everything that was fsynced.
+    Synced,
+    /// New, wiped, damaged or another one: nothing that could be relied on.
+    Unknown,
+}
+
+impl Controller {
+    pub(super) fn register_broker(
+        &mut self,
+        now: Now,
+        session: SessionId,
+        request: RegisterBroker,
+    ) -> Result<Decision, Refusal> {
+        if let Some(cluster_id) = &request.cluster_id
+            && cluster_id != self.pending.cluster_id()
+        {
+            let message = format!("Expected cluster ID {}, but got cluster ID {cluster_id}", self.pending.cluster_id());
+            return Err(refusal(ErrorCode::InconsistentClusterId, message));
+        }
+        let known = self.pending.broker(request.broker);
+        if let Some(known) = known.filter(|known| known.incarnation == request.incarnation) {
+            // The answer was lost, or another controller gave it.
+            let broker_epoch = known.epoch;
+            self.renew_broker(now, request.broker, session);
+            return Ok(Decision::after(Vec::new(), Response::BrokerRegistered { broker_epoch }));
+        }
+        if known.is_some() && self.is_held_by_another(false, now, request.broker, session) {
+            let message = "Another broker is registered with that broker id. If the broker was recently restarted this \
+                           should self-resolve once its session expires.";
+            return Err(refusal(ErrorCode::DuplicateBrokerRegistration, message));
+        }
+        self.renew_broker(now, request.broker, session);
+        let broker_epoch = BrokerEpoch(self.consensus.next_index() as i64);
+        let records = registration(&self.pending, &request, broker_epoch);
+        Ok(Decision::after(records, Response::BrokerRegistered { broker_epoch }))
+    }
+
+    pub(super) fn heartbeat(
+        &mut self,
+        now: Now,
+        session: SessionId,
+        request: BrokerHeartbeat,
+    ) -> Result<Decision, Refusal> {
+        let id = request.broker;
+        let Some(broker) = self.pending.broker(id) else {
+            return Err(refusal(ErrorCode::BrokerIdNotRegistered, "The given broker ID was not registered."));
+        };
+        if broker.epoch != request.broker_epoch {
+            let message =
+                format!("Expected broker epoch {}, but got broker epoch {}", broker.epoch, request.broker_epoch);
+            return Err(refusal(ErrorCode::StaleBrokerEpoch, message));
+        }
+        let state = broker.state;
+        self.renew_broker(now, id, session);
+        if request.want_shutdown {
+            let records = if state == BrokerState::Active { self.shutting_down(id) } else { Vec::new() };
+            let answer = HeartbeatAnswer {
+                fenced: state == BrokerState::Fenced,
+                may_shutdown: records.is_empty() && !leads_any(&self.committed, id),
+            };
+            return Ok(Decision { at_once: records.is_empty(), records, response: Response::Heartbeat(answer) });
+        }
+        let caught_up = i64::try_from(request.metadata_offset.0).is_ok_and(|at| at >= request.broker_epoch.0);
+        if state == BrokerState::Fenced && caught_up {
+            let records = self.unfencing(id, request.broker_epoch);
+            let answer = HeartbeatAnswer { fenced: false, may_shutdown: false };
+            return Ok(Decision::after(records, Response::Heartbeat(answer)));
+        }
+        let fenced = self.committed.broker(id).is_none_or(|broker| broker.state == BrokerState::Fenced);
+        Ok(Decision::at_once(Response::Heartbeat(HeartbeatAnswer { fenced, may_shutdown: false })))
+    }
+
+    /// One failed node: new leaders for what it led, and out of every ISR.
+    pub(super) fn fencing(&self, id: BrokerId) -> Vec<Record> {
+        let Some(broker) = self.pending.broker(id) else { return Vec::new() };
+        let record = Record::BrokerStateChanged { broker: id, broker_epoch: broker.epoch, state: BrokerState::Fenced };
+        leaving(&self.pending, id, record, |_| false, false)
+    }
+
+    fn shutting_down(&self, id: BrokerId) -> Vec<Record> {
+        let Some(broker) = self.pending.broker(id) else { return Vec::new() };
+        let (broker_epoch, state) = (broker.epoch, BrokerState::ShuttingDown);
+        leaving(&self.pending, id, Record::BrokerStateChanged { broker: id, broker_epoch, state }, |_| false, false)
+    }
+
+    /// It has seen its own registration. Partitions without a leader may have one now.
+    fn unfencing(&self, id: BrokerId, broker_epoch: BrokerEpoch) -> Vec<Record> {
+        let state = BrokerState::Active;
+        let mut records = vec![Record::BrokerStateChanged { broker: id, broker_epoch, state }];
+        if self.pending.directory_epoch(id) != Some(broker_epoch) {
+            records.push(Record::DirectoryConfirmed { broker: id, broker_epoch });
+        }
+        let mut draft = self.pending.clone();
+        records.iter().for_each(|record| draft.apply(record));
+        records.extend(elections(&draft, |replicas| replicas.contains(&id)));
+        records
+    }
+
+    /// Leaderships that return to the first replica.
+    pub(super) fn preferred_elections(&self) -> Vec<Record> {
+        let mut records = Vec::new();
+        for topic in self.pending.topics() {
+            for (index, old) in topic.partitions.iter().enumerate() {
+                let Some(first) = old.replicas.first().filter(|first| Some(**first) != old.leader) else { continue };
+                if !old.isr.contains(first) || !is_eligible(&self.pending, *first) || records.len() == REBALANCE_MAX {
+                    continue;
+                }
+                let change = Change { isr: old.isr.clone(), prefer_first: true, ..Change::default() };
+                if let Some(state) = changed(&self.pending, &topic.name, old, &change) {
+                    records.push(partition_record(topic.id, index, state));
+                }
+            }
+        }
+        records
+    }
+}
+
+/// A new life of a node. It starts fenced (R14), so the old one leaves every ISR; and ELRs too where it may have lost data (R13).
+fn registration(image: &Image, request: &RegisterBroker, epoch: BrokerEpoch) -> Vec<Record> {
+    let record = Record::BrokerRegistered(Broker {
+        id: request.broker,
+        epoch,
+        incarnation: request.incarnation,
+        rack: request.rack.clone(),
+        peer_address: request.peer_address.clone(),
+        host: request.host.clone(),
+        state: BrokerState::Fenced,
+    });
+    let directory = match image.directory_epoch(request.broker) {
+        expected @ Some(_) if request.clean_since == expected => Directory::Whole,
+        expected @ Some(_) if request.intact_since == expected => Directory::Synced,
+        Some(_) => Directory::Unknown,
+        // Never unfenced, so in no ISR; or it was registered and crashed before it wrote anything.
+        None => Directory::Whole,
+    };
+    // Registered under a later epoch that it wrote down, but was not unfenced under: still the same directory.
+    let last = image.broker(request.broker).map(|broker| broker.epoch);
+    let directory = match directory {
+        Directory::Unknown if last.is_some() && request.clean_since == last => Directory::Whole,
+        Directory::Unknown if last.is_some() && request.intact_since == last => Directory::Synced,
+        other => other,
+    };
+    let loses = |topic: &str| match directory {
+        Directory::Whole => false,
+        Directory::Synced => TopicSettings::of(image, topic).durability == Durability::PageCache,
+        Directory::Unknown => true,
+    };
+    leaving(image, request.broker, record, loses, directory == Directory::Unknown)
+}
+
+/// `record` and what it does to the partitions: the broker leaves every ISR and leadership, and, in topics where it may have
+/// lost data, every ELR.
+fn leaving(image: &Image, id: BrokerId, record: Record, loses: impl Fn(&str) -> bool, wiped: bool) -> Vec<Record> {
+    let mut draft = image.clone();
+    draft.apply(&record);
+    let mut records = vec![record];
+    for topic in image.topics() {
+        if !topic.partitions.iter().any(|state| state.replicas.contains(&id)) {
+            continue;
+        }
+        let lost = loses(&topic.name).then_some(id);
+        for (index, old) in topic.partitions.iter().enumerate() {
+            let named = old.isr.contains(&id) || old.elr.contains(&id) || old.last_known_elr.contains(&id);
+            if !named {
+                continue;
+            }
+            let isr = old.isr.iter().copied().filter(|member| *member != id).collect();
+            let change = Change { isr, lost, wiped, prefer_first: false };
+            if let Some(state) = changed(&draft, &topic.name, old, &change) {
+                records.push(partition_record(topic.id, index, state));
+            }
+        }
+    }
+    records
+}
+
+/// Tries to find leaders for partitions that have none.
+pub(super) fn elections(image: &Image, concerned: impl Fn(&[BrokerId]) -> bool) -> Vec<Record> {
+    let mut records = Vec::new();
+    for topic in image.topics() {
+        for (index, old) in topic.partitions.iter().enumerate() {
+            if old.leader.is_some() || !concerned(&old.replicas) {
+                continue;
+            }
+            let change = Change { isr: old.isr.clone(), prefer_first: true, ..Change::default() };
+            if let Some(state) = changed(image, &topic.name, old, &change) {
+                records.push(partition_record(topic.id, index, state));
+            }
+        }
+    }
+    records
+}
+
+pub(super) fn partition_record(
+    topic: base_types::TopicId,
+    index: usize,
+    state: peer_api::metadata::PartitionState,
+) -> Record {
+    let partition = base_types::TopicPartition { topic, partition: base_types::PartitionIndex(index as i32) };
+    Record::PartitionChanged { partition, state }
+}
+
+fn leads_any(image: &Image, id: BrokerId) -> bool {
+    image.partitions().any(|(_, state)| state.leader == Some(id))
+}
