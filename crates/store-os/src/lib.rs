@@ -1,1 +1,21 @@
 //! Real files and the real RocksDB.
+//!
+//! What it must not know: what is stored. It keeps the promises of `store-api` and nothing else.
+//!
+//! ```text
+//!   OsVfs     files under one directory, locked against a second process; direct I/O where the file system offers it
+//!   RocksKv   derived state, with little memory
+//! ```
+//!
+//! Assumes: `fdatasync` and `O_DSYNC` make data reach the medium, and a sector of 512 bytes is written whole or not at all.
+//!
+//! Tested by the contract suites of `store-api` and by `segment-log` on real files, in `tests/`.
+
+// The one crate that touches files.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
+mod kv;
+mod vfs;
+
+pub use kv::{OpenedKv, RocksKv};
+pub use vfs::{DirectIo, OpenDirectoryError, OsVfs};

@@ -1,0 +1,140 @@
+//! An open file: one handle through the page cache, and one past it for durable writes.
+
+use std::{
+    io::{self, IoSlice},
+    os::fd::OwnedFd,
+    path::PathBuf,
+    sync::OnceLock,
+};
+
+use rustix::fs::{FallocateFlags, Mode, OFlags};
+use store_api::{BLOCK_BYTES, DiskError, DiskOperation, VfsFile};
+
+/// What one `pwritev` takes.
+const PIECES_MAX: usize = 1024;
+
+pub(super) struct OsFile {
+    path: String,
+    full: PathBuf,
+    buffered: OwnedFd,
+    /// Whether to go past the page cache.
+    wants_direct: bool,
+    /// `O_DIRECT | O_DSYNC`, opened by the first write that can use it. Readers never need it.
+    direct: OnceLock<Option<OwnedFd>>,
+}
+
+impl OsFile {
+    pub(super) fn new(path: String, full: PathBuf, buffered: OwnedFd, wants_direct: bool) -> OsFile {
+        OsFile { path, full, buffered, wants_direct, direct: OnceLock::new() }
+    }
+
+    fn failed(&self, operation: DiskOperation) -> impl FnOnce(rustix::io::Errno) -> DiskError {
+        move |error| DiskError::from_io(operation, &self.path, error.into())
+    }
+
+    fn direct(&self) -> Option<&OwnedFd> {
+        let open = || {
+            let flags = OFlags::WRONLY | OFlags::DIRECT | OFlags::DSYNC | OFlags::CLOEXEC;
+            rustix::fs::open(&self.full, flags, Mode::empty()).ok()
+        };
+        if self.wants_direct { self.direct.get_or_init(open).as_ref() } else { None }
+    }
+
+    fn write_all(&self, fd: &OwnedFd, mut position: u64, mut bytes: &[u8]) -> Result<(), DiskError> {
+        while !bytes.is_empty() {
+            match rustix::io::pwrite(fd, bytes, position) {
+                Ok(0) => {
+                    let error = io::Error::from(io::ErrorKind::WriteZero);
+                    return Err(DiskError::from_io(DiskOperation::Write, &self.path, error));
+                }
+                Ok(written) => {
+                    bytes = &bytes[written..];
+                    position += written as u64;
+                }
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(self.failed(DiskOperation::Write)(error)),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl VfsFile for OsFile {
+    fn read_at(&self, position: u64, into: &mut [u8]) -> Result<usize, DiskError> {
+        let mut done = 0;
+        while done < into.len() {
+            match rustix::io::pread(&self.buffered, &mut into[done..], position + done as u64) {
+                Ok(0) => break,
+                Ok(read) => done += read,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(self.failed(DiskOperation::Read)(error)),
+            }
+        }
+        Ok(done)
+    }
+
+    fn write_at(&self, position: u64, pieces: &[&[u8]]) -> Result<(), DiskError> {
+        let mut position = position;
+        let pieces: Vec<&[u8]> = pieces.iter().copied().filter(|piece| !piece.is_empty()).collect();
+        for group in pieces.chunks(PIECES_MAX) {
+            let slices: Vec<IoSlice<'_>> = group.iter().map(|piece| IoSlice::new(piece)).collect();
+            let mut written = loop {
+                match rustix::io::pwritev(&self.buffered, &slices, position) {
+                    Ok(written) => break written,
+                    Err(rustix::io::Errno::INTR) => {}
+                    Err(error) => return Err(self.failed(DiskOperation::Write)(error)),
+                }
+            };
+            // A short write is rare: what is left goes piece by piece.
+            for piece in group {
+                let skip = written.min(piece.len());
+                written -= skip;
+                if skip < piece.len() {
+                    self.write_all(&self.buffered, position + skip as u64, &piece[skip..])?;
+                }
+                position += piece.len() as u64;
+            }
+        }
+        Ok(())
+    }
+
+    fn write_durable(&self, position: u64, bytes: &[u8]) -> Result<(), DiskError> {
+        let block = BLOCK_BYTES as u64;
+        let aligned = position % block == 0
+            && bytes.len() % BLOCK_BYTES == 0
+            && bytes.as_ptr().align_offset(BLOCK_BYTES) == 0;
+        match self.direct().filter(|_| aligned) {
+            Some(direct) => self.write_all(direct, position, bytes),
+            None => {
+                self.write_all(&self.buffered, position, bytes)?;
+                self.sync_data()
+            }
+        }
+    }
+
+    fn sync_data(&self) -> Result<(), DiskError> {
+        rustix::fs::fdatasync(&self.buffered).map_err(self.failed(DiskOperation::Sync))
+    }
+
+    fn size(&self) -> Result<u64, DiskError> {
+        let found = rustix::fs::fstat(&self.buffered).map_err(self.failed(DiskOperation::Open))?;
+        Ok(found.st_size as u64)
+    }
+
+    fn set_size(&self, size: u64) -> Result<(), DiskError> {
+        rustix::fs::ftruncate(&self.buffered, size).map_err(self.failed(DiskOperation::Resize))
+    }
+
+    fn preallocate(&self, size: u64) -> Result<(), DiskError> {
+        match rustix::fs::fallocate(&self.buffered, FallocateFlags::empty(), 0, size) {
+            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {
+                if self.size()? < size { self.set_size(size) } else { Ok(()) }
+            }
+            result => result.map_err(self.failed(DiskOperation::Resize)),
+        }
+    }
+
+    fn is_direct(&self) -> bool {
+        self.direct().is_some()
+    }
+}
