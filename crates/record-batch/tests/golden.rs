@@ -284,3 +284,42 @@ fn trusted_blocks_differ_from_checked_ones_only_where_the_header_lies() {
         assert_eq!(verdict(CompressedRecords::Trust), verdict(CompressedRecords::Check), "{name}");
     }
 }
+
+/// What `tests-e2e/golden-clients/capture_batches.py` gave each client: offset aside, key, value, headers and time.
+fn given_to_clients(name: &str) -> Vec<String> {
+    let long = "0123456789".repeat(if name.contains("-none") { 100 } else { 10_000 });
+    vec![
+        format!("{NOW} {} {}", to_hex(Some(b"key")), to_hex(Some(b"value"))),
+        format!("{} null {} again=31 again=32 other=00ff", NOW + 500, to_hex(Some(b"no key"))),
+        format!("{} {} null", NOW - 3, to_hex(Some(b"tombstone"))),
+        format!("{} - -", NOW + 70),
+        format!("{} {} {}", NOW + 71, to_hex(Some(b"long")), to_hex(Some(long.as_bytes()))),
+    ]
+}
+
+#[test]
+fn batches_of_real_clients_are_accepted_and_read_as_they_were_meant() {
+    let blocks = Block::all(include_str!("../fixtures/clients.txt"));
+    let mut sent: Vec<(&str, Vec<String>)> = Vec::new();
+    for block in &blocks {
+        let limits = BatchLimits { compressed_records: CompressedRecords::Check, ..BatchLimits::default() };
+        let batch = ProducedBatch::check(block.bytes("bytes"), &limits)
+            .unwrap_or_else(|error| panic!("{}: {error}", block.name()));
+        assert_eq!(batch.header().to_bytes(), batch.bytes()[..HEADER_LEN], "{} needs no repair", block.name());
+        if sent.last().is_none_or(|(name, _)| *name != block.name()) {
+            sent.push((block.name(), Vec::new()));
+        }
+        let (_, lines) = sent.last_mut().unwrap();
+        for record in batch.records(1 << 20).unwrap().map(Result::unwrap) {
+            let (key, value) = (to_hex(record.key.as_deref()), to_hex(record.value.as_deref()));
+            let headers = record.headers.iter().map(|header| {
+                format!(" {}={}", std::str::from_utf8(&header.key).unwrap(), to_hex(header.value.as_deref()))
+            });
+            lines.push(format!("{} {key} {value}{}", record.timestamp.0, headers.collect::<String>()));
+        }
+    }
+    for (name, lines) in &sent {
+        assert_eq!(*lines, given_to_clients(name), "{name}");
+    }
+    assert_eq!(sent.len(), 18);
+}
