@@ -55,7 +55,7 @@ impl Begun {
 }
 
 /// The methods say what happened; each may be the one that ends it. What an operation never asked for it is never told.
-pub(crate) trait Operation {
+pub(crate) trait Operation: Send {
     fn begin(&mut self, cx: &mut Context<'_>) -> Progress;
 
     fn storage_answered(

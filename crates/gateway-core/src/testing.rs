@@ -3,15 +3,15 @@
 use std::collections::VecDeque;
 
 use base_types::{
-    BrokerEpoch, BrokerId, Incarnation, LeaderEpoch, Now, PartitionEpoch, PartitionIndex, Tick, Timestamp, TopicId,
-    TopicPartition,
+    BrokerEpoch, BrokerId, Incarnation, LeaderEpoch, Now, PartitionEpoch, PartitionIndex, ProducerEpoch, ProducerId, Sequence, Tick,
+    Timestamp, TopicId, TopicPartition,
 };
 use bytes::Bytes;
 use kafka_wire::{Request, decode_response, encode_request};
 use peer_api::controller::{self, FromController, ToController};
 use peer_api::metadata::{Broker, BrokerState, MetadataOffset, PartitionState, Record, Update};
 use peer_api::storage::{self, FromStorage, RequestId, ToStorage, TransportError};
-use record_batch::{BatchBuilder, Compression};
+use record_batch::{BatchBuilder, Compression, Producer};
 
 use crate::{CloseReason, Config, ConnectionId, Effect, Effects, Event, Gateway, Stamp};
 
@@ -94,9 +94,6 @@ impl World {
             }
         }
         self.gateway.check_invariants();
-        // What is sent is taken at once, unless a test says otherwise.
-        let taken: Vec<_> = self.sent.iter().map(|(connection, frame)| (*connection, frame.len() + 4)).collect();
-        drop(taken);
     }
 
     pub fn pass(&mut self, ms: u64) {
@@ -224,9 +221,11 @@ pub(crate) fn tp(topic: TopicId, index: i32) -> TopicPartition {
 }
 
 pub(crate) fn batch(value: &str) -> Bytes {
-    let key = Some(Bytes::from_static(b"k"));
-    BatchBuilder::new(Compression::None)
-        .record(Timestamp(1), key, Some(Bytes::copy_from_slice(value.as_bytes())))
-        .build()
-        .unwrap()
+    BatchBuilder::new(Compression::None).record(Some(b"k"), Some(value.as_bytes()), &[], Timestamp(1)).build().unwrap()
+}
+
+/// A batch of an idempotent producer, of one record.
+pub(crate) fn numbered(sequence: i32) -> Bytes {
+    let producer = Producer { id: ProducerId(9), epoch: ProducerEpoch(0), base_sequence: Sequence(sequence) };
+    BatchBuilder::new(Compression::None).producer(producer).record(None, Some(b"v"), &[], Timestamp(1)).build().unwrap()
 }

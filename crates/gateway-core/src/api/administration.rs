@@ -12,7 +12,7 @@ use crate::limits::{ADMIN_TIMEOUT_MS_MAX, ANSWER_GRACE_MS};
 use crate::operation::{Answer, Begun, Context, Operation, Progress};
 
 /// How the controller's answer becomes the client's.
-pub(crate) trait Change: 'static {
+pub(crate) trait Change: Send + 'static {
     fn answer(self, cx: &mut Context<'_>, result: Result<Response, Error>) -> Answer;
 }
 

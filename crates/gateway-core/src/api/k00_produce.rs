@@ -579,3 +579,6 @@ fn endpoints(cx: &Context<'_>, mut leaders: Vec<BrokerId>) -> Vec<NodeEndpoint> 
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,9 +11,9 @@ use crate::api::error;
 use crate::operation::{Answer, Begun, Context, Operation, Progress};
 
 /// What is asked, and how the answer is put together.
-pub(crate) trait Question: Sized + 'static {
-    type Ask;
-    type Found;
+pub(crate) trait Question: Sized + Send + 'static {
+    type Ask: Send;
+    type Found: Send;
 
     fn request(asks: Vec<Self::Ask>) -> Request;
     /// `None` for an answer to another question.

@@ -1,0 +1,472 @@
+use base_types::Sequence;
+use kafka_wire::MetadataRequest;
+use kafka_wire::k00_produce::{PartitionProduceData, TopicProduceData};
+use peer_api::metadata::Record;
+use peer_api::storage::AppendResponse;
+use record_batch::{BatchBuilder, Compression};
+
+use super::*;
+use crate::testing::{C, World, batch, broker, numbered, tp};
+
+const OK: i16 = 0;
+
+fn produce(topic: &str, acks: i16, partitions: &[(i32, Bytes)]) -> ProduceRequest {
+    let partition_data = partitions
+        .iter()
+        .map(|(index, records)| PartitionProduceData { index: *index, records: Some(records.clone()) })
+        .collect();
+    let topic_data = vec![TopicProduceData { name: topic.into(), topic_id: Uuid::ZERO, partition_data }];
+    ProduceRequest { transactional_id: None, acks, timeout_ms: 30_000, topic_data }
+}
+
+fn by_id(id: base_types::TopicId, batch: Bytes) -> ProduceRequest {
+    let mut request = produce("", -1, &[(0, batch)]);
+    request.topic_data[0].topic_id = Uuid(id.0);
+    request
+}
+
+/// The next append: node, call, and (partition, epoch, first bytes) of each batch.
+fn append(world: &mut World) -> (BrokerId, RequestId, AppendRequest) {
+    let (node, id, request) = world.next_request();
+    match request {
+        Request::Append(append) => (node, id, append),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn settle(world: &mut World, node: BrokerId, id: RequestId, append: &AppendRequest, result: Result<i64, AppendError>) {
+    let result = result.map(|offset| Appended {
+        base_offset: Offset(offset),
+        log_append_time: Timestamp::NONE,
+        log_start: Offset(0),
+    });
+    let partitions = append.partitions.iter().map(|asked| (asked.partition, result.clone())).collect();
+    world.storage_answers(node, id, Response::Append(AppendResponse { partitions }));
+}
+
+fn codes(response: &ProduceResponse) -> Vec<i16> {
+    response.responses.iter().flat_map(|topic| &topic.partition_responses).map(|p| p.error_code).collect()
+}
+
+fn not_leader() -> AppendError {
+    AppendError::NotLeader { leader: BrokerId(2), leader_epoch: LeaderEpoch(6) }
+}
+
+#[test]
+fn a_batch_goes_to_its_leader_under_our_epoch_and_its_offset_comes_back() {
+    for version in SUPPORTED {
+        let mut world = World::new(2);
+        let topic = world.topic("t", &[1, 2]);
+        let sent = batch("v");
+        let mut request = produce("t", -1, &[(1, sent.clone())]);
+        request.topic_data[0].topic_id = Uuid(topic.0);
+        let id = world.send(version, &request);
+        let (node, call, asked) = append(&mut world);
+        assert_eq!((node, asked.acks, asked.timeout_ms), (BrokerId(2), Acks::All, 30_000));
+        assert_eq!((asked.partitions[0].partition, asked.partitions[0].leader_epoch), (tp(topic, 1), LeaderEpoch(5)));
+        assert_eq!(asked.partitions[0].batch.as_ref().unwrap().bytes(), &sent);
+        settle(&mut world, node, call, &asked, Ok(42));
+        let (answered, response) = world.answer::<ProduceRequest>(version);
+        let partition = &response.responses[0].partition_responses[0];
+        assert_eq!((answered, partition.index, partition.error_code, partition.base_offset), (id, 1, OK, 42));
+        assert_eq!(partition.log_append_time_ms, -1);
+        if version >= 13 {
+            assert_eq!(response.responses[0].topic_id, Uuid(topic.0));
+        } else {
+            assert_eq!(response.responses[0].name, "t");
+        }
+    }
+}
+
+#[test]
+fn one_request_is_split_by_leader_and_answered_when_all_have_answered() {
+    let mut world = World::new(2);
+    world.topic("t", &[1, 2, 1]);
+    world.send(9, &produce("t", 1, &[(0, batch("a")), (1, batch("b")), (2, batch("c"))]));
+    let (first, first_call, first_asked) = append(&mut world);
+    let (second, second_call, second_asked) = append(&mut world);
+    assert_eq!((first, first_asked.partitions.len(), first_asked.acks), (BrokerId(1), 2, Acks::Leader));
+    assert_eq!((second, second_asked.partitions.len()), (BrokerId(2), 1));
+    settle(&mut world, second, second_call, &second_asked, Ok(7));
+    assert!(world.is_silent());
+    settle(&mut world, first, first_call, &first_asked, Err(AppendError::NoSpace));
+    let (_, response) = world.answer::<ProduceRequest>(9);
+    assert_eq!(codes(&response), [56, OK, 56]);
+}
+
+/// Trap 10, W1: produces follow each other without waiting; answers wait for each other.
+#[test]
+fn pipelined_produces_leave_at_once_and_are_answered_in_order() {
+    let mut world = World::new(1);
+    world.topic("t", &[1]);
+    let ids: Vec<i32> = (0..5).map(|i| world.send(9, &produce("t", -1, &[(0, batch(&i.to_string()))]))).collect();
+    let asked: Vec<_> = (0..5).map(|_| append(&mut world)).collect();
+    for (offset, (node, call, request)) in asked.iter().enumerate().rev() {
+        assert!(world.sent.is_empty());
+        settle(&mut world, *node, *call, request, Ok(offset as i64));
+    }
+    for (offset, id) in ids.into_iter().enumerate() {
+        let (answered, response) = world.answer::<ProduceRequest>(9);
+        assert_eq!((answered, response.responses[0].partition_responses[0].base_offset), (id, offset as i64));
+    }
+}
+
+#[test]
+fn another_request_waits_for_produces_and_produces_wait_for_it() {
+    let mut world = World::new(1);
+    world.topic("t", &[1]);
+    world.send(9, &produce("t", -1, &[(0, batch("a"))]));
+    let asked = MetadataRequest { topics: Some(Vec::new()), ..Default::default() };
+    world.send(9, &asked);
+    world.send(9, &produce("t", -1, &[(0, batch("b"))]));
+    let (node, call, first) = append(&mut world);
+    assert!(world.to_storage.is_empty() && world.is_silent());
+    settle(&mut world, node, call, &first, Ok(0));
+    world.answer::<ProduceRequest>(9);
+    world.answer::<MetadataRequest>(9);
+    let (node, call, second) = append(&mut world);
+    settle(&mut world, node, call, &second, Ok(1));
+    world.answer::<ProduceRequest>(9);
+}
+
+/// Trap 30.
+#[test]
+fn acks_0_is_answered_with_nothing_and_an_error_closes() {
+    let mut world = World::new(1);
+    world.topic("t", &[1]);
+    world.send(7, &produce("t", 0, &[(0, batch("a"))]));
+    let (node, call, asked) = append(&mut world);
+    assert_eq!(asked.acks, Acks::Leader);
+    settle(&mut world, node, call, &asked, Ok(0));
+    assert_eq!((world.completed, world.sent.len(), world.closed.len()), (1, 0, 0));
+    world.send(7, &produce("nowhere", 0, &[(0, batch("a"))]));
+    assert_eq!(world.closed, [(C, CloseReason::ProduceWithoutAckFailed)]);
+    assert!(world.sent.is_empty());
+}
+
+#[test]
+fn what_is_wrong_with_a_request_is_said_per_partition_and_nothing_leaves() {
+    let mut world = World::new(1);
+    let topic = world.topic("t", &[1]);
+    world.topic("__consumer_offsets", &[1]);
+    let mut code = |version, request: &ProduceRequest| {
+        let response = world.ask::<ProduceRequest>(version, request);
+        assert!(world.to_storage.is_empty());
+        codes(&response)
+    };
+    let good = batch("v");
+    assert_eq!(code(9, &produce("nowhere", -1, &[(0, good.clone())])), [3]);
+    assert_eq!(code(9, &produce("t", -1, &[(9, good.clone()), (-1, good.clone())])), [3, 3]);
+    assert_eq!(code(9, &produce("t", 2, &[(0, good.clone())])), [21]);
+    assert_eq!(code(9, &produce("__consumer_offsets", -1, &[(0, good.clone())])), [17]);
+    assert_eq!(code(13, &by_id(base_types::TopicId([99; 16]), good.clone())), [100]);
+    let mut flipped = good.to_vec();
+    flipped[good.len() - 1] ^= 1;
+    assert_eq!(code(9, &produce("t", -1, &[(0, flipped.into())])), [2]);
+    assert_eq!(code(9, &produce("t", -1, &[(0, Bytes::new())])), [87]);
+    let two = [&good[..], &good[..]].concat();
+    assert_eq!(code(9, &produce("t", -1, &[(0, two.into())])), [87]);
+    let zstd = BatchBuilder::new(Compression::Zstd).record(None, Some(b"v"), &[], Timestamp(1)).build().unwrap();
+    assert_eq!(code(6, &produce("t", -1, &[(0, zstd)])), [76]);
+    let transactional = BatchBuilder::new(Compression::None)
+        .transactional()
+        .producer(record_batch::Producer {
+            id: base_types::ProducerId(1),
+            epoch: base_types::ProducerEpoch(0),
+            base_sequence: Sequence(0),
+        })
+        .record(None, Some(b"v"), &[], Timestamp(1))
+        .build()
+        .unwrap();
+    assert_eq!(code(9, &produce("t", -1, &[(0, transactional)])), [49]);
+    assert_eq!(world.send(13, &by_id(topic, good)), 11);
+    assert_eq!(world.to_storage.len(), 1);
+}
+
+/// Trap 32.
+#[test]
+fn a_record_without_key_on_a_compacted_topic_is_named() {
+    let mut world = World::new(1);
+    world.topic("t", &[1]);
+    world.change(vec![Record::ConfigChanged {
+        resource: ConfigResource::Topic("t".into()),
+        name: "cleanup.policy".into(),
+        value: Some("compact,delete".into()),
+    }]);
+    let records = BatchBuilder::new(Compression::None)
+        .record(Some(b"k"), Some(b"v"), &[], Timestamp(1))
+        .record(None, Some(b"v"), &[], Timestamp(1))
+        .build()
+        .unwrap();
+    let response = world.ask::<ProduceRequest>(8, &produce("t", -1, &[(0, records)]));
+    let partition = &response.responses[0].partition_responses[0];
+    assert_eq!(partition.error_code, 87);
+    assert_eq!(partition.record_errors.iter().map(|record| record.batch_index).collect::<Vec<_>>(), [1]);
+    assert!(partition.error_message.is_some());
+}
+
+#[test]
+fn a_definite_not_leader_is_retried_when_the_metadata_has_moved() {
+    let mut world = World::new(2);
+    let topic = world.topic("t", &[1]);
+    world.send(9, &produce("t", -1, &[(0, batch("a"))]));
+    let (node, call, asked) = append(&mut world);
+    settle(&mut world, node, call, &asked, Err(not_leader()));
+    assert!(world.is_silent() && world.to_storage.is_empty());
+    world.lead(topic, 0, Some(2), 6);
+    let (node, call, asked) = append(&mut world);
+    assert_eq!((node, asked.partitions[0].leader_epoch), (BrokerId(2), LeaderEpoch(6)));
+    settle(&mut world, node, call, &asked, Ok(3));
+    assert_eq!(codes(&world.answer::<ProduceRequest>(9).1), [OK]);
+    assert_eq!(world.gateway.stats().produce_retries, 1);
+}
+
+#[test]
+fn without_news_it_is_retried_after_a_pause() {
+    let mut world = World::new(1);
+    world.topic("t", &[1]);
+    world.send(9, &produce("t", -1, &[(0, batch("a"))]));
+    let (node, call, _) = append(&mut world);
+    world.storage_fails(node, call, TransportError::NotSent);
+    world.pass(RETRY_BACKOFF_MS - 1);
+    assert!(world.to_storage.is_empty());
+    assert_eq!(world.gateway.next_deadline(), Some(Tick(world.now + 1)));
+    world.pass(1);
+    let (node, call, asked) = append(&mut world);
+    settle(&mut world, node, call, &asked, Ok(3));
+    assert_eq!(codes(&world.answer::<ProduceRequest>(9).1), [OK]);
+}
+
+/// W1: nothing new leaves while something is stale, and the stale leave first.
+#[test]
+fn stale_produces_leave_again_in_order_before_anything_new() {
+    let mut world = World::new(2);
+    let topic = world.topic("t", &[1]);
+    let batches: Vec<Bytes> = ["a", "b", "c"].into_iter().map(batch).collect();
+    world.send(9, &produce("t", -1, &[(0, batches[0].clone())]));
+    world.send(9, &produce("t", -1, &[(0, batches[1].clone())]));
+    let (node, first, first_asked) = append(&mut world);
+    let (_, second, second_asked) = append(&mut world);
+    settle(&mut world, node, first, &first_asked, Err(not_leader()));
+    world.send(9, &produce("t", -1, &[(0, batches[2].clone())]));
+    world.lead(topic, 0, Some(2), 6);
+    // The second has no answer yet: all wait.
+    assert!(world.to_storage.is_empty());
+    settle(&mut world, node, second, &second_asked, Err(not_leader()));
+    world.pass(RETRY_BACKOFF_MS);
+    let again: Vec<Bytes> = (0..3)
+        .map(|_| {
+            let (node, _, asked) = append(&mut world);
+            assert_eq!(node, BrokerId(2));
+            asked.partitions[0].batch.as_ref().unwrap().bytes().clone()
+        })
+        .collect();
+    assert_eq!(again, batches);
+}
+
+/// W1: what is sent to a new leader must not overtake what the old one may still refuse.
+#[test]
+fn a_partition_does_not_turn_to_a_new_leader_before_the_old_one_has_answered() {
+    let mut world = World::new(2);
+    let topic = world.topic("t", &[1]);
+    world.send(9, &produce("t", -1, &[(0, batch("a"))]));
+    let (node, call, asked) = append(&mut world);
+    world.lead(topic, 0, Some(2), 6);
+    world.send(9, &produce("t", -1, &[(0, batch("b"))]));
+    assert!(world.to_storage.is_empty());
+    settle(&mut world, node, call, &asked, Ok(0));
+    let (node, _, asked) = append(&mut world);
+    assert_eq!((node, asked.partitions[0].leader_epoch), (BrokerId(2), LeaderEpoch(6)));
+}
+
+/// W1: a batch that a later one has overtaken is reported, not repeated.
+#[test]
+fn a_refused_batch_behind_which_another_got_in_is_reported() {
+    let mut world = World::new(1);
+    world.topic("t", &[1]);
+    world.send(9, &produce("t", -1, &[(0, batch("a"))]));
+    world.send(9, &produce("t", -1, &[(0, batch("b"))]));
+    let (node, first, first_asked) = append(&mut world);
+    let (_, second, second_asked) = append(&mut world);
+    // The node learned of its leadership in between.
+    settle(&mut world, node, first, &first_asked, Err(not_leader()));
+    settle(&mut world, node, second, &second_asked, Ok(0));
+    world.pass(RETRY_BACKOFF_MS);
+    assert!(world.to_storage.is_empty());
+    assert_eq!(codes(&world.answer::<ProduceRequest>(9).1), [6]);
+    assert_eq!(codes(&world.answer::<ProduceRequest>(9).1), [OK]);
+}
+
+/// W2.
+#[test]
+fn an_ambiguous_failure_without_producer_id_is_reported_and_never_repeated() {
+    let mut world = World::new(1);
+    world.topic("t", &[1]);
+    let ambiguous = [AppendError::TimedOut, AppendError::StorageFailed, AppendError::LeaderChanged {
+        leader: BrokerId(2),
+        leader_epoch: LeaderEpoch(6),
+    }];
+    for error in ambiguous {
+        world.send(9, &produce("t", -1, &[(0, batch("a"))]));
+        let (node, call, asked) = append(&mut world);
+        settle(&mut world, node, call, &asked, Err(error));
+        assert_eq!(codes(&world.answer::<ProduceRequest>(9).1), [7]);
+    }
+    world.send(9, &produce("t", -1, &[(0, batch("a"))]));
+    let (node, call, _) = append(&mut world);
+    world.storage_fails(node, call, TransportError::Broken);
+    assert_eq!(codes(&world.answer::<ProduceRequest>(9).1), [7]);
+    world.pass(10_000);
+    assert!(world.to_storage.is_empty());
+    assert_eq!(world.gateway.stats().produce_indeterminate, 4);
+}
+
+#[test]
+fn an_ambiguous_failure_with_producer_id_is_repeated_with_the_same_sequence() {
+    let mut world = World::new(1);
+    world.topic("t", &[1]);
+    world.send(9, &produce("t", -1, &[(0, numbered(0))]));
+    world.send(9, &produce("t", -1, &[(0, numbered(1))]));
+    let (node, first, _) = append(&mut world);
+    let (_, second, _) = append(&mut world);
+    world.storage_fails(node, first, TransportError::Broken);
+    world.storage_fails(node, second, TransportError::Broken);
+    world.pass(RETRY_BACKOFF_MS);
+    for (sequence, offset) in [(0, 10), (1, 11)] {
+        let (node, call, asked) = append(&mut world);
+        let header = asked.partitions[0].batch.as_ref().unwrap().header().clone();
+        assert_eq!(header.base_sequence, Sequence(sequence));
+        settle(&mut world, node, call, &asked, Ok(offset));
+        assert_eq!(codes(&world.answer::<ProduceRequest>(9).1), [OK]);
+    }
+}
+
+/// R17: after an attempt that may have been appended no error is definite.
+#[test]
+fn after_an_ambiguous_attempt_a_definite_error_is_told_as_unknown() {
+    let mut world = World::new(1);
+    world.topic("t", &[1]);
+    world.send(9, &produce("t", -1, &[(0, numbered(0))]));
+    let (node, call, _) = append(&mut world);
+    world.storage_fails(node, call, TransportError::Broken);
+    world.pass(RETRY_BACKOFF_MS);
+    let (node, call, asked) = append(&mut world);
+    settle(&mut world, node, call, &asked, Err(AppendError::NotEnoughReplicas));
+    assert_eq!(codes(&world.answer::<ProduceRequest>(9).1), [7]);
+}
+
+/// A gap that is only an earlier batch of ours on its way is no gap.
+#[test]
+fn a_sequence_gap_left_by_a_stale_batch_is_retried_behind_it() {
+    let mut world = World::new(2);
+    let topic = world.topic("t", &[1]);
+    world.send(9, &produce("t", -1, &[(0, numbered(0))]));
+    world.send(9, &produce("t", -1, &[(0, numbered(1))]));
+    let (node, first, first_asked) = append(&mut world);
+    let (_, second, second_asked) = append(&mut world);
+    let gap = AppendError::OutOfOrderSequence { expected: Sequence(0), got: Sequence(1) };
+    settle(&mut world, node, second, &second_asked, Err(gap.clone()));
+    settle(&mut world, node, first, &first_asked, Err(not_leader()));
+    world.lead(topic, 0, Some(2), 6);
+    for offset in 0..2 {
+        let (node, call, asked) = append(&mut world);
+        assert_eq!(node, BrokerId(2));
+        settle(&mut world, node, call, &asked, Ok(offset));
+        assert_eq!(codes(&world.answer::<ProduceRequest>(9).1), [OK]);
+    }
+    // A gap with nothing before it is the client's own.
+    world.send(9, &produce("t", -1, &[(0, numbered(5))]));
+    let (node, call, asked) = append(&mut world);
+    settle(&mut world, node, call, &asked, Err(gap));
+    assert_eq!(codes(&world.answer::<ProduceRequest>(9).1), [45]);
+}
+
+/// Trap 31 (KIP-951).
+#[test]
+fn a_leader_that_does_not_come_is_given_up_with_its_name_and_address() {
+    let mut world = World::new(2);
+    let topic = world.topic("t", &[1]);
+    world.send(10, &produce("t", -1, &[(0, batch("a"))]));
+    let mut attempts = 0;
+    while world.sent.is_empty() {
+        while !world.to_storage.is_empty() {
+            attempts += 1;
+            let (node, call, asked) = append(&mut world);
+            settle(&mut world, node, call, &asked, Err(not_leader()));
+        }
+        world.pass(RETRY_BACKOFF_MS);
+    }
+    assert!((90..=101).contains(&attempts), "{attempts} attempts in five seconds");
+    let (_, response) = world.answer::<ProduceRequest>(10);
+    let partition = &response.responses[0].partition_responses[0];
+    assert_eq!((partition.error_code, partition.base_offset), (6, -1));
+    assert_eq!(partition.current_leader, LeaderIdAndEpoch { leader_id: 1, leader_epoch: 5 });
+    assert_eq!(response.node_endpoints.len(), 1);
+    assert_eq!((response.node_endpoints[0].node_id, &*response.node_endpoints[0].host), (1, "gw"));
+    // The next one does not wait for the same epoch again, until there is a new one.
+    world.send(10, &produce("t", -1, &[(0, batch("b"))]));
+    let (node, call, asked) = append(&mut world);
+    settle(&mut world, node, call, &asked, Err(not_leader()));
+    assert_eq!(codes(&world.answer::<ProduceRequest>(10).1), [6]);
+    world.lead(topic, 0, None, 6);
+    world.send(10, &produce("t", -1, &[(0, batch("c"))]));
+    assert!(world.is_silent() && world.to_storage.is_empty());
+    world.lead(topic, 0, Some(2), 7);
+    assert_eq!(append(&mut world).0, BrokerId(2));
+}
+
+#[test]
+fn an_answer_that_is_owed_is_given_up_as_unknown() {
+    let mut world = World::new(1);
+    world.topic("t", &[1]);
+    let mut request = produce("t", -1, &[(0, batch("a"))]);
+    request.timeout_ms = 1_000;
+    world.send(9, &request);
+    world.pass(1_000 + ANSWER_GRACE_MS - 1);
+    assert!(world.is_silent());
+    world.pass(1);
+    assert_eq!(codes(&world.answer::<ProduceRequest>(9).1), [7]);
+    // Too late to matter, and no harm.
+    let (node, call, asked) = append(&mut world);
+    settle(&mut world, node, call, &asked, Ok(0));
+    assert!(world.is_silent());
+}
+
+#[test]
+fn a_topic_deleted_under_a_stale_batch_is_unknown_and_never_its_successor() {
+    let mut world = World::new(1);
+    let topic = world.topic("t", &[1]);
+    world.send(9, &produce("t", -1, &[(0, batch("a"))]));
+    let (node, call, asked) = append(&mut world);
+    settle(&mut world, node, call, &asked, Err(AppendError::UnknownPartition));
+    world.change(vec![Record::TopicRemoved { id: topic }]);
+    assert_eq!(codes(&world.answer::<ProduceRequest>(9).1), [3]);
+    world.topic("t", &[1]);
+    world.pass(1_000);
+    assert!(world.to_storage.is_empty());
+}
+
+#[test]
+fn an_answer_to_another_question_is_not_believed() {
+    let mut world = World::new(1);
+    world.topic("t", &[1]);
+    world.send(9, &produce("t", -1, &[(0, batch("a"))]));
+    let (node, call, _) = append(&mut world);
+    world.storage_answers(node, call, Response::DescribeLogDirs(Vec::new()));
+    assert_eq!(codes(&world.answer::<ProduceRequest>(9).1), [7]);
+}
+
+#[test]
+fn a_client_that_leaves_takes_its_stale_produces_with_it() {
+    let mut world = World::new(2);
+    let topic = world.topic("t", &[1]);
+    world.send(9, &produce("t", -1, &[(0, batch("a"))]));
+    let (node, call, asked) = append(&mut world);
+    settle(&mut world, node, call, &asked, Err(not_leader()));
+    world.step(crate::Event::ConnectionClosed { connection: C });
+    world.lead(topic, 0, Some(2), 6);
+    world.pass(10_000);
+    assert!(world.to_storage.is_empty() && world.is_silent());
+    world.change(vec![broker(8)]);
+    assert!(world.gateway.is_idle());
+}
