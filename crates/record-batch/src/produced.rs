@@ -383,3 +383,34 @@ impl From<RecordsError> for BatchError {
         BatchError::Records(error)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::BatchBuilder;
+
+    const NOW: Timestamp = Timestamp(1_700_000_000_000);
+
+    fn one_record(compression: Compression, value_len: usize) -> Bytes {
+        BatchBuilder::new(compression).record(Some(b"k"), Some(&vec![0; value_len]), &[], NOW).build().unwrap()
+    }
+
+    #[test]
+    fn a_bomb_is_told_to_be_too_large_when_it_is_opened_and_kept_closed_otherwise() {
+        let bomb = one_record(Compression::Gzip, 2 << 20);
+        let trusting = BatchLimits { decompressed_bytes_max: 1 << 20, ..BatchLimits::default() };
+        assert!(ProducedBatch::check(bomb.clone(), &trusting).is_ok());
+        let checking = BatchLimits { compressed_records: CompressedRecords::Check, ..trusting };
+        assert_eq!(ProducedBatch::check(bomb, &checking).unwrap_err().code(), ErrorCode::MessageTooLarge);
+    }
+
+    #[test]
+    fn the_largest_batch_allowed_is_allowed() {
+        let batch = one_record(Compression::None, 1000);
+        let exactly = BatchLimits { max_message_bytes: batch.len(), ..BatchLimits::default() };
+        assert!(ProducedBatch::check(batch.clone(), &exactly).is_ok());
+        let less = BatchLimits { max_message_bytes: batch.len() - 1, ..exactly };
+        let error = ProducedBatch::check(batch.clone(), &less).unwrap_err();
+        assert_eq!(error, BatchError::TooLarge { size: batch.len(), max: batch.len() - 1 });
+    }
+}

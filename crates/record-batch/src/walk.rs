@@ -54,3 +54,33 @@ impl Iterator for Batches<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use base_types::{Offset, Timestamp};
+
+    use super::*;
+    use crate::{BatchBuilder, Compression};
+
+    #[test]
+    fn a_walk_ends_for_good_at_a_header_that_is_none() {
+        let batch = BatchBuilder::new(Compression::None).record(None, Some(b"v"), &[], Timestamp(1)).build().unwrap();
+        let mut log = batch.repeat(3);
+        log[batch.len() + 16] = 9;
+        let mut walk = batches(&log);
+        assert!(walk.next().unwrap().is_ok());
+        assert_eq!(walk.next(), Some(Err(HeaderError::UnknownMagic { magic: 9 })));
+        assert_eq!(walk.next(), None);
+        assert_eq!((walk.position(), walk.remaining()), (batch.len(), 2 * batch.len()));
+    }
+
+    #[test]
+    fn offsets_that_would_run_out_are_no_header() {
+        let builder = BatchBuilder::new(Compression::None).record(None, None, &[], Timestamp(1));
+        let at = |offset| builder.clone().base_offset(Offset(offset)).build().unwrap();
+        assert!(batches(&at(i64::MAX - 1)).next().unwrap().is_ok());
+        for offset in [i64::MAX, -1] {
+            assert!(matches!(batches(&at(offset)).next(), Some(Err(HeaderError::OffsetRange { .. }))));
+        }
+    }
+}
