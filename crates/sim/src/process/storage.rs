@@ -1,0 +1,433 @@
+//! A storage node in the simulator: its core, and the real `segment-log` on a disk that loses power.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use base_types::{BrokerEpoch, BrokerId, Incarnation, Tick, TopicPartition};
+use bytes::Bytes;
+use peer_api::controller::ActiveController;
+use peer_api::storage::{LogDir, OffsetSpec, ReplicaSize};
+use record_batch::{StampedBatch, batches};
+use segment_log::{Checkpoint, Durability, LogOptions, LogStore, LogWrite, ReplicaOptions, StoreError};
+use storage_core::{
+    ControllerStream, Effect, Effects, Event, FetchPart, GatewayStream, Identity, OnDisk, PeerStream, ReadFailure,
+    StorageNode, TimestampHit, WriteFailure,
+};
+use store_api::{MemKv, MemVfs};
+
+use crate::network::{Payload, Purpose, StreamId};
+use crate::world::{Context, Input, Process, ProcessId};
+
+const CONTROLLER_TOKEN: u64 = 1;
+const DISK_TOKEN: u64 = 2;
+/// Tokens from here on dial the leader with that id.
+const LEADER_TOKENS: u64 = 1_000;
+const REDIAL_MS: u64 = 50;
+
+/// What outlives the process.
+#[derive(Clone)]
+pub struct Disk {
+    pub vfs: MemVfs,
+    pub kv: Arc<MemKv>,
+    pub broker_epoch: Option<BrokerEpoch>,
+}
+
+pub struct Storage {
+    core: StorageNode,
+    log: LogStore,
+    disk: Disk,
+    controllers: i32,
+    next_controller: i32,
+    streams: BTreeMap<StreamId, Use>,
+    controller: Option<StreamId>,
+    leaders: BTreeMap<BrokerId, Link>,
+    /// Work for the disk, in order; one group at a time is under way.
+    jobs: VecDeque<Effect>,
+    completions: Vec<Event>,
+    busy: bool,
+    pub stopped: bool,
+}
+
+struct Link {
+    broker_epoch: BrokerEpoch,
+    stream: Option<StreamId>,
+}
+
+#[derive(Clone, Copy)]
+enum Use {
+    Gateway,
+    Follower,
+    Controller,
+    Leader(BrokerId),
+}
+
+impl Storage {
+    pub fn start(id: i32, disk: Disk, incarnation: Incarnation, controllers: i32, rack: Option<String>) -> Storage {
+        let mut options = LogOptions::new(incarnation);
+        options.journal_file_bytes = 1 << 20;
+        options.journal_bytes_max = 4 << 20;
+        options.tail_cache_bytes = 1 << 20;
+        options.bypass_bytes = 64 << 10;
+        options.reserve_bytes = 0;
+        let opened = LogStore::open(Arc::new(disk.vfs.clone()), disk.kv.clone(), options);
+        let (log, report) = match opened {
+            Ok(opened) => opened,
+            Err(error) => panic!("storage node {id} cannot recover its log: {error}: {error:?}"),
+        };
+        let identity = Identity {
+            broker: BrokerId(id),
+            incarnation,
+            cluster_id: None,
+            rack,
+            peer_address: format!("storage:{id}"),
+            host: format!("host-{id}"),
+            clean_since: disk.broker_epoch.filter(|_| report.was_clean),
+            intact_since: disk.broker_epoch,
+        };
+        Storage {
+            core: StorageNode::new(identity),
+            log,
+            disk,
+            controllers,
+            next_controller: id,
+            streams: BTreeMap::new(),
+            controller: None,
+            leaders: BTreeMap::new(),
+            jobs: VecDeque::new(),
+            completions: Vec::new(),
+            busy: false,
+            stopped: false,
+        }
+    }
+
+    pub fn core(&self) -> &StorageNode {
+        &self.core
+    }
+
+    pub fn disk(&self) -> &Disk {
+        &self.disk
+    }
+
+    pub fn log(&self) -> &LogStore {
+        &self.log
+    }
+
+    fn step(&mut self, context: &mut Context<'_>, event: Event) {
+        let mut effects = Effects::default();
+        let mut events = VecDeque::from([event]);
+        while let Some(event) = events.pop_front() {
+            self.core.step(context.now, event, &mut effects);
+            let asked: Vec<Effect> = effects.drain().collect();
+            for effect in asked {
+                events.extend(self.perform(context, effect));
+            }
+        }
+        self.core.check_invariants();
+        self.work(context);
+    }
+
+    fn perform(&mut self, context: &mut Context<'_>, effect: Effect) -> Option<Event> {
+        match effect {
+            Effect::Answer { stream, message } => context.send(StreamId(stream.0), Payload::FromStorage(message)),
+            Effect::ToController { stream, message } => {
+                context.send(StreamId(stream.0), Payload::ToController(message));
+            }
+            Effect::ReconnectController { stream, active } => {
+                context.close(StreamId(stream.0));
+                self.streams.remove(&StreamId(stream.0));
+                self.controller = None;
+                self.dial_controller(context, active.as_ref());
+            }
+            Effect::ToFollower { stream, message } => context.send(StreamId(stream.0), Payload::FromLeader(message)),
+            Effect::CloseFollower { stream } => {
+                context.close(StreamId(stream.0));
+                self.streams.remove(&StreamId(stream.0));
+            }
+            Effect::ToLeader { leader, message } => {
+                if let Some(stream) = self.leaders.get(&leader).and_then(|link| link.stream) {
+                    context.send(stream, Payload::FromFollower(message));
+                }
+            }
+            Effect::ConnectLeader { leader, broker_epoch, .. } => {
+                if let Some(Link { stream: Some(stream), .. }) =
+                    self.leaders.insert(leader, Link { broker_epoch, stream: None })
+                {
+                    context.close(stream);
+                    self.streams.remove(&stream);
+                }
+                self.dial_leader(context, leader, 0);
+            }
+            Effect::DisconnectLeader { leader } => {
+                if let Some(Link { stream: Some(stream), .. }) = self.leaders.remove(&leader) {
+                    context.close(stream);
+                    self.streams.remove(&stream);
+                }
+            }
+            Effect::FetchRead { fetch, parts, bytes_max } => {
+                return Some(Event::FetchRead { fetch, parts: self.read_parts(&parts, bytes_max) });
+            }
+            Effect::Read { partition, read, from, below, bytes_max } => {
+                let batches = self.log.read(partition, from, below, bytes_max).ok().map(|hit| each_batch(&hit.batches));
+                return Some(Event::ReadCompleted { partition, read, batches });
+            }
+            Effect::FindTimestamp { lookup, partition, at, below } => {
+                let found = match at {
+                    OffsetSpec::At(timestamp) => self.log.find_timestamp(partition, timestamp, below),
+                    _ => self.log.find_max_timestamp(partition, below),
+                };
+                let hit = found.map_err(|_| ReadFailure::Failed).map(|hit| {
+                    hit.map(|hit| TimestampHit {
+                        offset: hit.offset,
+                        timestamp: hit.timestamp,
+                        leader_epoch: hit.leader_epoch,
+                    })
+                });
+                return Some(Event::TimestampFound { lookup, hit });
+            }
+            Effect::DescribeLogDir { lookup } => {
+                let size = |partition| ReplicaSize { partition, bytes: self.log.size(partition), offset_lag: 0 };
+                let log_dir = LogDir {
+                    broker: self.core.broker(),
+                    error: None,
+                    path: "/simulated".to_owned(),
+                    bytes_total: 1 << 30,
+                    bytes_usable: 1 << 29,
+                    replicas: self.log.replicas().into_iter().map(size).collect(),
+                };
+                return Some(Event::LogDirDescribed { lookup, log_dir });
+            }
+            Effect::Stop => self.stopped = true,
+            effect => self.jobs.push_back(effect),
+        }
+        None
+    }
+
+    /// Lets the disk do what waits, as one group; it is done a while later, and nothing is told before.
+    fn work(&mut self, context: &mut Context<'_>) {
+        if self.busy || self.jobs.is_empty() {
+            return;
+        }
+        self.busy = true;
+        let mut group: Vec<(TopicPartition, storage_core::WriteId, StampedBatch)> = Vec::new();
+        while let Some(job) = self.jobs.pop_front() {
+            if let Effect::Write { partition, write, batch } = job {
+                group.push((partition, write, batch));
+                continue;
+            }
+            self.commit(&mut group);
+            self.do_job(job);
+        }
+        self.commit(&mut group);
+        if context.random.chance(100) {
+            // In the background there is always somebody tidying up.
+            drop(self.log.prepare_journal());
+            drop(self.log.flush(segment_log::FlushBudget::DUE));
+        }
+        let micros = if context.random.chance(20) {
+            context.random.between(5_000, 200_000)
+        } else {
+            context.random.between(100, 2_000)
+        };
+        context.after(micros, DISK_TOKEN);
+    }
+
+    fn commit(&mut self, group: &mut Vec<(TopicPartition, storage_core::WriteId, StampedBatch)>) {
+        if group.is_empty() {
+            return;
+        }
+        let write = |(tp, _, batch): &(TopicPartition, storage_core::WriteId, StampedBatch)| LogWrite {
+            tp: *tp,
+            batch: batch.clone(),
+            durability: Durability::Fsync,
+        };
+        let writes: Vec<LogWrite> = group.iter().map(write).collect();
+        let result = match self.log.commit(&writes) {
+            Ok(_) => Ok(()),
+            Err(StoreError::NoSpace) => Err(WriteFailure::NoSpace),
+            Err(_) => Err(WriteFailure::Failed),
+        };
+        let completed = group.drain(..).map(|(partition, write, _)| Event::WriteCompleted { partition, write, result });
+        self.completions.extend(completed);
+    }
+
+    fn do_job(&mut self, job: Effect) {
+        match job {
+            Effect::OpenReplica { partition, .. } => {
+                let opened = match self.log.open_replica(partition) {
+                    Ok(Some(replica)) => Some(replica),
+                    Ok(None) => self.log.create_replica(partition, ReplicaOptions { segment_bytes: 256 << 10 }).ok(),
+                    Err(_) => None,
+                };
+                self.completions.push(match opened {
+                    Some(replica) => Event::ReplicaOpened { partition, on_disk: on_disk(replica) },
+                    None => Event::ReplicaOpenFailed { partition },
+                });
+            }
+            Effect::DeleteReplica { partition } => drop(self.log.delete_replica(partition)),
+            Effect::Truncate { partition, write, to } => {
+                let cut = self.log.truncate(partition, to).is_ok();
+                self.changed(partition, write, cut);
+            }
+            Effect::StartOver { partition, write, at } => {
+                let cut = self.log.reset(partition, at).is_ok();
+                self.changed(partition, write, cut);
+            }
+            Effect::Checkpoint { partition, as_of, high_watermark, producer_state } => {
+                drop(self.log.checkpoint(partition, &Checkpoint { as_of, high_watermark, producer_state }));
+            }
+            Effect::RememberBrokerEpoch { broker_epoch } => {
+                self.disk.broker_epoch = Some(broker_epoch);
+                self.completions.push(Event::BrokerEpochRemembered { broker_epoch });
+            }
+            _ => {}
+        }
+    }
+
+    fn changed(&mut self, partition: TopicPartition, write: storage_core::WriteId, cut: bool) {
+        if let (true, Ok(Some(replica))) = (cut, self.log.open_replica(partition)) {
+            self.completions.push(Event::LogChanged { partition, write, on_disk: on_disk(replica) });
+        }
+    }
+
+    fn read_parts(&self, parts: &[FetchPart], bytes_max: usize) -> Vec<Result<Vec<Bytes>, ReadFailure>> {
+        let mut room = bytes_max;
+        let mut results = Vec::new();
+        for part in parts {
+            if room == 0 {
+                break;
+            }
+            let read = self.log.read(part.partition, part.from, part.below, part.bytes_max.min(room));
+            let result = read.map(|hit| hit.batches).map_err(|error| match error {
+                segment_log::ReadError::OutOfRange { .. } | segment_log::ReadError::NoReplica(_) => {
+                    ReadFailure::OutOfRange
+                }
+                segment_log::ReadError::Corrupt(_) => ReadFailure::Corrupt,
+                segment_log::ReadError::Disk(_) => ReadFailure::Failed,
+            });
+            if let Ok(batches) = &result {
+                room = room.saturating_sub(batches.iter().map(Bytes::len).sum());
+            }
+            results.push(result);
+        }
+        results
+    }
+
+    fn dial_controller(&mut self, context: &mut Context<'_>, active: Option<&ActiveController>) {
+        let id = match active {
+            Some(active) => active.id.0,
+            None => {
+                self.next_controller += 1;
+                1 + self.next_controller % self.controllers
+            }
+        };
+        context.dial(ProcessId::Controller(id), Purpose::Controller, CONTROLLER_TOKEN, REDIAL_MS);
+    }
+
+    fn dial_leader(&mut self, context: &mut Context<'_>, leader: BrokerId, pause_ms: u64) {
+        let Some(link) = self.leaders.get(&leader) else { return };
+        let hello = peer_api::replication::Hello { follower: self.core.broker(), broker_epoch: link.broker_epoch };
+        let token = LEADER_TOKENS + leader.0 as u64;
+        context.dial(ProcessId::Storage(leader.0), Purpose::Follow(hello), token, pause_ms);
+    }
+}
+
+impl Process for Storage {
+    fn handle(&mut self, context: &mut Context<'_>, input: Input) {
+        match input {
+            Input::Started => self.dial_controller(context, None),
+            Input::Accepted { stream, purpose, .. } => match purpose {
+                Purpose::Gateway => drop(self.streams.insert(stream, Use::Gateway)),
+                Purpose::Follow(hello) => {
+                    self.streams.insert(stream, Use::Follower);
+                    self.step(context, Event::FollowerConnected { stream: PeerStream(stream.0), hello });
+                }
+                Purpose::Controller | Purpose::Raft | Purpose::Kafka => context.close(stream),
+            },
+            Input::Dialled { stream, token: CONTROLLER_TOKEN } => {
+                self.streams.insert(stream, Use::Controller);
+                self.controller = Some(stream);
+                self.step(context, Event::ControllerConnected { stream: ControllerStream(stream.0) });
+            }
+            Input::Dialled { stream, token } => {
+                let leader = BrokerId((token - LEADER_TOKENS) as i32);
+                match self.leaders.get_mut(&leader) {
+                    Some(link) if link.stream.is_none() => {
+                        link.stream = Some(stream);
+                        self.streams.insert(stream, Use::Leader(leader));
+                        self.step(context, Event::LeaderConnected { leader });
+                    }
+                    _ => context.close(stream),
+                }
+            }
+            Input::DialFailed { token: CONTROLLER_TOKEN } => self.dial_controller(context, None),
+            Input::DialFailed { token } => {
+                let leader = BrokerId((token - LEADER_TOKENS) as i32);
+                self.dial_leader(context, leader, REDIAL_MS);
+            }
+            Input::Received { stream, payload } => {
+                let event = match (self.streams.get(&stream), payload) {
+                    (Some(Use::Gateway), Payload::ToStorage(message)) => {
+                        Event::GatewayAsked { stream: GatewayStream(stream.0), message }
+                    }
+                    (Some(Use::Follower), Payload::FromFollower(message)) => {
+                        Event::FollowerSaid { stream: PeerStream(stream.0), message }
+                    }
+                    (Some(Use::Controller), Payload::FromController(message)) => {
+                        Event::ControllerSaid { stream: ControllerStream(stream.0), message }
+                    }
+                    (Some(&Use::Leader(leader)), Payload::FromLeader(message)) => Event::LeaderSaid { leader, message },
+                    _ => return,
+                };
+                self.step(context, event);
+            }
+            Input::Closed { stream } => match self.streams.remove(&stream) {
+                Some(Use::Gateway) => self.step(context, Event::GatewayLost { stream: GatewayStream(stream.0) }),
+                Some(Use::Follower) => self.step(context, Event::FollowerLost { stream: PeerStream(stream.0) }),
+                Some(Use::Controller) => {
+                    self.controller = None;
+                    self.step(context, Event::ControllerLost { stream: ControllerStream(stream.0) });
+                    self.dial_controller(context, None);
+                }
+                Some(Use::Leader(leader)) => {
+                    if let Some(link) = self.leaders.get_mut(&leader) {
+                        link.stream = None;
+                    }
+                    self.step(context, Event::LeaderLost { leader });
+                    self.dial_leader(context, leader, REDIAL_MS);
+                }
+                None => {}
+            },
+            Input::Done { .. } => {
+                self.busy = false;
+                for event in std::mem::take(&mut self.completions) {
+                    self.step(context, event);
+                }
+                self.work(context);
+            }
+            Input::Ticked => self.step(context, Event::Ticked),
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Tick> {
+        self.core.next_deadline()
+    }
+}
+
+fn each_batch(pieces: &[Bytes]) -> Vec<Bytes> {
+    let split = |piece: &Bytes| -> Vec<Bytes> {
+        batches(piece).map_while(Result::ok).map(|(_, range)| piece.slice(range)).collect()
+    };
+    pieces.iter().flat_map(split).collect()
+}
+
+fn on_disk(replica: segment_log::ReplicaOnDisk) -> OnDisk {
+    let checkpoint = replica.checkpoint;
+    OnDisk {
+        log_start: replica.log_start,
+        log_end: replica.log_end,
+        leader_epochs: replica.leader_epochs,
+        high_watermark: checkpoint.as_ref().map_or(base_types::Offset::ZERO, |checkpoint| checkpoint.high_watermark),
+        producer_state: checkpoint.map(|checkpoint| checkpoint.producer_state),
+        headers_since: replica.headers_since_checkpoint,
+    }
+}
