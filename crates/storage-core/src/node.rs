@@ -10,17 +10,17 @@ mod session;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use base_types::{BrokerEpoch, BrokerId, Incarnation, LeaderEpoch, Now, Offset, Tick, TopicPartition};
+use base_types::{BrokerEpoch, BrokerId, Incarnation, LeaderEpoch, Now, Offset, Tick, TopicPartition, invariant};
 use peer_api::config::TopicSettings;
 use peer_api::metadata::{Image, MetadataOffset};
-use peer_api::storage::{FromStorage, RequestId, Response};
-use replica_core::{Replica, Role};
+use peer_api::storage::{FromStorage, Request, RequestId, Response, ToStorage};
+use replica_core::{Replica, Role, WriteId};
 
 use crate::effect::{Effect, Effects};
 use crate::event::{Event, FetchKey, GatewayStream};
 
 use appends::Appends;
-use disk::Stall;
+use disk::Checkpoint;
 use fetches::Fetches;
 use links::Links;
 use lookups::Lookups;
@@ -53,8 +53,9 @@ pub struct StorageNode {
     appends: Appends,
     fetches: Fetches,
     lookups: Lookups,
-    stall: Stall,
-    /// When which replica wants to be ticked.
+    /// Until then producers are held off, because the disk said that it is full.
+    disk_full_until: Tick,
+    /// When which partition wants to be looked at.
     deadlines: BTreeSet<(Tick, TopicPartition)>,
     /// Scratch for the effects of replicas, kept to spare allocations.
     replica_effects: replica_core::Effects,
@@ -64,13 +65,17 @@ pub struct StorageNode {
 #[derive(Debug)]
 struct Slot {
     settings: TopicSettings,
-    /// `None` while the disk opens it.
+    /// `None` until the disk has opened it.
     replica: Option<Replica>,
     /// Under which deadline it stands in [`StorageNode::deadlines`].
     scheduled: Option<Tick>,
     /// Fetches that wait for something to happen here.
     waiters: BTreeSet<FetchKey>,
+    /// The cut of the log that the disk is about.
+    cutting: Option<WriteId>,
     bytes_since_checkpoint: usize,
+    /// Derived state that is kept as soon as what it was derived from is durable.
+    checkpoint: Option<Checkpoint>,
 }
 
 /// What a storage node can say of itself at any moment.
@@ -110,7 +115,7 @@ impl StorageNode {
             appends: Appends::default(),
             fetches: Fetches::default(),
             lookups: Lookups::default(),
-            stall: Stall::default(),
+            disk_full_until: Tick::default(),
             deadlines: BTreeSet::new(),
             replica_effects: replica_core::Effects::default(),
         }
@@ -125,7 +130,7 @@ impl StorageNode {
                 self.lookups.forget(stream);
                 self.forget_fetches(stream);
             }
-            Event::ControllerConnected { stream } => self.controller_connected(stream, effects),
+            Event::ControllerConnected { stream } => self.controller_connected(now, stream, effects),
             Event::ControllerSaid { stream, message } => self.controller_said(now, stream, message, effects),
             Event::ControllerLost { stream } => self.controller_lost(now, stream, effects),
             Event::FollowerConnected { stream, hello } => self.follower_connected(now, stream, hello, effects),
@@ -135,12 +140,12 @@ impl StorageNode {
             Event::LeaderSaid { leader, message } => self.leader_said(now, leader, message, effects),
             Event::LeaderLost { leader } => self.leader_lost(now, leader, effects),
             Event::ReplicaOpened { partition, on_disk } => self.replica_opened(now, partition, on_disk, effects),
-            Event::ReplicaOpenFailed { partition } => self.replica_open_failed(partition),
+            Event::ReplicaOpenFailed { partition } => self.replica_open_failed(now, partition),
             Event::WriteCompleted { partition, write, result } => {
                 self.write_completed(now, partition, write, result, effects);
             }
             Event::LogChanged { partition, write, on_disk } => {
-                self.replica_step(now, partition, replica_core::Event::LogChanged { write, on_disk }, effects);
+                self.log_changed(now, partition, write, on_disk, effects);
             }
             Event::ReadCompleted { partition, read, batches } => {
                 self.replica_step(now, partition, replica_core::Event::ReadCompleted { read, batches }, effects);
@@ -153,22 +158,31 @@ impl StorageNode {
             Event::Ticked => self.ticked(now, effects),
         }
         self.serve_woken_fetches(now, effects);
-        self.propose_isr_changes(effects);
+        self.propose_isr_changes(now, effects);
     }
 
     /// When [`Event::Ticked`] is due next, if ever.
     pub fn next_deadline(&self) -> Option<Tick> {
         let replicas = self.deadlines.first().map(|&(tick, _)| tick);
-        let all = [replicas, self.fetches.next_deadline(), self.session.next_deadline(), self.stall.next_deadline()];
+        let all = [replicas, self.fetches.next_deadline(), self.session.next_deadline()];
         all.into_iter().flatten().min()
     }
 
+    /// Without effect; called by the simulator after every step.
     pub fn check_invariants(&self) {
-        for slot in self.slots.values() {
+        for (partition, slot) in &self.slots {
             if let Some(replica) = &slot.replica {
                 replica.check_invariants();
+                if let Some(checkpoint) = &slot.checkpoint {
+                    invariant!(S4, checkpoint.as_of <= replica.log_end(), "{partition}: as of {}", checkpoint.as_of);
+                }
             }
+            let scheduled = slot.scheduled.is_none_or(|due| self.deadlines.contains(&(due, *partition)));
+            assert!(scheduled, "{partition} waits for a tick that nobody knows of");
         }
+        let scheduled = self.slots.values().filter(|slot| slot.scheduled.is_some()).count();
+        assert_eq!(self.deadlines.len(), scheduled, "a tick is due for a partition that is gone");
+        self.check_fetches();
     }
 
     pub fn broker(&self) -> BrokerId {
@@ -226,17 +240,29 @@ impl StorageNode {
         self.slots.iter().filter_map(|(&partition, slot)| Some((partition, slot.replica.as_ref()?)))
     }
 
-    fn ticked(&mut self, now: Now, effects: &mut Effects) {
-        while let Some(&(due, partition)) = self.deadlines.first()
-            && due <= now.tick
-        {
-            self.deadlines.pop_first();
-            if let Some(slot) = self.slots.get_mut(&partition) {
-                slot.scheduled = None;
-            }
-            self.replica_step(now, partition, replica_core::Event::Ticked, effects);
+    fn gateway_asked(&mut self, now: Now, stream: GatewayStream, message: ToStorage, effects: &mut Effects) {
+        let ToStorage { id, request } = message;
+        match request {
+            Request::Append(request) => self.append(now, stream, id, request, effects),
+            Request::Fetch(request) => self.fetch(now, stream, id, request, effects),
+            Request::CancelFetch(fetch) => self.cancel_fetch(now, stream, fetch, effects),
+            Request::ListOffsets(partitions) => self.list_offsets(stream, id, &partitions, effects),
+            Request::EpochEnds(partitions) => self.epoch_ends(stream, id, &partitions, effects),
+            Request::DescribeProducers(partitions) => self.describe_producers(stream, id, &partitions, effects),
+            Request::DescribeLogDirs => self.describe_log_dirs(stream, id, effects),
         }
-        self.release_stalled_writes(now, effects);
+    }
+
+    fn ticked(&mut self, now: Now, effects: &mut Effects) {
+        let due: Vec<TopicPartition> =
+            self.deadlines.iter().take_while(|(tick, _)| *tick <= now.tick).map(|&(_, partition)| partition).collect();
+        for partition in due {
+            self.schedule(partition, None);
+            match self.replica(partition) {
+                Some(_) => self.replica_step(now, partition, replica_core::Event::Ticked, effects),
+                None => self.reopen(partition, effects),
+            }
+        }
         self.expire_fetches(now, effects);
         self.session_ticked(now, effects);
     }
@@ -250,11 +276,7 @@ impl StorageNode {
         replica.step(now, event, &mut asked);
         let due = replica.next_deadline();
         if due != slot.scheduled {
-            if let Some(old) = slot.scheduled {
-                self.deadlines.remove(&(old, partition));
-            }
-            self.deadlines.extend(due.map(|due| (due, partition)));
-            slot.scheduled = due;
+            self.schedule(partition, due);
         }
         for effect in asked.drain() {
             self.replica_asked(partition, effect, effects);
@@ -262,11 +284,25 @@ impl StorageNode {
         self.replica_effects = asked;
     }
 
+    fn schedule(&mut self, partition: TopicPartition, due: Option<Tick>) {
+        let Some(slot) = self.slots.get_mut(&partition) else { return };
+        if let Some(old) = std::mem::replace(&mut slot.scheduled, due) {
+            self.deadlines.remove(&(old, partition));
+        }
+        self.deadlines.extend(due.map(|due| (due, partition)));
+    }
+
     fn replica_asked(&mut self, partition: TopicPartition, effect: replica_core::Effect, effects: &mut Effects) {
         match effect {
             replica_core::Effect::Write { write, batch } => self.write(partition, write, batch, effects),
-            replica_core::Effect::Truncate { write, to } => effects.push(Effect::Truncate { partition, write, to }),
-            replica_core::Effect::StartOver { write, at } => effects.push(Effect::StartOver { partition, write, at }),
+            replica_core::Effect::Truncate { write, to } => {
+                self.cut(partition, write);
+                effects.push(Effect::Truncate { partition, write, to });
+            }
+            replica_core::Effect::StartOver { write, at } => {
+                self.cut(partition, write);
+                effects.push(Effect::StartOver { partition, write, at });
+            }
             replica_core::Effect::Read { read, from, below, bytes_max } => {
                 effects.push(Effect::Read { partition, read, from, below, bytes_max });
             }

@@ -78,7 +78,7 @@ impl StorageNode {
             let refusal = match (&append.batch, self.replica(append.partition)) {
                 (Err(_), _) => Some(AppendError::Corrupt),
                 (Ok(_), None) => Some(AppendError::UnknownPartition),
-                (Ok(_), Some(_)) => self.stall.is_short().then_some(AppendError::NoSpace),
+                (Ok(_), Some(_)) => (now.tick < self.disk_full_until).then_some(AppendError::NoSpace),
             };
             match (refusal, append.batch) {
                 (None, Ok(batch)) => {

@@ -1,34 +1,25 @@
 //! What the disk says, and what is kept on it beside the log.
 
-use std::collections::BTreeSet;
-
-use base_types::{Now, Tick, TopicPartition};
+use base_types::{Now, Offset, TopicPartition};
+use bytes::Bytes;
 use record_batch::StampedBatch;
 use replica_core::{OnDisk, Replica, WriteFailure, WriteId};
 
-use super::{Slot, StorageNode};
+use super::{StorageNode, metadata};
 use crate::effect::{Effect, Effects};
 
 /// Derived state is kept anew after so many bytes, so that rebuilding it after a crash reads at most as much.
 const CHECKPOINT_BYTES: usize = 16 << 20;
-/// How long producers are held off after the disk said that it is full, and how long until the write is tried again.
+/// How long producers are held off after the disk said that it is full. Replicas try their writes again more often than that.
 const FULL_DISK_PAUSE_MS: u64 = 500;
+/// How soon a replica that could not be opened is tried again.
+const REOPEN_MS: u64 = 5_000;
 
-/// Writes that found the disk full and wait to be tried again.
-#[derive(Debug, Default)]
-pub(super) struct Stall {
-    writes: Vec<(TopicPartition, WriteId)>,
-    until: Option<Tick>,
-}
-
-impl Stall {
-    pub(super) fn is_short(&self) -> bool {
-        self.until.is_some()
-    }
-
-    pub(super) fn next_deadline(&self) -> Option<Tick> {
-        self.until
-    }
+/// What was derived from the log below `as_of`, which is not all durable yet.
+#[derive(Debug)]
+pub(super) struct Checkpoint {
+    pub(super) as_of: Offset,
+    producer_state: Bytes,
 }
 
 impl StorageNode {
@@ -39,21 +30,29 @@ impl StorageNode {
         on_disk: OnDisk,
         effects: &mut Effects,
     ) {
-        let settings = match self.slots.get_mut(&partition) {
-            Some(Slot { settings, replica: None, .. }) => settings.clone(),
-            _ => return,
-        };
-        let replica = Replica::new(self.me.broker, partition, super::metadata::replica_settings(&settings), on_disk);
-        if let Some(slot) = self.slots.get_mut(&partition) {
-            slot.replica = Some(replica);
+        // The topic may have been deleted meanwhile: the deletion is on its way to the disk, after the opening.
+        let Some(slot) = self.slots.get_mut(&partition) else { return };
+        if slot.replica.is_some() {
+            return;
         }
+        let settings = metadata::replica_settings(&slot.settings);
+        slot.replica = Some(Replica::new(self.me.broker, partition, settings, on_disk));
+        self.schedule(partition, None);
         self.assign(now, partition, effects);
+        self.link_to_leader_of(partition, effects);
     }
 
-    /// The partition stays without a replica here: requests are answered with "not here", and the controller is not told
-    /// anything false.
-    pub(super) fn replica_open_failed(&mut self, partition: TopicPartition) {
-        self.slots.remove(&partition);
+    /// Until it succeeds, the partition is without a replica here and requests are answered so. A full disk passes by itself.
+    pub(super) fn replica_open_failed(&mut self, now: Now, partition: TopicPartition) {
+        if self.slots.get(&partition).is_some_and(|slot| slot.replica.is_none()) {
+            self.schedule(partition, Some(now.tick.plus_ms(REOPEN_MS)));
+        }
+    }
+
+    pub(super) fn reopen(&mut self, partition: TopicPartition, effects: &mut Effects) {
+        if let Some(slot) = self.slots.get(&partition) {
+            effects.push(Effect::OpenReplica { partition, settings: slot.settings.clone() });
+        }
     }
 
     pub(super) fn write(
@@ -64,11 +63,14 @@ impl StorageNode {
         effects: &mut Effects,
     ) {
         let Some(slot) = self.slots.get_mut(&partition) else { return };
+        let Some(replica) = &slot.replica else { return };
         slot.bytes_since_checkpoint += batch.size();
-        effects.push(Effect::Write { partition, write, batch });
-        if slot.bytes_since_checkpoint >= CHECKPOINT_BYTES {
-            self.checkpoint(partition, effects);
+        if slot.bytes_since_checkpoint >= CHECKPOINT_BYTES && slot.checkpoint.is_none() {
+            slot.bytes_since_checkpoint = 0;
+            let producer_state = replica.producers().encode();
+            slot.checkpoint = Some(Checkpoint { as_of: replica.log_end(), producer_state });
         }
+        effects.push(Effect::Write { partition, write, batch });
     }
 
     pub(super) fn write_completed(
@@ -79,42 +81,64 @@ impl StorageNode {
         result: Result<(), WriteFailure>,
         effects: &mut Effects,
     ) {
-        if result == Err(WriteFailure::NoSpace) {
-            self.stall.writes.push((partition, write));
-            self.stall.until = Some(now.tick.plus_ms(FULL_DISK_PAUSE_MS));
-            return;
-        }
         self.replica_step(now, partition, replica_core::Event::WriteCompleted { write, result }, effects);
-    }
-
-    pub(super) fn release_stalled_writes(&mut self, now: Now, effects: &mut Effects) {
-        if self.stall.until.is_none_or(|until| until > now.tick) {
-            return;
-        }
-        self.stall.until = None;
-        for (partition, write) in std::mem::take(&mut self.stall.writes) {
-            let result = Err(WriteFailure::NoSpace);
-            self.replica_step(now, partition, replica_core::Event::WriteCompleted { write, result }, effects);
+        match result {
+            Ok(()) => self.keep_checkpoint(partition, effects),
+            // Whatever is given to a full disk now waits in memory, so nothing more is let in, wherever it is for (S8).
+            Err(WriteFailure::NoSpace) => self.disk_full_until = now.tick.plus_ms(FULL_DISK_PAUSE_MS),
+            // There is one directory. Without it the node can only hand over what it leads, and be restarted (S6).
+            Err(WriteFailure::Failed) => self.shutdown_requested(now, effects),
         }
     }
 
+    /// The disk was asked for a cut. What was derived from the log that ends here is not kept (S4).
+    pub(super) fn cut(&mut self, partition: TopicPartition, write: WriteId) {
+        if let Some(slot) = self.slots.get_mut(&partition) {
+            slot.cutting = Some(write);
+            slot.checkpoint = None;
+        }
+    }
+
+    pub(super) fn log_changed(
+        &mut self,
+        now: Now,
+        partition: TopicPartition,
+        write: WriteId,
+        on_disk: OnDisk,
+        effects: &mut Effects,
+    ) {
+        if let Some(slot) = self.slots.get_mut(&partition)
+            && slot.cutting == Some(write)
+        {
+            slot.cutting = None;
+        }
+        self.replica_step(now, partition, replica_core::Event::LogChanged { write, on_disk }, effects);
+    }
+
+    /// Keeps what can be kept of every replica: for one with writes under way, or whose log is being cut, what was kept last.
     pub(super) fn checkpoint_all(&mut self, effects: &mut Effects) {
-        let open: BTreeSet<TopicPartition> = self.open_replicas().map(|(partition, _)| partition).collect();
-        for partition in open {
-            self.checkpoint(partition, effects);
+        let mut settled = Vec::new();
+        for (&partition, slot) in &mut self.slots {
+            let Some(replica) = &slot.replica else { continue };
+            if replica.durable_end() == replica.log_end() && slot.cutting.is_none() {
+                let producer_state = replica.producers().encode();
+                slot.checkpoint = Some(Checkpoint { as_of: replica.log_end(), producer_state });
+                settled.push(partition);
+            }
+        }
+        for partition in settled {
+            self.keep_checkpoint(partition, effects);
         }
     }
 
-    /// The writes before it in the same queue make `as_of` durable before the checkpoint is kept.
-    fn checkpoint(&mut self, partition: TopicPartition, effects: &mut Effects) {
+    /// Has the checkpoint kept if everything that it was derived from is durable (S4).
+    fn keep_checkpoint(&mut self, partition: TopicPartition, effects: &mut Effects) {
         let Some(slot) = self.slots.get_mut(&partition) else { return };
         let Some(replica) = &slot.replica else { return };
-        slot.bytes_since_checkpoint = 0;
-        effects.push(Effect::Checkpoint {
-            partition,
-            as_of: replica.log_end(),
-            high_watermark: replica.high_watermark(),
-            producer_state: replica.producers().encode(),
-        });
+        let durable_end = replica.durable_end();
+        if let Some(Checkpoint { as_of, producer_state }) = slot.checkpoint.take_if(|kept| kept.as_of <= durable_end) {
+            let high_watermark = replica.high_watermark().min(durable_end);
+            effects.push(Effect::Checkpoint { partition, as_of, high_watermark, producer_state });
+        }
     }
 }

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use base_types::{BrokerEpoch, BrokerId, Now, TopicPartition};
+use base_types::{BrokerEpoch, BrokerId, ErrorCode, Now, TopicPartition};
 use peer_api::replication::{FromFollower, FromLeader, Hello};
-use replica_core::Role;
+use replica_core::{Replica, Role};
 
 use super::StorageNode;
 use crate::effect::{Effect, Effects};
@@ -29,6 +29,12 @@ struct Leader {
 
 impl StorageNode {
     pub(super) fn follower_connected(&mut self, now: Now, stream: PeerStream, hello: Hello, effects: &mut Effects) {
+        let connected = self.links.followers.get(&hello.follower).map(|&(_, broker_epoch)| broker_epoch);
+        let registered = self.image.broker(hello.follower).map(|broker| broker.epoch);
+        if Some(hello.broker_epoch) < connected.max(registered) {
+            // An earlier life, or one that must register again: it may not speak for the one that stands (R14).
+            return effects.push(Effect::CloseFollower { stream });
+        }
         if let Some((old, _)) = self.links.followers.insert(hello.follower, (stream, hello.broker_epoch)) {
             self.links.by_stream.remove(&old);
             effects.push(Effect::CloseFollower { stream: old });
@@ -46,7 +52,7 @@ impl StorageNode {
             self.replica_step(now, partition, event, effects);
         } else if let FromFollower::Follow { partition, leader_epoch, .. } = message {
             // Not here, or not open yet: the follower tries again.
-            let code = base_types::ErrorCode::UnknownTopicOrPartition;
+            let code = ErrorCode::UnknownTopicOrPartition;
             effects.push(Effect::ToFollower { stream, message: FromLeader::Refused { partition, leader_epoch, code } });
         }
     }
@@ -75,7 +81,7 @@ impl StorageNode {
     pub(super) fn leader_said(&mut self, now: Now, leader: BrokerId, message: FromLeader, effects: &mut Effects) {
         let partition = message.partition();
         // A message of a node that leads no more says nothing to us.
-        if self.replica(partition).is_some_and(|replica| replica.role() == (Role::Follower { leader })) {
+        if self.replica(partition).and_then(followed) == Some(leader) {
             self.replica_step(now, partition, replica_core::Event::LeaderSaid(message), effects);
         }
     }
@@ -97,13 +103,7 @@ impl StorageNode {
 
     /// Keeps exactly the links that the followed partitions need, opened with our newest registration.
     pub(super) fn refresh_links(&mut self, effects: &mut Effects) {
-        let Some(broker_epoch) = self.session.broker_epoch() else { return };
-        let leader_of = |role| match role {
-            Role::Follower { leader } => Some(leader),
-            Role::Leader | Role::Idle => None,
-        };
-        let needed: BTreeSet<BrokerId> =
-            self.open_replicas().filter_map(|(_, replica)| leader_of(replica.role())).collect();
+        let needed: BTreeSet<BrokerId> = self.open_replicas().filter_map(|(_, replica)| followed(replica)).collect();
         self.links.leaders.retain(|leader, _| {
             let keep = needed.contains(leader);
             if !keep {
@@ -112,28 +112,46 @@ impl StorageNode {
             keep
         });
         for leader in needed {
-            let Some(broker) = self.image.broker(leader) else { continue };
-            let address = broker.peer_address.clone();
-            let link = self.links.leaders.get(&leader);
-            if link.is_some_and(|link| link.address == address && link.broker_epoch == broker_epoch) {
-                continue;
-            }
-            effects.push(Effect::ConnectLeader { leader, address: address.clone(), broker_epoch });
-            self.links.leaders.insert(leader, Leader { address, broker_epoch, connected: false });
+            self.link_to(leader, effects);
         }
     }
 
+    pub(super) fn link_to_leader_of(&mut self, partition: TopicPartition, effects: &mut Effects) {
+        if let Some(leader) = self.replica(partition).and_then(followed) {
+            self.link_to(leader, effects);
+        }
+    }
+
+    fn link_to(&mut self, leader: BrokerId, effects: &mut Effects) {
+        let Some(broker_epoch) = self.session.broker_epoch() else { return };
+        let Some(broker) = self.image.broker(leader) else { return };
+        let address = broker.peer_address.clone();
+        let link = self.links.leaders.get(&leader);
+        if link.is_some_and(|link| link.address == address && link.broker_epoch == broker_epoch) {
+            return;
+        }
+        effects.push(Effect::ConnectLeader { leader, address: address.clone(), broker_epoch });
+        self.links.leaders.insert(leader, Leader { address, broker_epoch, connected: false });
+    }
+
     fn followed_from(&self, leader: BrokerId) -> Vec<TopicPartition> {
-        let follows = |replica: &replica_core::Replica| replica.role() == (Role::Follower { leader });
+        let follows = |replica: &Replica| followed(replica) == Some(leader);
         self.open_replicas().filter(|(_, replica)| follows(replica)).map(|(partition, _)| partition).collect()
     }
 
     fn tell_leaders_that_follower_is_lost(&mut self, now: Now, follower: BrokerId, effects: &mut Effects) {
-        let leads = |replica: &replica_core::Replica| replica.role() == Role::Leader;
+        let leads = |replica: &Replica| replica.role() == Role::Leader;
         let led: Vec<TopicPartition> =
             self.open_replicas().filter(|(_, replica)| leads(replica)).map(|(partition, _)| partition).collect();
         for partition in led {
             self.replica_step(now, partition, replica_core::Event::FollowerLost { follower }, effects);
         }
+    }
+}
+
+fn followed(replica: &Replica) -> Option<BrokerId> {
+    match replica.role() {
+        Role::Follower { leader } => Some(leader),
+        Role::Leader | Role::Idle => None,
     }
 }

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use base_types::{LeaderEpoch, Now, Offset, Timestamp, TopicPartition};
+use base_types::{LeaderEpoch, Offset, Timestamp, TopicPartition};
 use peer_api::storage::{
-    Isolation, ListOffsetsPartition, ListedOffset, LogDir, OffsetSpec, ReadError, ReplicaSize, Request, RequestId,
-    Response, ToStorage,
+    EpochEndPartition, ListOffsetsPartition, ListedOffset, LogDir, OffsetSpec, ReadError, ReplicaSize, RequestId,
+    Response,
 };
 use replica_core::Role;
 
@@ -36,8 +36,10 @@ enum Purpose {
 }
 
 impl Lookups {
-    pub(super) fn forget(&mut self, stream: GatewayStream) {
-        self.lists.retain(|_, list| list.stream != stream);
+    /// What is with the disk comes back and finds nobody.
+    pub(super) fn forget(&mut self, gone: GatewayStream) {
+        self.lists.retain(|_, list| list.stream != gone);
+        self.on_disk.retain(|_, purpose| !matches!(purpose, Purpose::LogDirs { stream, .. } if *stream == gone));
     }
 
     fn next(&mut self) -> u64 {
@@ -47,35 +49,56 @@ impl Lookups {
 }
 
 impl StorageNode {
-    pub(super) fn gateway_asked(&mut self, now: Now, stream: GatewayStream, message: ToStorage, effects: &mut Effects) {
-        let id = message.id;
-        match message.request {
-            Request::Append(request) => self.append(now, stream, id, request, effects),
-            Request::Fetch(request) => self.fetch(now, stream, id, request, effects),
-            Request::CancelFetch(fetch) => self.cancel_fetch(now, stream, fetch, effects),
-            Request::ListOffsets(partitions) => self.list_offsets(stream, id, &partitions, effects),
-            Request::EpochEnds(partitions) => {
-                let end = |ask: &peer_api::storage::EpochEndPartition| {
-                    let replica = self.replica(ask.partition).ok_or(ReadError::UnknownPartition);
-                    (ask.partition, replica.and_then(|replica| replica.epoch_end(ask)))
-                };
-                let ends = partitions.iter().map(end).collect();
-                effects.push(answer(stream, id, Response::EpochEnds(ends)));
-            }
-            Request::DescribeProducers(partitions) => {
-                let describe = |&partition: &TopicPartition| {
-                    let replica = self.replica(partition).ok_or(ReadError::UnknownPartition);
-                    (partition, replica.and_then(|replica| replica.active_producers()))
-                };
-                let producers = partitions.iter().map(describe).collect();
-                effects.push(answer(stream, id, Response::DescribeProducers(producers)));
-            }
-            Request::DescribeLogDirs => {
-                let lookup = LookupKey(self.lookups.next());
-                self.lookups.on_disk.insert(lookup, Purpose::LogDirs { stream, id });
-                effects.push(Effect::DescribeLogDir { lookup });
-            }
+    pub(super) fn list_offsets(
+        &mut self,
+        stream: GatewayStream,
+        id: RequestId,
+        partitions: &[ListOffsetsPartition],
+        effects: &mut Effects,
+    ) {
+        let list = self.lookups.next();
+        let mut results = Vec::with_capacity(partitions.len());
+        for (place, ask) in partitions.iter().enumerate() {
+            results.push((ask.partition, self.list_offset(list, place, ask, effects)));
         }
+        self.lookups.lists.insert(list, List { stream, id, results });
+        self.answer_list_when_complete(list, effects);
+    }
+
+    pub(super) fn epoch_ends(
+        &mut self,
+        stream: GatewayStream,
+        id: RequestId,
+        partitions: &[EpochEndPartition],
+        effects: &mut Effects,
+    ) {
+        let end = |ask: &EpochEndPartition| {
+            let replica = self.replica(ask.partition).ok_or(ReadError::UnknownPartition);
+            (ask.partition, replica.and_then(|replica| replica.epoch_end(ask)))
+        };
+        let ends = partitions.iter().map(end).collect();
+        effects.push(answer(stream, id, Response::EpochEnds(ends)));
+    }
+
+    pub(super) fn describe_producers(
+        &mut self,
+        stream: GatewayStream,
+        id: RequestId,
+        partitions: &[TopicPartition],
+        effects: &mut Effects,
+    ) {
+        let describe = |&partition: &TopicPartition| {
+            let replica = self.replica(partition).ok_or(ReadError::UnknownPartition);
+            (partition, replica.and_then(|replica| replica.active_producers()))
+        };
+        let producers = partitions.iter().map(describe).collect();
+        effects.push(answer(stream, id, Response::DescribeProducers(producers)));
+    }
+
+    pub(super) fn describe_log_dirs(&mut self, stream: GatewayStream, id: RequestId, effects: &mut Effects) {
+        let lookup = LookupKey(self.lookups.next());
+        self.lookups.on_disk.insert(lookup, Purpose::LogDirs { stream, id });
+        effects.push(Effect::DescribeLogDir { lookup });
     }
 
     pub(super) fn timestamp_found(
@@ -120,22 +143,6 @@ impl StorageNode {
         }
     }
 
-    fn list_offsets(
-        &mut self,
-        stream: GatewayStream,
-        id: RequestId,
-        partitions: &[ListOffsetsPartition],
-        effects: &mut Effects,
-    ) {
-        let list = self.lookups.next();
-        let mut results = Vec::with_capacity(partitions.len());
-        for (place, ask) in partitions.iter().enumerate() {
-            results.push((ask.partition, self.list_offset(list, place, ask, effects)));
-        }
-        self.lookups.lists.insert(list, List { stream, id, results });
-        self.answer_list_when_complete(list, effects);
-    }
-
     /// `None` when the disk has to be asked.
     fn list_offset(
         &mut self,
@@ -154,12 +161,10 @@ impl StorageNode {
             OffsetSpec::Earliest | OffsetSpec::EarliestLocal => at_edge(replica.earliest_offset(ask)),
             OffsetSpec::LatestTiered => Some(replica.require_leader(ask.leader_epoch).map(|()| NOWHERE)),
             OffsetSpec::MaxTimestamp | OffsetSpec::At(_) => {
-                let below = match replica.require_leader(ask.leader_epoch) {
+                // "No record so late" would be false while the high watermark is not known to be final.
+                let below = match replica.latest_offset(ask) {
                     Err(error) => return Some(Err(error)),
-                    Ok(()) => match ask.isolation {
-                        Isolation::ReadUncommitted => replica.high_watermark(),
-                        Isolation::ReadCommitted => replica.last_stable_offset(),
-                    },
+                    Ok((latest, _)) => latest,
                 };
                 let lookup = LookupKey(self.lookups.next());
                 self.lookups.on_disk.insert(lookup, Purpose::List { list, place });

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use base_types::{BrokerEpoch, BrokerId, Now, TopicPartition};
+use base_types::{BrokerEpoch, BrokerId, Now, PartitionIndex, TopicId, TopicPartition};
 use peer_api::config::{TimestampType, TopicSettings};
 use peer_api::metadata::{BrokerState, ConfigResource, Record, Update};
-use replica_core::{Assignment, Settings};
+use replica_core::{Assignment, Replica, Settings};
 
 use super::{Slot, StorageNode};
 use crate::effect::{Effect, Effects};
@@ -14,115 +14,182 @@ use crate::effect::{Effect, Effects};
 #[derive(Debug, Default)]
 struct Touched {
     partitions: BTreeSet<TopicPartition>,
+    /// A broker's registration, and so every partition that it is a replica of.
     brokers: bool,
-    configs: bool,
-    deleted: Vec<TopicPartition>,
+    /// Names of topics.
+    configs: BTreeSet<String>,
+    /// A default, and so every topic.
+    cluster_configs: bool,
+    deleted: BTreeSet<TopicId>,
 }
 
 impl StorageNode {
     pub(super) fn metadata_updated(&mut self, now: Now, update: Update, effects: &mut Effects) {
-        let touched = match &update {
-            Update::Snapshot { .. } => None,
-            Update::Delta { records, .. } => Some(self.touched_by(records)),
-        };
-        if !self.image.update(update) {
-            // A gap: connect again and ask from where we stand. The view stays a prefix of the log (C11).
-            if let Some(stream) = self.session.stream() {
-                effects.push(Effect::ReconnectController { stream, active: None });
-                self.controller_lost(now, stream, effects);
-            }
-            return;
+        let touched = Touched::by(&update);
+        let goes_back = matches!(&update, Update::Snapshot { at, .. } if *at < self.image.at());
+        if goes_back || !self.image.update(update) {
+            // Connect again and ask from where we stand. The view stays a prefix of the log and never goes back (C11).
+            return self.reconnect_controller(now, None, effects);
         }
-        let everything = || -> BTreeSet<TopicPartition> { self.image.partitions().map(|(id, _)| id).collect() };
-        let (partitions, deleted, configs) = match touched {
-            // A snapshot deletes nothing: a topic that is missing from it may be one we were never told of (C10).
-            None => (everything(), Vec::new(), true),
-            Some(touched) if touched.brokers || touched.configs => (everything(), touched.deleted, touched.configs),
-            Some(touched) => (touched.partitions, touched.deleted, false),
-        };
-        for partition in deleted {
-            if self.slots.remove(&partition).is_some() {
+        for topic in &touched.deleted {
+            for partition in self.slots_of(*topic) {
+                self.drop_slot(now, partition, effects);
                 effects.push(Effect::DeleteReplica { partition });
             }
         }
-        for partition in partitions {
-            let Some(state) = self.image.partition(partition) else { continue };
-            if !state.replicas.contains(&self.me.broker) {
-                continue;
-            }
-            if configs {
-                self.refresh_settings(now, partition, effects);
-            }
+        self.refresh_settings(now, &touched, effects);
+        let everything = touched.brokers || touched.cluster_configs;
+        for partition in if everything { self.all_ours() } else { touched.partitions } {
             if self.slots.contains_key(&partition) {
                 self.assign(now, partition, effects);
-            } else {
+            } else if self.is_ours(partition) {
                 self.open(partition, effects);
             }
         }
         self.refresh_links(effects);
     }
 
-    /// Tells a replica what the metadata says of it now.
+    /// Tells a replica what the metadata says of it now. Where they say nothing, or another set of replicas, it is idle; its
+    /// data stays until a committed word deletes it (C10).
     pub(super) fn assign(&mut self, now: Now, partition: TopicPartition, effects: &mut Effects) {
-        let Some(state) = self.image.partition(partition) else { return };
+        let Some(replica) = self.replica(partition) else { return };
+        let assignment = self.assignment(partition).unwrap_or_else(|| no_assignment(replica));
+        self.replica_step(now, partition, replica_core::Event::MetadataChanged(assignment), effects);
+    }
+
+    fn assignment(&self, partition: TopicPartition) -> Option<Assignment> {
+        let state = self.image.partition(partition)?;
         let epoch_of = |&id: &BrokerId| -> Option<(BrokerId, BrokerEpoch)> {
             let broker = self.image.broker(id)?;
             (broker.state == BrokerState::Active).then_some((id, broker.epoch))
         };
-        let assignment = Assignment {
+        Some(Assignment {
             leader_epoch: state.leader_epoch,
             partition_epoch: state.partition_epoch,
             leader: state.leader,
             replicas: state.replicas.clone(),
             isr: state.isr.clone(),
             broker_epochs: state.replicas.iter().filter_map(epoch_of).collect(),
-        };
-        self.replica_step(now, partition, replica_core::Event::MetadataChanged(assignment), effects);
+        })
+    }
+
+    fn is_ours(&self, partition: TopicPartition) -> bool {
+        self.image.partition(partition).is_some_and(|state| state.replicas.contains(&self.me.broker))
+    }
+
+    /// What we have, and what we are to have.
+    fn all_ours(&self) -> BTreeSet<TopicPartition> {
+        let assigned = self.image.partitions().filter(|(_, state)| state.replicas.contains(&self.me.broker));
+        assigned.map(|(partition, _)| partition).chain(self.slots.keys().copied()).collect()
+    }
+
+    fn slots_of(&self, topic: TopicId) -> Vec<TopicPartition> {
+        let place = |index| TopicPartition { topic, partition: PartitionIndex(index) };
+        self.slots.range(place(0)..=place(i32::MAX)).map(|(&partition, _)| partition).collect()
     }
 
     fn open(&mut self, partition: TopicPartition, effects: &mut Effects) {
         let Some(topic) = self.image.topic(partition.topic) else { return };
         let settings = TopicSettings::of(&self.image, &topic.name);
         effects.push(Effect::OpenReplica { partition, settings: settings.clone() });
-        let slot =
-            Slot { settings, replica: None, scheduled: None, waiters: BTreeSet::new(), bytes_since_checkpoint: 0 };
-        self.slots.insert(partition, slot);
+        self.slots.insert(partition, Slot::new(settings));
     }
 
-    fn refresh_settings(&mut self, now: Now, partition: TopicPartition, effects: &mut Effects) {
-        let Some(topic) = self.image.topic(partition.topic) else { return };
-        let settings = TopicSettings::of(&self.image, &topic.name);
-        let Some(slot) = self.slots.get_mut(&partition) else { return };
-        if slot.settings == settings {
-            return;
+    /// The replica goes, and whoever waits for it hears of it. What it has still asked for comes back and finds nobody (R18).
+    fn drop_slot(&mut self, now: Now, partition: TopicPartition, effects: &mut Effects) {
+        if let Some(replica) = self.replica(partition) {
+            let event = replica_core::Event::MetadataChanged(no_assignment(replica));
+            self.replica_step(now, partition, event, effects);
         }
-        slot.settings = settings.clone();
-        let event = replica_core::Event::SettingsChanged(replica_settings(&settings));
-        effects.push(Effect::SettingsChanged { partition, settings });
-        self.replica_step(now, partition, event, effects);
+        self.schedule(partition, None);
+        if let Some(slot) = self.slots.remove(&partition) {
+            self.fetches.wake(&slot.waiters);
+        }
     }
 
-    fn touched_by(&self, records: &[Record]) -> Touched {
-        let mut touched = Touched::default();
-        for record in records {
-            match record {
-                Record::PartitionChanged { partition, .. } => {
-                    touched.partitions.insert(*partition);
-                }
-                Record::BrokerRegistered(_) | Record::BrokerStateChanged { .. } | Record::BrokerUnregistered { .. } => {
-                    touched.brokers = true;
-                }
-                Record::ConfigChanged { resource: ConfigResource::Topic(_) | ConfigResource::Cluster, .. } => {
-                    touched.configs = true;
-                }
-                Record::TopicRemoved { id } => {
-                    let of_topic = self.slots.keys().filter(|partition| partition.topic == *id);
-                    touched.deleted.extend(of_topic.copied());
-                }
-                _ => {}
+    fn refresh_settings(&mut self, now: Now, touched: &Touched, effects: &mut Effects) {
+        let partitions: Vec<TopicPartition> = if touched.cluster_configs {
+            self.slots.keys().copied().collect()
+        } else {
+            let topics = touched.configs.iter().filter_map(|name| self.image.topic_named(name));
+            topics.flat_map(|topic| self.slots_of(topic.id)).collect()
+        };
+        for partition in partitions {
+            let Some(topic) = self.image.topic(partition.topic) else { continue };
+            let settings = TopicSettings::of(&self.image, &topic.name);
+            let Some(slot) = self.slots.get_mut(&partition).filter(|slot| slot.settings != settings) else { continue };
+            slot.settings = settings.clone();
+            let event = replica_core::Event::SettingsChanged(replica_settings(&settings));
+            effects.push(Effect::SettingsChanged { partition, settings });
+            self.replica_step(now, partition, event, effects);
+        }
+    }
+}
+
+impl Touched {
+    fn by(update: &Update) -> Touched {
+        match update {
+            // A snapshot deletes nothing: a topic that is missing from it may be one that we were never told of (C10).
+            Update::Snapshot { .. } => Touched { brokers: true, cluster_configs: true, ..Touched::default() },
+            Update::Delta { records, .. } => {
+                let mut touched = Touched::default();
+                records.iter().for_each(|record| touched.add(record));
+                touched
             }
         }
-        touched
+    }
+
+    fn add(&mut self, record: &Record) {
+        match record {
+            Record::PartitionChanged { partition, .. } => {
+                self.partitions.insert(*partition);
+            }
+            Record::BrokerRegistered(_) | Record::BrokerStateChanged { .. } | Record::BrokerUnregistered { .. } => {
+                self.brokers = true;
+            }
+            Record::ConfigChanged { resource: ConfigResource::Topic(name), .. } => {
+                self.configs.insert(name.clone());
+            }
+            Record::ConfigChanged { resource: ConfigResource::Cluster, .. } => self.cluster_configs = true,
+            Record::TopicRemoved { id } => {
+                self.deleted.insert(*id);
+            }
+            Record::ConfigChanged { resource: ConfigResource::Broker(_), .. }
+            | Record::ClusterNamed { .. }
+            | Record::GatewayRegistered(_)
+            | Record::GatewayRemoved { .. }
+            | Record::TopicCreated { .. }
+            | Record::ProducerIdsAllocated { .. }
+            | Record::FeatureChanged { .. }
+            | Record::ControllerChanged { .. }
+            | Record::DirectoryConfirmed { .. } => {}
+        }
+    }
+}
+
+impl Slot {
+    fn new(settings: TopicSettings) -> Slot {
+        Slot {
+            settings,
+            replica: None,
+            scheduled: None,
+            waiters: BTreeSet::new(),
+            cutting: None,
+            bytes_since_checkpoint: 0,
+            checkpoint: None,
+        }
+    }
+}
+
+/// Nobody leads the partition, and this broker has no part in it.
+fn no_assignment(replica: &Replica) -> Assignment {
+    Assignment {
+        leader_epoch: replica.leader_epoch(),
+        partition_epoch: replica.partition_epoch(),
+        leader: None,
+        replicas: Vec::new(),
+        isr: Vec::new(),
+        broker_epochs: Vec::new(),
     }
 }
 

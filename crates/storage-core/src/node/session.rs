@@ -1,11 +1,21 @@
 //! The session with the active controller: registration, heartbeats, proposals for ISRs, and the orderly stop.
+//!
+//! ```text
+//!            Welcome               BrokerRegistered         BrokerEpochRemembered
+//!   Unknown ─────────► RegisterBroker ─────────► Given ──────────────────────────► Standing ──► heartbeats
+//!      ▲                                                                               │
+//!      └────────────────────── a heartbeat is refused: another epoch stands ───────────┘
+//! ```
+//!
+//! A registration outlives the stream it came by. Every call, and the greeting, has its time; when one is over, the stream is
+//! left and with it every call.
 
 use std::collections::BTreeMap;
 
 use base_types::{BrokerEpoch, BrokerId, ErrorCode, LeaderEpoch, Now, PartitionEpoch, Tick, TopicPartition};
 use peer_api::controller::{
-    AlterPartition, BrokerHeartbeat, Error, FromController, HeartbeatAnswer, IsrChange, RegisterBroker, Request,
-    Response, Role, ToController,
+    ActiveController, AlterPartition, BrokerHeartbeat, Error, FromController, HeartbeatAnswer, IsrChange,
+    RegisterBroker, Request, Response, Role, ToController,
 };
 use peer_api::storage::RequestId;
 
@@ -14,39 +24,71 @@ use crate::effect::{Effect, Effects};
 use crate::event::ControllerStream;
 
 const HEARTBEAT_MS: u64 = 300;
-/// A call that got no answer for so long is given up, and the stream with it.
+/// A controller that is silent for so long is left.
 const ANSWER_MS_MAX: u64 = 3_000;
+/// How long handing over leadership may take before the node stops without.
+const HANDOVER_MS_MAX: u64 = 10_000;
 
 #[derive(Debug, Default)]
 pub(super) struct Session {
-    stream: Option<ControllerStream>,
-    /// The active controller has greeted us on this stream.
-    welcomed: bool,
-    broker_epoch: Option<BrokerEpoch>,
+    stream: Option<Stream>,
+    registration: Registration,
     /// What the data directory bears since this process wrote it down.
     broker_epoch_on_disk: Option<BrokerEpoch>,
     fenced: bool,
     calls: BTreeMap<RequestId, Call>,
     last_call: u64,
+    /// Only while there is a stream.
     heartbeat_at: Option<Tick>,
     proposals: Vec<IsrChange>,
-    wants_shutdown: bool,
+    shutdown: Shutdown,
 }
 
 #[derive(Debug)]
-enum Call {
-    Register { give_up_at: Tick },
-    Heartbeat { give_up_at: Tick },
-    AlterPartition { partitions: Vec<TopicPartition> },
+struct Stream {
+    id: ControllerStream,
+    /// The active controller has to greet us by then; `None` once it has.
+    welcome_by: Option<Tick>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Registration {
+    #[default]
+    Unknown,
+    /// Given by the controller, and on its way into the data directory (R13).
+    Given(BrokerEpoch),
+    Standing(BrokerEpoch),
+}
+
+#[derive(Debug)]
+struct Call {
+    purpose: Purpose,
+    give_up_at: Tick,
+}
+
+#[derive(Debug)]
+enum Purpose {
+    Register,
+    Heartbeat,
+    AlterPartition(Vec<TopicPartition>),
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Shutdown {
+    #[default]
+    NotWanted,
+    /// Leadership is being handed over. At the latest then the node stops.
+    Wanted(Tick),
+    Stopped,
 }
 
 impl Session {
+    /// The registration that stands.
     pub(super) fn broker_epoch(&self) -> Option<BrokerEpoch> {
-        self.broker_epoch
-    }
-
-    pub(super) fn stream(&self) -> Option<ControllerStream> {
-        self.stream
+        match self.registration {
+            Registration::Standing(broker_epoch) => Some(broker_epoch),
+            Registration::Unknown | Registration::Given(_) => None,
+        }
     }
 
     pub(super) fn is_fenced(&self) -> bool {
@@ -54,8 +96,11 @@ impl Session {
     }
 
     pub(super) fn next_deadline(&self) -> Option<Tick> {
-        let calls = self.calls.values().filter_map(Call::give_up_at);
-        calls.chain(self.heartbeat_at).min()
+        let stop_at = match self.shutdown {
+            Shutdown::Wanted(until) => Some(until),
+            Shutdown::NotWanted | Shutdown::Stopped => None,
+        };
+        [self.give_up_at(), self.heartbeat_at, stop_at].into_iter().flatten().min()
     }
 
     pub(super) fn propose(
@@ -68,44 +113,43 @@ impl Session {
         self.proposals.push(IsrChange { partition, leader_epoch, partition_epoch, isr });
     }
 
-    fn call(&mut self, request: Request, call: Call, effects: &mut Effects) {
-        let Some(stream) = self.stream else { return };
+    /// When the controller will have been silent for too long.
+    fn give_up_at(&self) -> Option<Tick> {
+        let welcome_by = self.stream.as_ref().and_then(|stream| stream.welcome_by);
+        // Calls are made in order of time, and all have the same patience.
+        welcome_by.into_iter().chain(self.calls.values().next().map(|call| call.give_up_at)).min()
+    }
+
+    fn is_on(&self, stream: ControllerStream) -> bool {
+        self.stream.as_ref().is_some_and(|current| current.id == stream)
+    }
+
+    fn is_welcome(&self) -> bool {
+        self.stream.as_ref().is_some_and(|stream| stream.welcome_by.is_none())
+    }
+
+    fn call(&mut self, now: Now, purpose: Purpose, request: Request, effects: &mut Effects) {
+        let Some(stream) = &self.stream else { return };
         self.last_call += 1;
         let id = RequestId(self.last_call);
-        self.calls.insert(id, call);
-        effects.push(Effect::ToController { stream, message: ToController::Call { id, request } });
-    }
-}
-
-impl Call {
-    fn give_up_at(&self) -> Option<Tick> {
-        match self {
-            Call::Register { give_up_at } | Call::Heartbeat { give_up_at } => Some(*give_up_at),
-            Call::AlterPartition { .. } => None,
-        }
+        self.calls.insert(id, Call { purpose, give_up_at: now.tick.plus_ms(ANSWER_MS_MAX) });
+        effects.push(Effect::ToController { stream: stream.id, message: ToController::Call { id, request } });
     }
 }
 
 impl StorageNode {
-    pub(super) fn controller_connected(&mut self, stream: ControllerStream, effects: &mut Effects) {
-        self.session.stream = Some(stream);
-        self.session.welcomed = false;
+    pub(super) fn controller_connected(&mut self, now: Now, stream: ControllerStream, effects: &mut Effects) {
+        self.leave_controller(now, effects);
+        let welcome_by = Some(now.tick.plus_ms(ANSWER_MS_MAX));
+        self.session.stream = Some(Stream { id: stream, welcome_by });
         let follow_from = Some(self.image.at());
         let message = ToController::Hello { role: Role::Broker(self.me.broker), follow_from };
         effects.push(Effect::ToController { stream, message });
     }
 
     pub(super) fn controller_lost(&mut self, now: Now, stream: ControllerStream, effects: &mut Effects) {
-        if self.session.stream != Some(stream) {
-            return;
-        }
-        self.session.stream = None;
-        self.session.welcomed = false;
-        self.session.heartbeat_at = None;
-        for call in std::mem::take(&mut self.session.calls).into_values() {
-            if let Call::AlterPartition { partitions } = call {
-                self.isr_undecided(now, partitions, effects);
-            }
+        if self.session.is_on(stream) {
+            self.leave_controller(now, effects);
         }
     }
 
@@ -116,70 +160,109 @@ impl StorageNode {
         message: FromController,
         effects: &mut Effects,
     ) {
-        if self.session.stream != Some(stream) {
+        if !self.session.is_on(stream) {
             return;
         }
         match message {
             FromController::Welcome { .. } => {
-                self.session.welcomed = true;
-                match self.session.broker_epoch {
-                    // The registration outlives the stream; the first heartbeat says whether it still stands.
-                    Some(_) => self.heartbeat(now, effects),
-                    None => self.register(now, effects),
+                if let Some(stream) = &mut self.session.stream {
+                    stream.welcome_by = None;
                 }
+                self.report(now, effects);
             }
-            FromController::NotActive { active } => {
-                effects.push(Effect::ReconnectController { stream, active });
-                self.controller_lost(now, stream, effects);
-            }
+            FromController::NotActive { active } => self.reconnect_controller(now, active, effects),
             FromController::Update(update) => self.metadata_updated(now, update, effects),
             FromController::Answer { id, result } => self.controller_answered(now, id, result, effects),
         }
     }
 
-    pub(super) fn shutdown_requested(&mut self, now: Now, effects: &mut Effects) {
-        if self.session.wants_shutdown {
-            return;
-        }
-        self.session.wants_shutdown = true;
-        if self.session.broker_epoch.is_none() || !self.session.welcomed {
-            self.stop(effects);
-        } else {
-            self.heartbeat(now, effects);
+    /// Leaves the stream for another.
+    pub(super) fn reconnect_controller(&mut self, now: Now, active: Option<ActiveController>, effects: &mut Effects) {
+        if let Some(stream) = &self.session.stream {
+            effects.push(Effect::ReconnectController { stream: stream.id, active });
+            self.leave_controller(now, effects);
         }
     }
 
-    pub(super) fn session_ticked(&mut self, now: Now, effects: &mut Effects) {
-        let overdue = |call: &Call| call.give_up_at().is_some_and(|at| at <= now.tick);
-        if let Some(stream) = self.session.stream
-            && self.session.calls.values().any(overdue)
-        {
-            effects.push(Effect::ReconnectController { stream, active: None });
-            self.controller_lost(now, stream, effects);
+    /// The data directory bears the registration now: from here on the node may ask to be unfenced (R13).
+    pub(super) fn broker_epoch_remembered(&mut self, now: Now, broker_epoch: BrokerEpoch, effects: &mut Effects) {
+        self.session.broker_epoch_on_disk = Some(broker_epoch);
+        if self.session.registration == Registration::Given(broker_epoch) {
+            self.session.registration = Registration::Standing(broker_epoch);
+            self.report(now, effects);
+            self.refresh_links(effects);
         }
-        if self.session.heartbeat_at.is_some_and(|at| at <= now.tick) {
-            match self.session.broker_epoch {
-                Some(_) => self.heartbeat(now, effects),
-                None => self.register(now, effects),
-            }
+    }
+
+    pub(super) fn shutdown_requested(&mut self, now: Now, effects: &mut Effects) {
+        if self.session.shutdown != Shutdown::NotWanted {
+            return;
+        }
+        if self.session.broker_epoch().is_none() {
+            return self.stop(effects); // It leads nothing.
+        }
+        let patience = if self.session.is_welcome() { HANDOVER_MS_MAX } else { ANSWER_MS_MAX };
+        self.session.shutdown = Shutdown::Wanted(now.tick.plus_ms(patience));
+        self.report(now, effects);
+    }
+
+    pub(super) fn session_ticked(&mut self, now: Now, effects: &mut Effects) {
+        let due = |deadline: Option<Tick>| deadline.is_some_and(|at| at <= now.tick);
+        if due(self.session.give_up_at()) {
+            self.reconnect_controller(now, None, effects);
+        }
+        if due(self.session.heartbeat_at) {
+            self.report(now, effects);
+        }
+        if matches!(self.session.shutdown, Shutdown::Wanted(until) if until <= now.tick) {
+            self.stop(effects);
         }
     }
 
     /// One call for all the proposals of a step.
-    pub(super) fn propose_isr_changes(&mut self, effects: &mut Effects) {
+    pub(super) fn propose_isr_changes(&mut self, now: Now, effects: &mut Effects) {
         if self.session.proposals.is_empty() {
             return;
         }
         let changes = std::mem::take(&mut self.session.proposals);
         // Without a session they are dropped: the replicas ask again until they hear.
-        let Some(broker_epoch) = self.session.broker_epoch.filter(|_| self.session.welcomed) else { return };
-        let partitions = changes.iter().map(|change| change.partition).collect();
+        let Some(broker_epoch) = self.session.broker_epoch().filter(|_| self.session.is_welcome()) else { return };
+        let purpose = Purpose::AlterPartition(changes.iter().map(|change| change.partition).collect());
         let request = AlterPartition { broker: self.me.broker, broker_epoch, changes };
-        self.session.call(Request::AlterPartition(request), Call::AlterPartition { partitions }, effects);
+        self.session.call(now, purpose, Request::AlterPartition(request), effects);
+    }
+
+    /// The stream is gone, and with it every answer that was to come by it.
+    fn leave_controller(&mut self, now: Now, effects: &mut Effects) {
+        self.session.stream = None;
+        self.session.heartbeat_at = None;
+        if let Shutdown::Wanted(until) = &mut self.session.shutdown {
+            // The controller counts us out already; a new one may still let us hand over.
+            *until = now.tick.plus_ms(ANSWER_MS_MAX).min(*until);
+        }
+        for call in std::mem::take(&mut self.session.calls).into_values() {
+            self.call_lost(now, call.purpose, effects);
+        }
+    }
+
+    /// Says what there is to say: who we are, or that we are still there. And again after a while.
+    fn report(&mut self, now: Now, effects: &mut Effects) {
+        if !self.session.is_welcome() {
+            return;
+        }
+        self.session.heartbeat_at = Some(now.tick.plus_ms(HEARTBEAT_MS));
+        let reports = |call: &Call| matches!(call.purpose, Purpose::Register | Purpose::Heartbeat);
+        if self.session.calls.values().any(reports) {
+            return;
+        }
+        match self.session.registration {
+            Registration::Unknown => self.register(now, effects),
+            Registration::Given(_) => {}
+            Registration::Standing(broker_epoch) => self.heartbeat(now, broker_epoch, effects),
+        }
     }
 
     fn register(&mut self, now: Now, effects: &mut Effects) {
-        self.session.heartbeat_at = None;
         let request = RegisterBroker {
             broker: self.me.broker,
             cluster_id: self.me.cluster_id.clone(),
@@ -190,77 +273,67 @@ impl StorageNode {
             clean_since: self.me.clean_since,
             intact_since: self.session.broker_epoch_on_disk.or(self.me.intact_since),
         };
-        let call = Call::Register { give_up_at: now.tick.plus_ms(ANSWER_MS_MAX) };
-        self.session.call(Request::RegisterBroker(request), call, effects);
+        self.session.call(now, Purpose::Register, Request::RegisterBroker(request), effects);
     }
 
-    fn heartbeat(&mut self, now: Now, effects: &mut Effects) {
-        let Some(broker_epoch) = self.session.broker_epoch else { return };
-        self.session.heartbeat_at = Some(now.tick.plus_ms(HEARTBEAT_MS));
-        if self.session.calls.values().any(|call| matches!(call, Call::Heartbeat { .. })) {
-            return;
-        }
+    fn heartbeat(&mut self, now: Now, broker_epoch: BrokerEpoch, effects: &mut Effects) {
         let request = BrokerHeartbeat {
             broker: self.me.broker,
             broker_epoch,
             metadata_offset: self.image.at(),
-            want_shutdown: self.session.wants_shutdown,
+            want_shutdown: self.session.shutdown != Shutdown::NotWanted,
         };
-        let call = Call::Heartbeat { give_up_at: now.tick.plus_ms(ANSWER_MS_MAX) };
-        self.session.call(Request::BrokerHeartbeat(request), call, effects);
+        self.session.call(now, Purpose::Heartbeat, Request::BrokerHeartbeat(request), effects);
     }
 
     fn controller_answered(&mut self, now: Now, id: RequestId, result: Result<Response, Error>, effects: &mut Effects) {
-        match (self.session.calls.remove(&id), result) {
-            (Some(Call::Register { .. }), Ok(Response::BrokerRegistered { broker_epoch })) => {
+        let Some(Call { purpose, .. }) = self.session.calls.remove(&id) else { return };
+        match (purpose, result) {
+            (purpose, Err(Error::NotActive { active })) => {
+                self.call_lost(now, purpose, effects);
+                self.reconnect_controller(now, active, effects);
+            }
+            (Purpose::Register, Ok(Response::BrokerRegistered { broker_epoch })) => {
+                self.session.registration = Registration::Given(broker_epoch);
                 self.session.fenced = true;
                 effects.push(Effect::RememberBrokerEpoch { broker_epoch });
             }
-            (Some(Call::Heartbeat { .. }), Ok(Response::Heartbeat(HeartbeatAnswer { fenced, may_shutdown }))) => {
+            (Purpose::Heartbeat, Ok(Response::Heartbeat(HeartbeatAnswer { fenced, may_shutdown }))) => {
                 self.session.fenced = fenced;
-                if may_shutdown && self.session.wants_shutdown {
+                if may_shutdown && matches!(self.session.shutdown, Shutdown::Wanted(_)) {
                     self.stop(effects);
                 }
             }
             // It does not know this life of ours any more.
-            (Some(Call::Heartbeat { .. }), Err(Error::Refused(refusal)))
+            (Purpose::Heartbeat, Err(Error::Refused(refusal)))
                 if matches!(refusal.code, ErrorCode::StaleBrokerEpoch | ErrorCode::BrokerIdNotRegistered) =>
             {
-                self.session.broker_epoch = None;
-                self.register(now, effects);
+                self.session.registration = Registration::Unknown;
+                self.report(now, effects);
             }
-            (Some(Call::AlterPartition { .. }), Ok(Response::PartitionsAltered(results))) => {
+            (Purpose::AlterPartition(_), Ok(Response::PartitionsAltered(results))) => {
                 for (partition, result) in results {
                     let event = replica_core::Event::IsrDecided(result.map_err(Some));
                     self.replica_step(now, partition, event, effects);
                 }
             }
-            (Some(Call::AlterPartition { partitions }), _) => self.isr_undecided(now, partitions, effects),
-            // Anything else is tried again with the next heartbeat.
-            (Some(Call::Register { .. } | Call::Heartbeat { .. }), _) => {
-                self.session.heartbeat_at = Some(now.tick.plus_ms(HEARTBEAT_MS));
+            (purpose @ Purpose::AlterPartition(_), _) => self.call_lost(now, purpose, effects),
+            // Said again when the next heartbeat is due.
+            (Purpose::Register | Purpose::Heartbeat, _) => {}
+        }
+    }
+
+    /// Nobody knows what became of it.
+    fn call_lost(&mut self, now: Now, purpose: Purpose, effects: &mut Effects) {
+        if let Purpose::AlterPartition(partitions) = purpose {
+            for partition in partitions {
+                self.replica_step(now, partition, replica_core::Event::IsrDecided(Err(None)), effects);
             }
-            (None, _) => {}
-        }
-    }
-
-    /// The data directory bears the registration now: from here on the node may ask to be unfenced (R13).
-    pub(super) fn broker_epoch_remembered(&mut self, now: Now, broker_epoch: BrokerEpoch, effects: &mut Effects) {
-        self.session.broker_epoch_on_disk = Some(broker_epoch);
-        self.session.broker_epoch = Some(broker_epoch);
-        if self.session.welcomed {
-            self.heartbeat(now, effects);
-        }
-        self.refresh_links(effects);
-    }
-
-    fn isr_undecided(&mut self, now: Now, partitions: Vec<TopicPartition>, effects: &mut Effects) {
-        for partition in partitions {
-            self.replica_step(now, partition, replica_core::Event::IsrDecided(Err(None)), effects);
         }
     }
 
     fn stop(&mut self, effects: &mut Effects) {
+        self.session.shutdown = Shutdown::Stopped;
         self.checkpoint_all(effects);
         effects.push(Effect::Stop);
     }
