@@ -3,12 +3,16 @@
 //! To protobuf nothing can fail. Back, a missing part, an unknown enum value or a number out of its range is [`Malformed`]:
 //! the contract has no optional meaning beyond what the proto files mark as such.
 //!
-//! Tested in `tests/round_trip.rs`: every message kind, made at random, comes back as it was.
+//! Tested in `convert/tests.rs`: every message kind, made at random, comes back as it was and has a plain encoder's bytes.
 
+#[cfg(test)]
+mod arbitrary;
 mod controller;
 mod raft;
 mod replication;
 mod storage;
+#[cfg(test)]
+mod tests;
 
 use base_types::{ErrorCode, PartitionIndex, TopicId, TopicPartition};
 

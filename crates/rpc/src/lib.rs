@@ -14,8 +14,8 @@
 //!
 //! Invariants kept: W1 (one ordered stream), W8 (nothing is allocated in proportion to a claim), S3 (batches are checked again).
 //!
-//! Tested in `tests/`: round trips of every message kind, a plain tonic client and server as oracle, and real connections
-//! that break, stall and stop.
+//! Tested in `convert/tests.rs`: round trips of every message kind. In `tests/`: a plain tonic client and server as oracle,
+//! and real connections that break, stall and stop.
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
