@@ -53,12 +53,9 @@ pub enum Verdict {
 impl ProducerState {
     pub fn check(&self, batch: &BatchHeader) -> Result<Verdict, AppendError> {
         let Some(producer) = self.producers.get(&batch.producer_id) else {
-            // Nothing is known: the producer is new, or its records were removed. Kafka takes any sequence then.
+            // No producer id; or nothing is known of it: it is new, or its records were removed. Kafka takes any sequence then.
             return Ok(Verdict::Append);
         };
-        if batch.producer_id == ProducerId::NONE {
-            return Ok(Verdict::Append);
-        }
         if batch.producer_epoch < producer.epoch {
             return Err(AppendError::InvalidProducerEpoch { current: producer.epoch, got: batch.producer_epoch });
         }
@@ -88,7 +85,7 @@ impl ProducerState {
 
     /// Remembers a batch that is now part of the log. Batches without a producer id leave no trace.
     pub fn append(&mut self, batch: &BatchHeader) {
-        if batch.producer_id == ProducerId::NONE || batch.attributes.is_control() {
+        if !batch.has_producer_id() || batch.attributes.is_control() {
             return;
         }
         let appended = Appended {

@@ -7,7 +7,8 @@ use std::collections::VecDeque;
 
 use base_types::{BrokerId, LeaderEpoch, Now, Offset, PartitionEpoch, Tick, TopicPartition, invariant};
 use peer_api::storage::{
-    ActiveProducer, EpochEnd, EpochEndPartition, FetchPartition, Isolation, ListOffsetsPartition, ReadError,
+    ActiveProducer, AppendError, EpochEnd, EpochEndPartition, FetchPartition, Isolation, ListOffsetsPartition,
+    ReadError,
 };
 use record_batch::StampedBatch;
 
@@ -18,6 +19,9 @@ use crate::producer_state::ProducerState;
 
 use follower::Follower;
 use leader::Leader;
+
+/// How soon writes are asked for again after the disk was full.
+const WRITE_RETRY_MS: u64 = 100;
 
 #[derive(Debug)]
 pub struct Replica {
@@ -35,9 +39,13 @@ pub struct Replica {
     producers: ProducerState,
     /// In order of offset and of id.
     writes: VecDeque<PendingWrite>,
-    /// The truncation or start-over that is under way; nothing is appended meanwhile.
+    /// The disk was full: nothing is written before then, and then everything in `writes` is asked for again.
+    retry_writes_at: Option<Tick>,
+    /// The truncation or start-over that is under way; nothing is appended and nothing is answered meanwhile.
     cutting: Option<WriteId>,
-    /// A write failed for good: this replica takes no more writes and gives no more positions.
+    /// What the controller said meanwhile. It waits, because a leader's log is never cut (R12).
+    deferred: Option<Assignment>,
+    /// A write failed for good: this replica takes no more writes, gives no more positions, and has no duty any more.
     failed: bool,
 
     // What the controller said last.
@@ -87,7 +95,9 @@ impl Replica {
             epochs: EpochCache::default(),
             producers: ProducerState::default(),
             writes: VecDeque::new(),
+            retry_writes_at: None,
             cutting: None,
+            deferred: None,
             failed: false,
             leader_epoch: LeaderEpoch::UNKNOWN,
             partition_epoch: PartitionEpoch(-1),
@@ -105,7 +115,6 @@ impl Replica {
     /// The only way to change a replica. Deterministic: the same state, `now` and `event` give the same effects.
     pub fn step(&mut self, now: Now, event: Event, effects: &mut Effects) {
         let high_watermark = self.high_watermark;
-        let starts_over = matches!(event, Event::LogChanged { .. });
         match event {
             Event::MetadataChanged(assignment) => self.metadata_changed(now, assignment, effects),
             Event::SettingsChanged(settings) => {
@@ -117,23 +126,18 @@ impl Replica {
             }
             Event::WriteCompleted { write, result } => self.write_completed(now, write, result, effects),
             Event::LogChanged { write, on_disk } => self.log_changed(now, write, on_disk, effects),
-            Event::ReadCompleted { read, batches } => self.read_completed(read, batches, effects),
+            Event::ReadCompleted { read, batches } => self.read_completed(now, read, batches, effects),
             Event::FollowerSaid { follower, broker_epoch, message } => {
                 self.follower_said(now, (follower, broker_epoch), message, effects);
             }
-            Event::FollowerLost { follower } => self.follower_lost(follower),
+            Event::FollowerLost { follower } => self.follower_lost(now, follower),
             Event::LeaderSaid(message) => self.leader_said(now, message, effects),
-            Event::LeaderReachable => self.leader_reachable(effects),
+            Event::LeaderReachable => self.leader_reachable(now, effects),
             Event::LeaderLost => self.leader_lost(),
             Event::IsrDecided(result) => self.isr_decided(now, result, effects),
             Event::Ticked => self.ticked(now, effects),
         }
-        invariant!(
-            R6,
-            starts_over || self.high_watermark >= high_watermark,
-            "{} after {high_watermark}",
-            self.high_watermark
-        );
+        invariant!(R6, self.high_watermark >= high_watermark, "{} after {high_watermark}", self.high_watermark);
         if self.high_watermark > high_watermark {
             effects.push(Effect::HighWatermarkAdvanced);
         }
@@ -142,11 +146,12 @@ impl Replica {
 
     /// When [`Event::Ticked`] is due next, if ever. An idle replica has no deadline.
     pub fn next_deadline(&self) -> Option<Tick> {
-        match &self.duty {
+        let duty = match &self.duty {
             Duty::Idle => None,
-            Duty::Leader(leader) => leader.next_deadline(self.log_end, &self.settings),
+            Duty::Leader(leader) => leader.next_deadline(&self.settings),
             Duty::Follower(follower) => follower.next_deadline(),
-        }
+        };
+        duty.into_iter().chain(self.retry_writes_at).min()
     }
 
     pub fn role(&self) -> Role {
@@ -211,34 +216,37 @@ impl Replica {
         }
     }
 
-    /// What a consumer at `fetch` may be given, by a leader of a valid epoch only (W5).
+    /// The ISR and whoever may have joined it for all the leader knows (R4); empty elsewhere.
+    pub fn maximal_isr(&self) -> Vec<BrokerId> {
+        match &self.duty {
+            Duty::Leader(leader) => leader.maximal_isr().collect(),
+            Duty::Idle | Duty::Follower(_) => Vec::new(),
+        }
+    }
+
+    /// What a consumer at `fetch` may be given, by a leader of a valid epoch only (W5). From beyond the high watermark: nothing yet.
     pub fn plan_fetch(&self, fetch: &FetchPartition, isolation: Isolation) -> Result<FetchPlan, ReadError> {
         self.require_leader(fetch.leader_epoch)?;
-        let last_stable_offset = self.last_stable_offset();
-        let mut plan = FetchPlan {
-            from: fetch.fetch_offset,
-            below: match isolation {
-                Isolation::ReadUncommitted => self.high_watermark,
-                Isolation::ReadCommitted => last_stable_offset,
-            },
+        let from = fetch.fetch_offset;
+        let readable_end = self.readable_end(isolation);
+        let plan = FetchPlan {
+            from,
+            below: readable_end.max(from),
             high_watermark: self.high_watermark,
-            last_stable_offset,
+            last_stable_offset: self.last_stable_offset(),
             log_start: self.log_start,
             diverging: None,
         };
+        let out_of_range =
+            ReadError::OffsetOutOfRange { log_start: self.log_start, high_watermark: self.high_watermark };
         if fetch.last_fetched_epoch != LeaderEpoch::UNKNOWN {
-            let unknown = EpochEnd { epoch: LeaderEpoch::UNKNOWN, end_offset: Offset::UNKNOWN };
-            let end = self.epochs.end_of(fetch.last_fetched_epoch, self.log_end).unwrap_or(unknown);
-            if end.epoch < fetch.last_fetched_epoch || end.end_offset < fetch.fetch_offset {
-                plan.diverging = Some(end);
-                plan.below = plan.from;
-                return Ok(plan);
+            // Without any epoch that old there is no point to go back to.
+            let end = self.epochs.end_of(fetch.last_fetched_epoch, self.log_end).ok_or(out_of_range.clone())?;
+            if end.epoch < fetch.last_fetched_epoch || end.end_offset < from {
+                return Ok(FetchPlan { below: from, diverging: Some(end), ..plan });
             }
         }
-        if fetch.fetch_offset < self.log_start || fetch.fetch_offset > self.log_end {
-            return Err(ReadError::OffsetOutOfRange { log_start: self.log_start, high_watermark: self.high_watermark });
-        }
-        Ok(plan)
+        if from < self.log_start || from > self.log_end { Err(out_of_range) } else { Ok(plan) }
     }
 
     /// The end of the log as clients may know it.
@@ -249,11 +257,7 @@ impl Replica {
         {
             return Err(ReadError::OffsetNotAvailable);
         }
-        let offset = match ask.isolation {
-            Isolation::ReadUncommitted => self.high_watermark,
-            Isolation::ReadCommitted => self.last_stable_offset(),
-        };
-        Ok((offset, self.leader_epoch))
+        Ok((self.readable_end(ask.isolation), self.leader_epoch))
     }
 
     pub fn earliest_offset(&self, ask: &ListOffsetsPartition) -> Result<(Offset, LeaderEpoch), ReadError> {
@@ -276,7 +280,7 @@ impl Replica {
 
     /// Whether this replica leads, under an epoch that agrees with the asker's; an asker without an epoch agrees with any.
     pub fn require_leader(&self, asked: LeaderEpoch) -> Result<(), ReadError> {
-        let leads = matches!(self.duty, Duty::Leader(_)) && !self.failed;
+        let leads = matches!(self.duty, Duty::Leader(_));
         if asked != LeaderEpoch::UNKNOWN {
             if asked < self.leader_epoch {
                 return Err(ReadError::FencedLeaderEpoch);
@@ -302,7 +306,8 @@ impl Replica {
             );
         }
         if let Duty::Leader(leader) = &self.duty {
-            leader.check_invariants(self.log_end);
+            invariant!(R12, self.cutting.is_none(), "a leader's log is being cut");
+            leader.check_invariants(self.high_watermark, self.durable_end, self.log_end);
         }
     }
 
@@ -310,84 +315,129 @@ impl Replica {
         ReadError::NotLeader { leader: self.leader.unwrap_or(BrokerId::NONE), leader_epoch: self.leader_epoch }
     }
 
+    fn readable_end(&self, isolation: Isolation) -> Offset {
+        match isolation {
+            Isolation::ReadUncommitted => self.high_watermark,
+            Isolation::ReadCommitted => self.last_stable_offset(),
+        }
+    }
+
     fn metadata_changed(&mut self, now: Now, assignment: Assignment, effects: &mut Effects) {
-        let Assignment { leader_epoch, partition_epoch, leader, .. } = assignment;
-        if partition_epoch < self.partition_epoch || leader_epoch < self.leader_epoch {
+        let known = self.deferred.as_ref().map_or(self.partition_epoch, |deferred| deferred.partition_epoch);
+        if assignment.partition_epoch < known || assignment.leader_epoch < self.leader_epoch {
             return;
         }
-        let new_epoch = leader_epoch > self.leader_epoch;
-        if !new_epoch {
-            invariant!(
-                R8,
-                leader == self.leader || leader.is_none() || self.leader.is_none(),
-                "{leader:?} and {:?}",
-                self.leader
-            );
+        if self.cutting.is_some() {
+            self.deferred = Some(assignment);
+            return;
         }
-        self.leader_epoch = leader_epoch;
-        self.partition_epoch = partition_epoch;
-        self.leader = leader;
-        let duty = std::mem::replace(&mut self.duty, Duty::Idle);
-        self.duty = match (duty, leader) {
-            (Duty::Leader(mut old), Some(leader)) if leader == self.me => {
-                old.reassigned(now, self.log_end, new_epoch, &assignment);
-                Duty::Leader(old)
+        let new_epoch = assignment.leader_epoch > self.leader_epoch;
+        invariant!(
+            R8,
+            new_epoch || assignment.leader == self.leader || assignment.leader.is_none(),
+            "{:?} and {:?} in epoch {}",
+            assignment.leader,
+            self.leader,
+            self.leader_epoch
+        );
+        let (old_role, new_role) = (self.role(), self.role_under(&assignment, new_epoch));
+        self.leader_epoch = assignment.leader_epoch;
+        self.partition_epoch = assignment.partition_epoch;
+        self.leader = assignment.leader;
+        match (&mut self.duty, new_role) {
+            (Duty::Leader(leader), Role::Leader) if new_epoch => {
+                leader.elected_again(now, self.me, self.log_end, &assignment);
             }
-            (Duty::Follower(old), Some(leader)) if leader == old.leader && !new_epoch => Duty::Follower(old),
-            (old, leader) => {
-                if let Duty::Leader(old) = old {
-                    self.resign(&old, effects);
-                    effects.push(Effect::RoleChanged);
-                }
-                match leader {
-                    Some(leader) if leader == self.me => {
-                        Duty::Leader(Leader::new(now, self.me, self.log_end, &assignment))
-                    }
-                    Some(leader) => Duty::Follower(Follower::new(leader)),
-                    None => Duty::Idle,
-                }
-            }
-        };
-        if new_epoch {
+            (Duty::Leader(leader), Role::Leader) => leader.assigned(now, self.me, self.log_end, &assignment),
+            (Duty::Follower(_), Role::Follower { .. }) if new_role == old_role && !new_epoch => {}
+            (_, Role::Leader) => self.duty = Duty::Leader(Leader::new(now, self.me, self.log_end, &assignment)),
+            (_, Role::Follower { leader }) => self.take_up(Duty::Follower(Follower::new(leader)), effects),
+            (_, Role::Idle) => self.take_up(Duty::Idle, effects),
+        }
+        if new_epoch || new_role != old_role {
             effects.push(Effect::RoleChanged);
         }
         self.leader_advance(now, effects);
         self.leader_propose(now, effects);
-        self.follower_open(effects);
+        self.follower_open(now, effects);
+    }
+
+    fn role_under(&self, assignment: &Assignment, new_epoch: bool) -> Role {
+        if self.failed || !assignment.replicas.contains(&self.me) {
+            return Role::Idle;
+        }
+        match assignment.leader {
+            Some(leader) if leader != self.me => Role::Follower { leader },
+            // An earlier life of ours wrote in this epoch, and may have given offsets that this life does not know of (R8, R10).
+            Some(_) if new_epoch && self.epochs.latest() >= assignment.leader_epoch => Role::Idle,
+            Some(_) if new_epoch || self.role() == Role::Leader => Role::Leader,
+            Some(_) | None => Role::Idle,
+        }
+    }
+
+    /// Ends leadership, if there is one. Whatever was not committed may be cut off by the next leader, or may survive: the
+    /// answer is indeterminate.
+    fn take_up(&mut self, duty: Duty, effects: &mut Effects) {
+        if let Duty::Leader(leader) = std::mem::replace(&mut self.duty, duty) {
+            let next = self.leader.unwrap_or(BrokerId::NONE);
+            leader.abandon(&AppendError::LeaderChanged { leader: next, leader_epoch: self.leader_epoch }, effects);
+        }
+    }
+
+    fn ticked(&mut self, now: Now, effects: &mut Effects) {
+        if self.retry_writes_at.is_some_and(|at| at <= now.tick) {
+            self.retry_writes(effects);
+        }
+        self.leader_ticked(now, effects);
+        self.follower_ticked(now, effects);
     }
 
     fn write_completed(&mut self, now: Now, write: WriteId, result: Result<(), WriteFailure>, effects: &mut Effects) {
-        // A write that a truncation overtook is gone from the list, and its completion says nothing any more.
-        if self.writes.front().is_none_or(|first| first.id != write) {
-            return;
-        }
         match result {
             Ok(()) => {
-                let Some(done) = self.writes.pop_front() else { return };
+                // A write that a truncation overtook is gone from the list, and its completion says nothing any more.
+                let Some(done) = self.writes.pop_front_if(|first| first.id == write) else { return };
                 self.durable_end = done.batch.header().next_offset();
                 self.leader_advance(now, effects);
                 self.leader_pump_all(effects);
-                self.leader_propose(now, effects);
                 self.follower_report(effects);
+                self.follower_open(now, effects);
             }
-            // Nothing reached the disk. The same bytes are asked for again, because their offsets may have been pushed to
-            // followers already; producers are held off by the storage node while space is short.
             Err(WriteFailure::NoSpace) => {
-                for pending in &self.writes {
-                    effects.push(Effect::Write { write: pending.id, batch: pending.batch.clone() });
+                if self.writes.binary_search_by_key(&write, |pending| pending.id).is_ok() {
+                    self.retry_writes_at.get_or_insert(now.tick.plus_ms(WRITE_RETRY_MS));
                 }
             }
-            Err(WriteFailure::Failed) => {
-                self.failed = true;
-                self.writes.clear();
-                self.log_end = self.durable_end.max(self.high_watermark);
-                match std::mem::replace(&mut self.duty, Duty::Idle) {
-                    Duty::Leader(leader) => leader.fail(effects),
-                    Duty::Follower(_) | Duty::Idle => {}
-                }
-                effects.push(Effect::RoleChanged);
-            }
+            // Whichever write it was: the directory is lost.
+            Err(WriteFailure::Failed) => self.fail(effects),
         }
+    }
+
+    /// Nothing of these reached the disk. The same bytes are asked for again, because their offsets may have been pushed to
+    /// followers already; under new ids, so that what is still said of the first attempts is not mistaken for them.
+    fn retry_writes(&mut self, effects: &mut Effects) {
+        self.retry_writes_at = None;
+        for pending in &mut self.writes {
+            self.next_write.0 += 1;
+            pending.id = self.next_write;
+            effects.push(Effect::Write { write: pending.id, batch: pending.batch.clone() });
+        }
+    }
+
+    /// The disk is lost: what was acknowledged stays so, the rest is unknown.
+    fn fail(&mut self, effects: &mut Effects) {
+        if self.failed {
+            return;
+        }
+        self.failed = true;
+        self.writes.clear();
+        self.retry_writes_at = None;
+        self.cutting = None;
+        self.deferred = None;
+        if let Duty::Leader(leader) = std::mem::replace(&mut self.duty, Duty::Idle) {
+            leader.abandon(&AppendError::StorageFailed, effects);
+        }
+        effects.push(Effect::RoleChanged);
     }
 
     fn log_changed(&mut self, now: Now, write: WriteId, on_disk: OnDisk, effects: &mut Effects) {
@@ -396,9 +446,11 @@ impl Replica {
         }
         self.cutting = None;
         self.load(on_disk);
-        self.high_watermark = self.high_watermark.clamp(self.log_start, self.log_end);
-        self.follower_open(effects);
-        self.leader_advance(now, effects);
+        self.high_watermark = self.high_watermark.max(self.log_start);
+        if let Some(assignment) = self.deferred.take() {
+            self.metadata_changed(now, assignment, effects);
+        }
+        self.follower_open(now, effects);
     }
 
     /// Takes over what the disk holds; every derived state is made anew from it (S4, S5).
@@ -407,8 +459,9 @@ impl Replica {
         self.log_end = on_disk.log_end;
         self.durable_end = on_disk.log_end;
         self.epochs = EpochCache::new(on_disk.leader_epochs);
-        self.producers =
-            on_disk.producer_state.and_then(|bytes| ProducerState::decode(&bytes).ok()).unwrap_or_default();
+        let producers = on_disk.producer_state.map(|bytes| ProducerState::decode(&bytes));
+        invariant!(S5, !matches!(producers, Some(Err(_))), "damaged producer state was handed over instead of rebuilt");
+        self.producers = producers.and_then(Result::ok).unwrap_or_default();
         for header in &on_disk.headers_since {
             self.producers.append(header);
         }
@@ -422,7 +475,9 @@ impl Replica {
         self.log_end = header.next_offset();
         let write = self.new_write();
         self.writes.push_back(PendingWrite { id: write, batch: batch.clone() });
-        effects.push(Effect::Write { write, batch });
+        if self.retry_writes_at.is_none() {
+            effects.push(Effect::Write { write, batch });
+        }
     }
 
     fn new_write(&mut self) -> WriteId {

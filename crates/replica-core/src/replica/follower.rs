@@ -1,4 +1,16 @@
 //! Decisions of a follower: open, take what is pushed, report what is durable, cut off what the leader does not have.
+//!
+//! ```text
+//!                     LeaderReachable                Follow                  Push, Advanced
+//!   Unreachable ───────────────────────► Ready ────────────────► Asked ────────────────────────► Streaming
+//!        ▲                                 ▲  all is durable        │ Diverged, StartOver: cut       │ gap
+//!        │ LeaderLost, from anywhere       ├────────────────────────┴────────────────────────────────┘
+//!                                          └──── Waiting ◄──── Refused, or an echo of an earlier opening
+//! ```
+//!
+//! Messages name no opening, and one of an earlier opening may come late, over a stream that has ended. What makes them
+//! harmless: within one leader epoch the leader's log only grows, so a late `Push` is either passed over or right; and once the
+//! leader has continued our log (`agreed`) the logs cannot differ in this epoch, so a late `Diverged` is known as an echo.
 
 use base_types::{BrokerId, LeaderEpoch, Now, Offset, Tick, invariant};
 use peer_api::replication::{FromFollower, FromLeader};
@@ -6,15 +18,20 @@ use record_batch::StampedBatch;
 
 use super::{Duty, Replica};
 use crate::effect::{Effect, Effects};
+use crate::event::WriteId;
 
-/// How long to wait before opening again with a leader that refused, and how long for its answer to an opening.
+/// How long to wait before opening again with a leader that refused.
 const REOPEN_MS: u64 = 200;
+/// How long to wait for the answer to an opening. Only a lost answer takes so long.
+const ANSWER_MS: u64 = 2_000;
 
 #[derive(Debug)]
 pub(super) struct Follower {
     pub(super) leader: BrokerId,
     phase: Phase,
-    /// The end that was reported last on this stream.
+    /// In this leader epoch the leader has continued our log: it is a prefix of the leader's, and stays one.
+    agreed: bool,
+    /// The end that was reported last.
     reported: Offset,
 }
 
@@ -22,34 +39,45 @@ pub(super) struct Follower {
 enum Phase {
     /// No stream to the leader's node.
     Unreachable,
-    /// A stream is there; open as soon as the disk has everything.
+    /// A stream is there: open as soon as the disk has everything.
     Ready,
-    /// Opened. The leader either streams from where we stand, or says where to cut.
-    Open,
-    /// Refused: open again then.
+    /// Opened; open again then if no answer has come.
+    Asked(Tick),
+    /// The leader has answered by going on where our log ends.
+    Streaming,
+    /// Open again then.
     Waiting(Tick),
 }
 
 impl Follower {
     pub(super) fn new(leader: BrokerId) -> Follower {
         // The owner knows whether a stream is there and says so right after; asking is harmless when it is not.
-        Follower { leader, phase: Phase::Ready, reported: Offset::UNKNOWN }
+        Follower { leader, phase: Phase::Ready, agreed: false, reported: Offset::UNKNOWN }
     }
 
     pub(super) fn next_deadline(&self) -> Option<Tick> {
         match self.phase {
-            Phase::Waiting(until) => Some(until),
-            Phase::Unreachable | Phase::Ready | Phase::Open => None,
+            Phase::Waiting(until) | Phase::Asked(until) => Some(until),
+            Phase::Unreachable | Phase::Ready | Phase::Streaming => None,
         }
+    }
+
+    fn agree(&mut self) {
+        self.agreed = true;
+        self.phase = Phase::Streaming;
+    }
+
+    fn wait(&mut self, now: Now) {
+        self.phase = Phase::Waiting(now.tick.plus_ms(REOPEN_MS));
     }
 }
 
 impl Replica {
-    pub(super) fn leader_reachable(&mut self, effects: &mut Effects) {
+    pub(super) fn leader_reachable(&mut self, now: Now, effects: &mut Effects) {
         if let Duty::Follower(follower) = &mut self.duty {
             follower.phase = Phase::Ready;
         }
-        self.follower_open(effects);
+        self.follower_open(now, effects);
     }
 
     pub(super) fn leader_lost(&mut self) {
@@ -60,23 +88,23 @@ impl Replica {
 
     pub(super) fn follower_ticked(&mut self, now: Now, effects: &mut Effects) {
         if let Duty::Follower(follower) = &mut self.duty
-            && matches!(follower.phase, Phase::Waiting(until) if until <= now.tick)
+            && follower.next_deadline().is_some_and(|at| at <= now.tick)
         {
             follower.phase = Phase::Ready;
         }
-        self.follower_open(effects);
+        self.follower_open(now, effects);
     }
 
     /// Opens with the leader, once everything here is durable: the position named must be (decision 3).
-    pub(super) fn follower_open(&mut self, effects: &mut Effects) {
-        if self.failed || self.cutting.is_some() || !self.writes.is_empty() {
+    pub(super) fn follower_open(&mut self, now: Now, effects: &mut Effects) {
+        if self.cutting.is_some() || !self.writes.is_empty() {
             return;
         }
         let Duty::Follower(follower) = &mut self.duty else { return };
         if follower.phase != Phase::Ready {
             return;
         }
-        follower.phase = Phase::Open;
+        follower.phase = Phase::Asked(now.tick.plus_ms(ANSWER_MS));
         follower.reported = self.durable_end;
         let message = FromFollower::Follow {
             partition: self.partition,
@@ -89,9 +117,8 @@ impl Replica {
 
     /// Tells the leader what has become durable.
     pub(super) fn follower_report(&mut self, effects: &mut Effects) {
-        self.follower_open(effects);
         let Duty::Follower(follower) = &mut self.duty else { return };
-        if follower.phase == Phase::Open && self.durable_end > follower.reported {
+        if follower.phase == Phase::Streaming && self.durable_end > follower.reported {
             follower.reported = self.durable_end;
             let message = FromFollower::Durable {
                 partition: self.partition,
@@ -104,73 +131,112 @@ impl Replica {
 
     pub(super) fn leader_said(&mut self, now: Now, message: FromLeader, effects: &mut Effects) {
         let Duty::Follower(follower) = &mut self.duty else { return };
-        let epoch = match message {
-            FromLeader::Push { leader_epoch, .. }
-            | FromLeader::Diverged { leader_epoch, .. }
-            | FromLeader::StartOver { leader_epoch, .. }
-            | FromLeader::Advanced { leader_epoch, .. } => leader_epoch,
-            // A refusal names the refuser's epoch. Newer metadata is on its way, to us or to the leader.
-            FromLeader::Refused { .. } => {
-                follower.phase = Phase::Waiting(now.tick.plus_ms(REOPEN_MS));
-                return;
-            }
-        };
-        if epoch != self.leader_epoch || follower.phase != Phase::Open || self.cutting.is_some() || self.failed {
+        if self.cutting.is_some() || !matches!(follower.phase, Phase::Asked(_) | Phase::Streaming) {
             return;
         }
+        let ours = self.leader_epoch;
         match message {
-            FromLeader::Push { base_offset, batches, high_watermark, .. } => {
-                if base_offset > self.log_end {
-                    // Something was lost on the way: find out where we stand.
-                    follower.phase = Phase::Ready;
-                    return self.follower_open(effects);
-                }
-                for batch in batches {
-                    self.take(batch, effects);
-                }
+            // A refusal names the refuser's epoch. Newer metadata is on its way, to us or to the leader.
+            FromLeader::Refused { .. } => follower.wait(now),
+            FromLeader::Push { leader_epoch, base_offset, batches, high_watermark, .. } if leader_epoch == ours => {
+                self.pushed(now, base_offset, batches, high_watermark, effects);
+            }
+            FromLeader::Advanced { leader_epoch, high_watermark, .. } if leader_epoch == ours => {
+                follower.agree();
                 self.leader_advanced(high_watermark);
             }
-            FromLeader::Advanced { high_watermark, .. } => self.leader_advanced(high_watermark),
-            FromLeader::Diverged { epoch, end_offset, .. } => self.diverged(epoch, end_offset, effects),
-            FromLeader::StartOver { log_start, .. } => {
-                follower.phase = Phase::Ready;
-                let write = self.new_write();
-                self.cutting = Some(write);
-                self.writes.clear();
-                effects.push(Effect::StartOver { write, at: log_start });
+            FromLeader::Diverged { leader_epoch, epoch, end_offset, .. } if leader_epoch == ours => {
+                self.diverged(now, epoch, end_offset, effects);
             }
-            FromLeader::Refused { .. } => {}
+            FromLeader::StartOver { leader_epoch, log_start, .. } if leader_epoch == ours => {
+                self.told_to_start_over(now, log_start, effects);
+            }
+            FromLeader::Push { .. }
+            | FromLeader::Advanced { .. }
+            | FromLeader::Diverged { .. }
+            | FromLeader::StartOver { .. } => {}
         }
     }
 
-    /// Appends a pushed batch as it is; what we have already is passed over.
-    fn take(&mut self, batch: StampedBatch, effects: &mut Effects) {
-        let header = batch.header();
-        if header.base_offset < self.log_end || header.leader_epoch < self.epochs.latest() {
+    fn pushed(
+        &mut self,
+        now: Now,
+        base_offset: Offset,
+        batches: Vec<StampedBatch>,
+        high_watermark: Offset,
+        effects: &mut Effects,
+    ) {
+        let log_end = self.log_end;
+        let Duty::Follower(follower) = &mut self.duty else { return };
+        if base_offset > log_end {
+            // Something was lost on the way. While we ask already it is an echo, and the answer is still to come.
+            if follower.phase == Phase::Streaming {
+                follower.phase = Phase::Ready;
+                self.follower_open(now, effects);
+            }
             return;
         }
-        if header.base_offset == self.log_end {
-            self.write(batch, effects);
+        follower.agree();
+        let continues = batches.into_iter().all(|batch| self.take(batch, effects));
+        self.leader_advanced(high_watermark);
+        let Duty::Follower(follower) = &mut self.duty else { return };
+        if !continues {
+            follower.wait(now);
+        } else if self.log_end == log_end {
+            // Nothing new: the leader believes us further back than we are.
+            follower.reported = Offset::UNKNOWN;
+            self.follower_report(effects);
         }
+    }
+
+    /// Appends a pushed batch as it is; what we have already is passed over. `false` if it does not continue the log.
+    fn take(&mut self, batch: StampedBatch, effects: &mut Effects) -> bool {
+        let header = batch.header();
+        if header.next_offset() <= self.log_end {
+            return true;
+        }
+        let epochs = self.epochs.latest()..=self.leader_epoch;
+        if header.base_offset != self.log_end || !epochs.contains(&header.leader_epoch) {
+            return false;
+        }
+        self.write(batch, effects);
+        true
     }
 
     fn leader_advanced(&mut self, high_watermark: Offset) {
         self.high_watermark = self.high_watermark.max(high_watermark.min(self.log_end));
     }
 
-    /// Cuts the log back to the largest prefix that both may share (KIP-101, KIP-279) and opens again.
-    fn diverged(&mut self, epoch: LeaderEpoch, end_offset: Offset, effects: &mut Effects) {
+    /// Cuts the log back to the largest prefix that both may share (KIP-101, KIP-279), and then opens again.
+    fn diverged(&mut self, now: Now, epoch: LeaderEpoch, end_offset: Offset, effects: &mut Effects) {
         let own_end = self.epochs.end_of(epoch, self.log_end).map_or(self.log_start, |end| end.end_offset);
         let to = own_end.min(end_offset).max(self.log_start);
         let Duty::Follower(follower) = &mut self.duty else { return };
-        follower.phase = Phase::Ready;
-        if to >= self.log_end {
-            return;
+        if follower.agreed || to >= self.log_end {
+            return follower.wait(now);
         }
         invariant!(R12, to >= self.high_watermark, "to {to} below {}", self.high_watermark);
+        self.cut(|write| Effect::Truncate { write, to }, effects);
+    }
+
+    /// Our log ends before the leader's begins, or has no epoch in common with it.
+    fn told_to_start_over(&mut self, now: Now, at: Offset, effects: &mut Effects) {
+        let Duty::Follower(follower) = &mut self.duty else { return };
+        if follower.agreed && at <= self.log_end {
+            return follower.wait(now);
+        }
+        invariant!(R12, at >= self.high_watermark, "at {at} below {}", self.high_watermark);
+        self.cut(|write| Effect::StartOver { write, at }, effects);
+    }
+
+    fn cut(&mut self, effect: impl FnOnce(WriteId) -> Effect, effects: &mut Effects) {
         let write = self.new_write();
         self.cutting = Some(write);
         self.writes.clear();
-        effects.push(Effect::Truncate { write, to });
+        self.retry_writes_at = None;
+        if let Duty::Follower(follower) = &mut self.duty {
+            follower.phase = Phase::Ready;
+        }
+        effects.push(effect(write));
     }
 }

@@ -1,0 +1,115 @@
+//! A disk that finishes its jobs on command and loses the unfinished ones in a crash.
+
+use std::collections::VecDeque;
+
+use base_types::{LeaderEpoch, Offset};
+use record_batch::{BatchHeader, StampedBatch};
+use replica_core::{Event, OnDisk, ProducerState, ReadId, WriteFailure, WriteId};
+
+#[derive(Debug, Default)]
+pub struct Disk {
+    pub log_start: Offset,
+    pub log: Vec<StampedBatch>,
+    pub high_watermark: Offset,
+    pub jobs: VecDeque<Job>,
+    pub full: bool,
+    pub broken: bool,
+    pub unreadable: bool,
+}
+
+#[derive(Clone, Debug)]
+pub enum Job {
+    Write { write: WriteId, batch: StampedBatch },
+    Truncate { write: WriteId, to: Offset },
+    StartOver { write: WriteId, at: Offset },
+    Read { read: ReadId, from: Offset, below: Offset, bytes_max: usize },
+}
+
+impl Disk {
+    pub fn log_end(&self) -> Offset {
+        self.log.last().map_or(self.log_start, |batch| batch.header().next_offset())
+    }
+
+    /// Does the oldest job, and says what the replica is to hear of it.
+    pub fn finish_one(&mut self) -> Option<Event> {
+        Some(match self.jobs.pop_front()? {
+            Job::Write { write, batch } => {
+                // A write behind one that found no space does not continue the log, and finds none either.
+                let result = if self.broken {
+                    Err(WriteFailure::Failed)
+                } else if self.full || batch.header().base_offset != self.log_end() {
+                    Err(WriteFailure::NoSpace)
+                } else {
+                    self.log.push(batch);
+                    Ok(())
+                };
+                Event::WriteCompleted { write, result }
+            }
+            Job::Truncate { write, .. } | Job::StartOver { write, .. } if self.broken => {
+                Event::WriteCompleted { write, result: Err(WriteFailure::Failed) }
+            }
+            Job::Truncate { write, to } => {
+                self.log.retain(|batch| batch.header().next_offset() <= to);
+                Event::LogChanged { write, on_disk: self.on_disk() }
+            }
+            Job::StartOver { write, at } => {
+                self.log.clear();
+                self.log_start = at;
+                Event::LogChanged { write, on_disk: self.on_disk() }
+            }
+            Job::Read { read, from, below, bytes_max } => {
+                let mut size = 0;
+                let wanted = |batch: &&StampedBatch| {
+                    let fits = size == 0 || size + batch.size() <= bytes_max;
+                    size += batch.size();
+                    batch.header().base_offset < below && fits
+                };
+                let found = self.log.iter().skip_while(|batch| batch.header().next_offset() <= from);
+                let batches: Vec<_> = found.take_while(wanted).map(StampedBatch::to_bytes).collect();
+                Event::ReadCompleted { read, batches: (!self.unreadable).then_some(batches) }
+            }
+        })
+    }
+
+    /// Power fails. The first `surviving` jobs had reached the platter, though nobody was told.
+    pub fn crash(&mut self, surviving: usize) {
+        for _ in 0..surviving {
+            let _ = self.finish_one();
+        }
+        self.jobs.clear();
+    }
+
+    pub fn wipe(&mut self) {
+        *self = Disk::default();
+    }
+
+    /// Producer state comes half as a snapshot and half as the headers after it, as it may after any restart.
+    pub fn on_disk(&self) -> OnDisk {
+        let (before, after) = self.log.split_at(self.log.len() / 2);
+        OnDisk {
+            log_start: self.log_start,
+            log_end: self.log_end(),
+            leader_epochs: epochs_of(&self.log),
+            high_watermark: self.high_watermark.clamp(self.log_start, self.log_end()),
+            producer_state: Some(producers_of(before).encode()),
+            headers_since: after.iter().map(|batch| *batch.header()).collect(),
+        }
+    }
+}
+
+/// What a scan of the log yields.
+pub fn epochs_of(log: &[StampedBatch]) -> Vec<(LeaderEpoch, Offset)> {
+    let mut epochs: Vec<(LeaderEpoch, Offset)> = Vec::new();
+    for BatchHeader { leader_epoch, base_offset, .. } in log.iter().map(|batch| *batch.header()) {
+        if epochs.last().is_none_or(|&(last, _)| last != leader_epoch) {
+            epochs.push((leader_epoch, base_offset));
+        }
+    }
+    epochs
+}
+
+pub fn producers_of(log: &[StampedBatch]) -> ProducerState {
+    let mut producers = ProducerState::default();
+    log.iter().for_each(|batch| producers.append(batch.header()));
+    producers
+}

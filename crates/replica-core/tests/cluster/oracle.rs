@@ -1,0 +1,218 @@
+//! The dumb twin: it sees every log and every disk, remembers what was ever committed, and knows the rules by their ids.
+
+use std::collections::BTreeMap;
+
+use base_types::{BrokerId, LeaderEpoch, Offset};
+use peer_api::storage::{Acks, AppendError, Appended};
+use record_batch::StampedBatch;
+use replica_core::{Role, Settings};
+
+use super::batch::Spec;
+use super::controller::Controller;
+use super::disk::{epochs_of, producers_of};
+use super::{Node, Request};
+
+#[derive(Debug, Default)]
+pub struct Oracle {
+    /// Everything that ever was below a leader's high watermark, in order.
+    pub committed: Vec<Entry>,
+    /// Who led in each epoch, and in which life.
+    leaders: BTreeMap<LeaderEpoch, (BrokerId, u64)>,
+    /// By CRC, which is as good as the value.
+    values: BTreeMap<u32, Value>,
+    /// How often each rule had something to look at: a run in which nothing happened proves nothing.
+    pub acknowledged: usize,
+    pub truncated: usize,
+    pub duplicates: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    pub base: Offset,
+    pub next: Offset,
+    pub epoch: LeaderEpoch,
+    pub crc: u32,
+}
+
+#[derive(Debug)]
+struct Value {
+    spec: Spec,
+    /// Attempts without an answer, or with one that leaves it open whether the value is in the log.
+    open: usize,
+    acknowledged_at: Option<Offset>,
+}
+
+impl Oracle {
+    pub fn committed_end(&self) -> Offset {
+        self.committed.last().map_or(Offset::ZERO, |entry| entry.next)
+    }
+
+    pub fn attempted(&mut self, spec: Spec, crc: u32) {
+        self.values.entry(crc).or_insert(Value { spec, open: 0, acknowledged_at: None }).open += 1;
+    }
+
+    /// Whether every batch of `log` that was committed, and everything committed that lies in its range, is the same.
+    fn holds_all_committed(&self, log_start: Offset, log: &[StampedBatch]) -> bool {
+        let committed = self.committed.iter().filter(|entry| entry.base >= log_start);
+        let mut held = log.iter().map(entry_of);
+        committed.into_iter().all(|entry| held.next() == Some(*entry))
+    }
+
+    /// What must hold of a node after each of its steps.
+    pub fn check_step(&mut self, node: &Node, settings: Settings, high_watermark_before: Offset) {
+        let Some(replica) = &node.replica else { return };
+        let id = node.id;
+        let high_watermark = replica.high_watermark();
+        let leads = replica.role() == Role::Leader;
+        if leads {
+            let leader = *self.leaders.entry(replica.leader_epoch()).or_insert((id, node.life));
+            assert_eq!(leader, (id, node.life), "R8: two leaders in epoch {}", replica.leader_epoch());
+        }
+        if leads && high_watermark > high_watermark_before {
+            let least = settings.min_insync_replicas.min(3);
+            assert!(replica.isr().len() >= least, "R5: {id} moves to {high_watermark} with ISR {:?}", replica.isr());
+            self.commit(node, high_watermark);
+        }
+        for batch in node.view.iter().filter(|batch| batch.header().next_offset() <= high_watermark) {
+            let entry = entry_of(batch);
+            let known = self.committed.binary_search_by_key(&entry.base, |known| known.base);
+            let known = known.ok().and_then(|at| self.committed.get(at));
+            assert_eq!(known, Some(&entry), "R1, R7, R10: {id} has below its high watermark what was not committed");
+        }
+        self.check_log(node);
+    }
+
+    /// Everything derived is what a scan of the log yields, and the log is one that producers could have made.
+    fn check_log(&self, node: &Node) {
+        let Some(replica) = node.replica.as_ref() else { return };
+        let id = node.id;
+        // While the log is cut, the replica still has the old one.
+        if node.view.last().map_or(node.disk.log_start, |last| last.header().next_offset()) != replica.log_end() {
+            return;
+        }
+        assert_eq!(replica.epochs().starts(), epochs_of(&node.view), "R11: epochs of {id}");
+        assert_eq!(*replica.producers(), producers_of(&node.view), "P5: producers of {id}");
+        let mut last: BTreeMap<i64, (i16, i64)> = BTreeMap::new();
+        let mut seen = std::collections::BTreeSet::new();
+        let mut end = node.view.first().map_or(Offset::ZERO, |first| first.header().base_offset);
+        for batch in &node.view {
+            let header = batch.header();
+            assert_eq!(header.base_offset, end, "R10: a hole in the log of {id}");
+            end = header.next_offset();
+            assert!(seen.insert(header.crc), "P1: {id} has {:?} twice", self.values[&header.crc].spec);
+            if header.has_producer_id() {
+                let (epoch, sequence) = (header.producer_epoch.0, i64::from(header.base_sequence.0));
+                if let Some(&(old_epoch, expected)) = last.get(&header.producer_id.0) {
+                    assert!(epoch >= old_epoch, "P4: {id} went back to epoch {epoch}");
+                    let expected = if epoch > old_epoch { 0 } else { expected };
+                    assert_eq!(sequence, expected, "P3: a gap in the sequences of {id}");
+                }
+                let next = (sequence + i64::from(header.record_count)) % (1 << 31);
+                last.insert(header.producer_id.0, (epoch, next));
+            }
+        }
+    }
+
+    /// What must hold of the cluster after each step of anyone.
+    pub fn check_cluster(&self, nodes: &BTreeMap<BrokerId, Node>, controller: &Controller) {
+        let state = &controller.state;
+        for member in &state.isr {
+            let disk = &nodes[member].disk;
+            assert!(
+                self.holds_all_committed(disk.log_start, &disk.log),
+                "R3: member {member} lacks what was committed"
+            );
+        }
+        let Some(leader) = state.leader.and_then(|leader| nodes.get(&leader)) else { return };
+        let Some(replica) = leader.replica.as_ref() else { return };
+        if replica.role() != Role::Leader || replica.leader_epoch() != state.leader_epoch {
+            return;
+        }
+        assert!(
+            self.holds_all_committed(leader.disk.log_start, &leader.view),
+            "R2: leader {} lacks what was committed",
+            leader.id
+        );
+        let maximal = replica.maximal_isr();
+        assert!(
+            state.isr.iter().all(|member| maximal.contains(member)),
+            "R4: leader {} counts {maximal:?} and the ISR is {:?}",
+            leader.id,
+            state.isr
+        );
+    }
+
+    /// `StartOver` may drop what lies below its new start; nothing else that was committed may go.
+    pub fn check_cut(&mut self, role: Role, view: &[StampedBatch], to: Offset, start: Option<Offset>) {
+        assert_ne!(role, Role::Leader, "R12: a leader's log is cut");
+        self.truncated += 1;
+        let cut = view.iter().map(entry_of).filter(|entry| entry.next > to);
+        for entry in cut.filter(|entry| start.is_none_or(|start| entry.next > start)) {
+            assert!(!self.committed.contains(&entry), "R12: {entry:?} was committed and is cut");
+        }
+    }
+
+    pub fn check_reply(
+        &mut self,
+        request: &Request,
+        result: &Result<Appended, AppendError>,
+        nodes: &BTreeMap<BrokerId, Node>,
+        settings: Settings,
+    ) {
+        let (&crc, value) =
+            self.values.iter_mut().find(|(_, value)| value.spec == request.spec).expect("only values that were sent");
+        match result {
+            Ok(appended) => {
+                let is_it = |batch: &StampedBatch| {
+                    batch.header().base_offset == appended.base_offset && is(crc, request.spec, batch)
+                };
+                let copies = nodes.values().filter(|node| node.disk.log.iter().any(is_it)).count();
+                let needed = match request.acks {
+                    Acks::All => settings.min_insync_replicas.min(nodes.len()),
+                    Acks::Leader => 1,
+                };
+                assert!(copies >= needed, "R16: {:?} is acknowledged with {copies} durable copies", request.spec);
+                if request.acks == Acks::All {
+                    let earlier = *value.acknowledged_at.get_or_insert(appended.base_offset);
+                    assert_eq!(earlier, appended.base_offset, "P2: {:?} has two offsets", request.spec);
+                    let committed = self.committed.iter().any(|entry| entry.base == appended.base_offset);
+                    assert!(committed, "R16: {:?} is acknowledged and not committed", request.spec);
+                }
+                self.acknowledged += 1;
+            }
+            Err(error) if error.is_definite() => {
+                value.open -= 1;
+                let visible = value.open == 0 && self.committed.iter().any(|entry| entry.crc == crc);
+                assert!(!visible, "R17: {:?} is visible and {error:?} was definite", request.spec);
+            }
+            Err(_) => {}
+        }
+    }
+
+    fn commit(&mut self, node: &Node, high_watermark: Offset) {
+        let end = self.committed_end();
+        let fresh = node.view.iter().map(entry_of).filter(|entry| entry.base >= end && entry.next <= high_watermark);
+        for entry in fresh {
+            let Value { spec, open, .. } = &self.values[&entry.crc];
+            assert!(*open > 0, "R17: {spec:?} becomes visible after a definite error");
+            self.committed.push(entry);
+        }
+    }
+}
+
+/// A producer's batch is known by its sequence, as brokers know it; any other by its bytes.
+fn is(crc: u32, spec: Spec, batch: &StampedBatch) -> bool {
+    let header = batch.header();
+    match spec.producer {
+        None => header.crc == crc,
+        Some((id, epoch, sequence)) => {
+            let of_batch = (header.producer_id.0, header.producer_epoch.0, header.base_sequence.0);
+            of_batch == (id, epoch, sequence) && header.record_count == spec.records
+        }
+    }
+}
+
+fn entry_of(batch: &StampedBatch) -> Entry {
+    let header = batch.header();
+    Entry { base: header.base_offset, next: header.next_offset(), epoch: header.leader_epoch, crc: header.crc }
+}
