@@ -572,3 +572,6 @@ impl Gateway {
 fn leading_key(frame: &[u8]) -> Option<ApiKey> {
     frame.first_chunk().and_then(|key| ApiKey::try_from(i16::from_be_bytes(*key)).ok())
 }
+
+#[cfg(test)]
+mod tests;

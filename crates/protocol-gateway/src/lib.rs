@@ -23,10 +23,12 @@
 )]
 #![forbid(unsafe_code)]
 
+mod health;
 mod links;
 mod metrics;
 mod shell;
 
+pub use health::follow;
 pub use links::{GrpcLinks, Links, Opening};
 pub use metrics::Metrics;
 pub use shell::{Options, Status, serve};

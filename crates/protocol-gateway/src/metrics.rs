@@ -4,14 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use gateway_core::{RequestInfo, Stats};
-use prometheus::core::Collector;
-use prometheus::{
-    Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
-};
-
-/// Latency from the last byte of a request to the first of its answer.
-const LATENCY_BUCKETS: [f64; 14] =
-    [0.0002, 0.0005, 0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
+use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge};
+use service_kit::metrics::LATENCY_SECONDS;
 
 pub struct Metrics {
     latency: HistogramVec,
@@ -25,57 +19,41 @@ pub struct Metrics {
     bytes_held: IntGauge,
     bytes_unsent: IntGauge,
     fetch_sessions: IntGauge,
+    fetch_session_partitions: IntGauge,
     produce_retries: IntCounter,
     produce_indeterminate: IntCounter,
-    metadata_offset: Gauge,
+    metadata_offset: IntGauge,
+    /// What was taken over from the core already.
     last: Stats,
 }
 
 impl Metrics {
-    pub fn new(registry: &Registry) -> Result<Metrics, prometheus::Error> {
-        let metrics = Metrics {
-            latency: HistogramVec::new(
-                HistogramOpts::new("thalweg_gateway_request_seconds", "time from request to answer")
-                    .buckets(LATENCY_BUCKETS.to_vec()),
+    pub fn new(kit: &service_kit::Metrics) -> Metrics {
+        Metrics {
+            latency: kit.histograms(
+                "thalweg_gateway_request_seconds",
+                "From the last byte of a request to the moment its answer is ready.",
                 &["api"],
-            )?,
+                LATENCY_SECONDS,
+            ),
             latency_by_api: BTreeMap::new(),
-            requests: counters("thalweg_gateway_requests_total", "requests begun", "api")?,
-            errors: counters("thalweg_gateway_errors_total", "error codes told to clients", "code")?,
-            closes: counters("thalweg_gateway_closes_total", "connections the gateway ended", "reason")?,
-            bytes_in: IntCounter::new("thalweg_gateway_received_bytes_total", "bytes of requests")?,
-            bytes_out: IntCounter::new("thalweg_gateway_sent_bytes_total", "bytes of answers")?,
-            connections: IntGauge::new("thalweg_gateway_connections", "open client connections")?,
-            bytes_held: IntGauge::new("thalweg_gateway_held_bytes", "bytes of requests not yet answered")?,
-            bytes_unsent: IntGauge::new("thalweg_gateway_unsent_bytes", "bytes of answers not yet taken")?,
-            fetch_sessions: IntGauge::new("thalweg_gateway_fetch_sessions", "fetch sessions in the cache")?,
-            produce_retries: IntCounter::new("thalweg_gateway_produce_retries_total", "appends sent again")?,
-            produce_indeterminate: IntCounter::new(
-                "thalweg_gateway_produce_indeterminate_total",
-                "appends whose outcome is unknown",
-            )?,
-            metadata_offset: Gauge::new("thalweg_gateway_metadata_offset", "how far the metadata is followed")?,
+            requests: kit.counters("thalweg_gateway_requests_total", "Requests begun.", &["api"]),
+            errors: kit.counters("thalweg_gateway_errors_total", "Error codes told to clients.", &["code"]),
+            closes: kit.counters("thalweg_gateway_closes_total", "Connections ended by the gateway.", &["reason"]),
+            bytes_in: kit.counter("thalweg_gateway_received_bytes_total", "Bytes of requests."),
+            bytes_out: kit.counter("thalweg_gateway_sent_bytes_total", "Bytes of answers."),
+            connections: kit.gauge("thalweg_gateway_connections", "Open client connections."),
+            bytes_held: kit.gauge("thalweg_gateway_held_bytes", "Bytes of requests received and not answered."),
+            bytes_unsent: kit.gauge("thalweg_gateway_unsent_bytes", "Bytes of answers that clients have not taken."),
+            fetch_sessions: kit.gauge("thalweg_gateway_fetch_sessions", "Fetch sessions remembered."),
+            fetch_session_partitions: kit
+                .gauge("thalweg_gateway_fetch_session_partitions", "Partitions in fetch sessions."),
+            produce_retries: kit.counter("thalweg_gateway_produce_retries_total", "Appends sent again."),
+            produce_indeterminate: kit
+                .counter("thalweg_gateway_produce_indeterminate_total", "Appends whose outcome is unknown."),
+            metadata_offset: kit.gauge("thalweg_gateway_metadata_offset", "How far the metadata is followed."),
             last: Stats::default(),
-        };
-        let all: [Box<dyn Collector>; 13] = [
-            Box::new(metrics.latency.clone()),
-            Box::new(metrics.requests.clone()),
-            Box::new(metrics.errors.clone()),
-            Box::new(metrics.closes.clone()),
-            Box::new(metrics.bytes_in.clone()),
-            Box::new(metrics.bytes_out.clone()),
-            Box::new(metrics.connections.clone()),
-            Box::new(metrics.bytes_held.clone()),
-            Box::new(metrics.bytes_unsent.clone()),
-            Box::new(metrics.fetch_sessions.clone()),
-            Box::new(metrics.produce_retries.clone()),
-            Box::new(metrics.produce_indeterminate.clone()),
-            Box::new(metrics.metadata_offset.clone()),
-        ];
-        for collector in all {
-            registry.register(collector)?;
         }
-        Ok(metrics)
     }
 
     pub(crate) fn answered(&mut self, request: RequestInfo, took: Duration) {
@@ -108,11 +86,8 @@ impl Metrics {
         self.bytes_held.set(stats.bytes_held as i64);
         self.bytes_unsent.set(stats.bytes_unsent as i64);
         self.fetch_sessions.set(stats.fetch_sessions as i64);
-        self.metadata_offset.set(metadata_offset as f64);
+        self.fetch_session_partitions.set(stats.fetch_session_partitions as i64);
+        self.metadata_offset.set(metadata_offset as i64);
         self.last = stats;
     }
-}
-
-fn counters(name: &str, help: &str, label: &str) -> Result<IntCounterVec, prometheus::Error> {
-    IntCounterVec::new(Opts::new(name, help), &[label])
 }

@@ -127,3 +127,97 @@ impl Change for Alteration {
         (self.answerer)(cx, verdicts)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use kafka_wire::k33_alter_configs::{AlterConfigsResource, AlterableConfig};
+    use kafka_wire::k44_incremental_alter_configs as k44;
+    use kafka_wire::{AlterConfigsRequest, IncrementalAlterConfigsRequest};
+    use peer_api::metadata::{MetadataOffset, Record};
+
+    use super::*;
+    use crate::testing::World;
+
+    fn change(operation: i8, name: &str, value: Option<&str>) -> k44::AlterableConfig {
+        k44::AlterableConfig { name: name.into(), config_operation: operation, value: value.map(Into::into) }
+    }
+
+    fn resource(kind: i8, name: &str, configs: Vec<k44::AlterableConfig>) -> k44::AlterConfigsResource {
+        k44::AlterConfigsResource { resource_type: kind, resource_name: name.into(), configs }
+    }
+
+    /// Trap 27.
+    #[test]
+    fn increments_set_delete_append_and_subtract() {
+        for version in 0..=1 {
+            let mut world = World::new(1);
+            let configs = vec![
+                change(0, "retention.ms", Some("5")),
+                change(1, "segment.bytes", None),
+                change(2, "cleanup.policy", Some("compact")),
+                change(3, "other", Some("x")),
+            ];
+            let resources = vec![resource(TOPIC, "t", configs)];
+            world.send(version, &IncrementalAlterConfigsRequest { resources, validate_only: false });
+            let (id, call) = world.next_call();
+            let Request::AlterConfigs { changes, validate_only: false } = call else { panic!("{call:?}") };
+            assert_eq!(changes[0].resource, ConfigResource::Topic("t".into()));
+            assert!(!changes[0].replace_all);
+            use ConfigOperation::*;
+            let operations: Vec<_> = changes[0].changes.iter().map(|change| change.operation).collect();
+            assert_eq!(operations, [Set, Delete, Append, Subtract]);
+            let visible_at = MetadataOffset(world.metadata_at().0 + 1);
+            world.controller_answers(id, Ok(Response::ConfigsAltered { resources: vec![Ok(())], visible_at }));
+            assert!(world.is_silent());
+            world.change(vec![Record::ClusterNamed { cluster_id: "x".into() }]);
+            let (_, response) = world.answer::<IncrementalAlterConfigsRequest>(version);
+            assert_eq!((response.responses[0].error_code, &*response.responses[0].resource_name), (0, "t"));
+        }
+    }
+
+    #[test]
+    fn the_old_form_replaces_all() {
+        for version in 0..=2 {
+            let mut world = World::new(1);
+            let configs = vec![AlterableConfig { name: "a".into(), value: Some("1".into()) }];
+            let resources =
+                vec![AlterConfigsResource { resource_type: BROKER, resource_name: "1".into(), configs }];
+            world.send(version, &AlterConfigsRequest { resources, validate_only: true });
+            let (id, call) = world.next_call();
+            let Request::AlterConfigs { changes, validate_only: true } = call else { panic!("{call:?}") };
+            assert_eq!((changes[0].replace_all, &changes[0].resource), (true, &ConfigResource::Broker(BrokerId(1))));
+            let refusal = Refusal { code: ErrorCode::InvalidConfig, message: "unknown".into() };
+            let answer = Response::ConfigsAltered { resources: vec![Err(refusal)], visible_at: world.metadata_at() };
+            world.controller_answers(id, Ok(answer));
+            let (_, response) = world.answer::<AlterConfigsRequest>(version);
+            assert_eq!(response.responses[0].error_code, 40);
+            assert_eq!(response.responses[0].error_message.as_deref(), Some("unknown"));
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_one_resource_does_not_stop_the_others() {
+        let mut world = World::new(1);
+        let resources = vec![
+            resource(TOPIC, "null", vec![change(0, "a", None)]),
+            resource(TOPIC, "twice", vec![]),
+            resource(TOPIC, "good", vec![change(0, "a", Some("1"))]),
+            resource(TOPIC, "twice", vec![]),
+            resource(TOPIC, "keys", vec![change(0, "a", Some("1")), change(1, "a", None)]),
+            resource(TOPIC, "operation", vec![change(9, "a", Some("1"))]),
+            resource(BROKER, "one", vec![]),
+            resource(99, "x", vec![]),
+            resource(BROKER, "", vec![]),
+        ];
+        world.send(1, &IncrementalAlterConfigsRequest { resources, validate_only: false });
+        let (id, call) = world.next_call();
+        let Request::AlterConfigs { changes, .. } = call else { panic!("{call:?}") };
+        let targets: Vec<_> = changes.into_iter().map(|change| change.resource).collect();
+        assert_eq!(targets, [ConfigResource::Topic("good".into()), ConfigResource::Cluster]);
+        let answer = Response::ConfigsAltered { resources: vec![Ok(()); 2], visible_at: world.metadata_at() };
+        world.controller_answers(id, Ok(answer));
+        let (_, response) = world.answer::<IncrementalAlterConfigsRequest>(1);
+        let codes: Vec<i16> = response.responses.iter().map(|response| response.error_code).collect();
+        assert_eq!(codes, [42, 42, 0, 42, 42, 42, 42, 42, 0]);
+    }
+}

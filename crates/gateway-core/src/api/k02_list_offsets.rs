@@ -118,3 +118,83 @@ impl Question for Offsets {
         cx.respond(&response)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use base_types::BrokerId;
+    use kafka_wire::k02_list_offsets::ListOffsetsPartition as WirePartition;
+    use peer_api::storage::TransportError;
+
+    use super::*;
+    use crate::testing::World;
+
+    fn request(asks: &[(i32, i64)]) -> ListOffsetsRequest {
+        let partitions = asks
+            .iter()
+            .map(|&(partition_index, timestamp)| WirePartition { partition_index, timestamp, current_leader_epoch: 5 })
+            .collect();
+        let topics = vec![ListOffsetsTopic { name: "t".into(), partitions }];
+        ListOffsetsRequest { replica_id: -1, topics, ..Default::default() }
+    }
+
+    fn codes(response: &ListOffsetsResponse) -> Vec<i16> {
+        response.topics[0].partitions.iter().map(|partition| partition.error_code).collect()
+    }
+
+    fn specs(world: &mut World) -> (BrokerId, peer_api::storage::RequestId, Vec<ListOffsetsPartition>) {
+        match world.next_request() {
+            (node, id, Request::ListOffsets(asks)) => (node, id, asks),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Trap 28.
+    #[test]
+    fn special_timestamps_are_known_from_their_version_on() {
+        let since = [(-1, 1), (-2, 1), (-3, 7), (-4, 8), (-5, 9), (-6, 11)];
+        for version in SUPPORTED {
+            for (timestamp, from) in since {
+                assert_eq!(spec(version, timestamp).is_some(), version >= from, "{timestamp} in {version}");
+            }
+            assert_eq!(spec(version, -7), None);
+            assert_eq!(spec(version, 0), Some(OffsetSpec::At(Timestamp(0))));
+        }
+    }
+
+    /// Trap 66.
+    #[test]
+    fn errors_are_per_partition() {
+        let mut world = World::new(2);
+        world.topic("t", &[1, 2, 1]);
+        world.send(5, &request(&[(0, -1), (9, -1), (1, 77), (2, -9)]));
+        let (first, first_call, first_asks) = specs(&mut world);
+        let (second, second_call, second_asks) = specs(&mut world);
+        assert_eq!((first_asks.len(), second_asks[0].at), (1, OffsetSpec::At(Timestamp(77))));
+        assert_eq!(second_asks[0].leader_epoch, LeaderEpoch(5));
+        world.storage_fails(second, second_call, TransportError::Broken);
+        let found = ListedOffset { offset: Offset(9), timestamp: Timestamp::NONE, leader_epoch: LeaderEpoch(4) };
+        let response = Response::ListOffsets(vec![(first_asks[0].partition, Ok(found))]);
+        world.storage_answers(first, first_call, response);
+        let (_, response) = world.answer::<ListOffsetsRequest>(5);
+        assert_eq!(codes(&response), [0, 3, 6, 35]);
+        let partition = &response.topics[0].partitions[0];
+        assert_eq!((partition.offset, partition.timestamp, partition.leader_epoch), (9, -1, 4));
+        assert_eq!(response.topics[0].partitions[1].offset, -1);
+    }
+
+    #[test]
+    fn a_partition_asked_for_twice_is_refused_twice() {
+        let mut world = World::new(1);
+        world.topic("t", &[1]);
+        assert_eq!(codes(&world.ask::<ListOffsetsRequest>(4, &request(&[(0, -1), (0, -2)]))), [42, 42]);
+    }
+
+    #[test]
+    fn a_node_that_says_nothing_is_not_waited_for_for_ever() {
+        let mut world = World::new(1);
+        world.topic("t", &[1]);
+        world.send(1, &request(&[(0, -1)]));
+        world.pass(READ_TIMEOUT_MS);
+        assert_eq!(codes(&world.answer::<ListOffsetsRequest>(1).1), [6]);
+    }
+}

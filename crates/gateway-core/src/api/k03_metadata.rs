@@ -283,3 +283,206 @@ pub(crate) fn offline(image: &Image, state: &PartitionState) -> Vec<i32> {
     let dead = |id: &&BrokerId| !image.broker(**id).is_some_and(route::is_live);
     state.replicas.iter().filter(dead).map(|id| id.0).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use base_types::{BrokerEpoch, Incarnation};
+    use peer_api::controller::{CreatedTopic, Refusal};
+    use peer_api::metadata::{BrokerState, Gateway, Record};
+
+    use super::*;
+    use crate::testing::World;
+
+    fn named(names: &[&str]) -> MetadataRequest {
+        let topics = names
+            .iter()
+            .map(|name| MetadataRequestTopic { name: Some((*name).into()), ..Default::default() })
+            .collect();
+        MetadataRequest { topics: Some(topics), allow_auto_topic_creation: true, ..Default::default() }
+    }
+
+    fn quiet(names: &[&str]) -> MetadataRequest {
+        MetadataRequest { allow_auto_topic_creation: false, ..named(names) }
+    }
+
+    fn told(response: &MetadataResponse) -> Vec<(i16, &str, usize)> {
+        response
+            .topics
+            .iter()
+            .map(|topic| (topic.error_code, topic.name.as_deref().unwrap_or("null"), topic.partitions.len()))
+            .collect()
+    }
+
+    /// Trap 15.
+    #[test]
+    fn an_empty_list_means_all_in_v0_and_none_after_and_null_means_all() {
+        let mut world = World::new(1);
+        world.topic("b", &[1]);
+        world.topic("a", &[1, 1]);
+        let all = [(0, "a", 2), (0, "b", 1)];
+        let empty = MetadataRequest { topics: Some(Vec::new()), ..quiet(&[]) };
+        assert_eq!(told(&world.ask::<MetadataRequest>(0, &named(&[]))), all);
+        for version in 4..=13 {
+            assert_eq!(told(&world.ask::<MetadataRequest>(version, &empty)), []);
+            let null = MetadataRequest { topics: None, ..quiet(&[]) };
+            assert_eq!(told(&world.ask::<MetadataRequest>(version, &null)), all);
+        }
+    }
+
+    #[test]
+    fn every_version_tells_brokers_leaders_and_ids() {
+        for version in SUPPORTED {
+            let mut world = World::new(2);
+            let id = world.topic("t", &[2]);
+            let response = world.ask::<MetadataRequest>(version, &named(&["t"]));
+            let brokers: Vec<_> = response.brokers.iter().map(|b| (b.node_id, b.host.as_str(), b.port)).collect();
+            assert_eq!(brokers, [(1, "gw", 9092), (2, "gw", 9092)]);
+            let partition = &response.topics[0].partitions[0];
+            assert_eq!((partition.leader_id, partition.error_code), (2, 0));
+            assert_eq!(partition.leader_epoch, if version >= 7 { 5 } else { -1 });
+            assert_eq!(partition.replica_nodes, [2, 7]);
+            // Node 7 is in no metadata, so its replica is offline.
+            assert_eq!(partition.offline_replicas, if version >= 5 { vec![7] } else { vec![] });
+            assert_eq!(response.topics[0].topic_id.0, if version >= 10 { id.0 } else { [0; 16] });
+            // Trap 26: the controller is a live broker.
+            assert_eq!(response.controller_id, if version >= 1 { 1 } else { -1 });
+            assert_eq!(response.cluster_id.as_deref(), (version >= 2).then_some("cluster"));
+            assert_eq!(response.topics[0].topic_authorized_operations, i32::MIN);
+        }
+    }
+
+    /// Traps 8 and 9.
+    #[test]
+    fn all_gateways_tell_the_same_addresses_and_several_ids_may_share_one() {
+        let gateway = |id: i32| {
+            Record::GatewayRegistered(Gateway {
+                id: BrokerId(id),
+                incarnation: Incarnation::ZERO,
+                advertised_host: format!("g{id}"),
+                advertised_port: 9092,
+                rack: None,
+                host: String::new(),
+            })
+        };
+        let addresses = |own: i32| {
+            let config = crate::Config { id: BrokerId(own), ..Default::default() };
+            let mut world = World::with(5, config);
+            world.change(vec![gateway(100), gateway(101)]);
+            let response = world.ask::<MetadataRequest>(9, &quiet(&[]));
+            response.brokers.iter().map(|b| (b.node_id, b.host.to_string())).collect::<Vec<_>>()
+        };
+        assert_eq!(addresses(100), addresses(101));
+        assert_eq!(addresses(100).len(), 5);
+    }
+
+    #[test]
+    fn a_fenced_node_is_no_broker() {
+        let mut world = World::new(2);
+        let (broker, broker_epoch) = (BrokerId(1), BrokerEpoch(1));
+        world.change(vec![Record::BrokerStateChanged { broker, broker_epoch, state: BrokerState::Fenced }]);
+        let response = world.ask::<MetadataRequest>(9, &quiet(&[]));
+        assert_eq!(response.brokers.iter().map(|b| b.node_id).collect::<Vec<_>>(), [2]);
+        assert_eq!(response.controller_id, 2);
+    }
+
+    /// Traps 16 and 18: the first answer holds the new topic with its leaders.
+    #[test]
+    fn an_unknown_topic_is_made_and_awaited() {
+        let mut world = World::new(1);
+        world.send(12, &named(&["new", "bad name"]));
+        let (id, call) = world.next_call();
+        let controller::Request::CreateTopics { topics, validate_only: false } = call else { panic!("{call:?}") };
+        assert_eq!((topics.len(), &*topics[0].name, topics[0].partitions), (1, "new", -1));
+        let created = CreatedTopic { name: "new".into(), id: TopicId([1; 16]), partitions: 1, replication_factor: 1 };
+        let visible_at = MetadataOffset(world.metadata_at().0 + 1);
+        let answer = controller::Response::TopicsCreated { topics: vec![Ok(created)], visible_at };
+        world.controller_answers(id, Ok(answer));
+        assert!(world.is_silent());
+        world.topic("new", &[1]);
+        assert_eq!(told(&world.answer::<MetadataRequest>(12).1), [(0, "new", 1), (17, "bad name", 0)]);
+    }
+
+    #[test]
+    fn a_topic_that_cannot_be_made_is_unknown() {
+        let mut world = World::new(1);
+        world.send(12, &named(&["new"]));
+        let (id, _) = world.next_call();
+        let refusal = Refusal { code: ErrorCode::InvalidReplicationFactor, message: String::new() };
+        let visible_at = world.metadata_at();
+        let answer = controller::Response::TopicsCreated { topics: vec![Err(refusal)], visible_at };
+        world.controller_answers(id, Ok(answer));
+        assert_eq!(told(&world.answer::<MetadataRequest>(12).1), [(3, "new", 0)]);
+        world.send(12, &named(&["new"]));
+        world.pass(AUTO_CREATE_WAIT_MS);
+        assert_eq!(told(&world.answer::<MetadataRequest>(12).1), [(3, "new", 0)]);
+    }
+
+    #[test]
+    fn nothing_is_made_when_client_or_cluster_forbids_it() {
+        let mut world = World::new(1);
+        assert_eq!(told(&world.ask::<MetadataRequest>(4, &quiet(&["new", "x/y"]))), [(3, "new", 0), (17, "x/y", 0)]);
+        let internal = named(&["__consumer_offsets"]);
+        assert_eq!(told(&world.ask::<MetadataRequest>(4, &internal)), [(3, "__consumer_offsets", 0)]);
+        let mut statics = std::collections::BTreeMap::new();
+        statics.insert("auto.create.topics.enable".to_owned(), "false".to_owned());
+        let mut world = World::with(1, crate::Config { statics, ..Default::default() });
+        assert_eq!(told(&world.ask::<MetadataRequest>(4, &named(&["new"]))), [(3, "new", 0)]);
+    }
+
+    /// Trap 18.
+    #[test]
+    fn a_leader_in_election_is_awaited_before_it_is_said_to_be_missing() {
+        let mut world = World::new(2);
+        let topic = world.topic("t", &[1]);
+        world.lead(topic, 0, None, 6);
+        world.send(9, &quiet(&["t"]));
+        assert!(world.is_silent());
+        world.lead(topic, 0, Some(2), 7);
+        let (_, response) = world.answer::<MetadataRequest>(9);
+        assert_eq!((response.topics[0].partitions[0].error_code, response.topics[0].partitions[0].leader_id), (0, 2));
+        world.lead(topic, 0, None, 8);
+        world.send(9, &quiet(&["t"]));
+        world.pass(LEADER_WAIT_MS);
+        let (_, response) = world.answer::<MetadataRequest>(9);
+        let partition = &response.topics[0].partitions[0];
+        assert_eq!((partition.error_code, partition.leader_id, partition.leader_epoch), (5, -1, 8));
+        // Trap 17: error 0 never comes with no partitions.
+        assert_eq!(response.topics[0].partitions.len(), 1);
+    }
+
+    #[test]
+    fn topics_by_id_from_v12_and_refused_before() {
+        let mut world = World::new(1);
+        let id = world.topic("t", &[1]);
+        let by_id = |id| MetadataRequest {
+            topics: Some(vec![MetadataRequestTopic { topic_id: Uuid(id), name: None }]),
+            ..quiet(&[])
+        };
+        assert_eq!(told(&world.ask::<MetadataRequest>(12, &by_id(id.0))), [(0, "t", 1)]);
+        let response = world.ask::<MetadataRequest>(12, &by_id([9; 16]));
+        assert_eq!((told(&response), response.topics[0].topic_id), (vec![(100, "null", 0)], Uuid([9; 16])));
+        assert_eq!(told(&world.ask::<MetadataRequest>(10, &by_id(id.0))), [(42, "", 0)]);
+    }
+
+    #[test]
+    fn authorized_operations_are_told_when_asked_for() {
+        let mut world = World::new(1);
+        world.topic("t", &[1]);
+        let mut request = quiet(&["t"]);
+        request.include_topic_authorized_operations = true;
+        request.include_cluster_authorized_operations = true;
+        let response = world.ask::<MetadataRequest>(8, &request);
+        // The figures of Apache Kafka 4.3.0 without an authorizer.
+        assert_eq!((response.topics[0].topic_authorized_operations, response.cluster_authorized_operations), (3576, 8096));
+    }
+
+    #[test]
+    fn names_follow_kafkas_rule() {
+        for good in ["a", "A.b_c-9", &"x".repeat(249)] {
+            assert!(is_valid_name(good), "{good}");
+        }
+        for bad in ["", ".", "..", "a b", "a/b", "ä", &"x".repeat(250)] {
+            assert!(!is_valid_name(bad), "{bad}");
+        }
+    }
+}

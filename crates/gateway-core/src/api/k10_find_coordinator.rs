@@ -46,3 +46,38 @@ pub(crate) fn begin(cx: &mut Context<'_>, request: FindCoordinatorRequest) -> Be
     };
     Begun::Answered(cx.respond(&response))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::World;
+
+    #[test]
+    fn there_is_no_coordinator_in_either_form() {
+        let mut world = World::new(1);
+        for version in 0..=3 {
+            let request = FindCoordinatorRequest { key: "group".into(), ..Default::default() };
+            let response = world.ask::<FindCoordinatorRequest>(version, &request);
+            assert_eq!((response.error_code, response.node_id, response.port), (15, -1, -1));
+            assert_eq!(response.error_message.is_some(), version >= 1);
+        }
+        // Trap 46.
+        for version in 4..=6 {
+            let keys = vec!["a".into(), "b".into()];
+            let request = FindCoordinatorRequest { coordinator_keys: keys, ..Default::default() };
+            let response = world.ask::<FindCoordinatorRequest>(version, &request);
+            let told: Vec<_> = response.coordinators.iter().map(|c| (&*c.key, c.error_code, c.node_id)).collect();
+            assert_eq!(told, [("a", 15, -1), ("b", 15, -1)]);
+        }
+    }
+
+    #[test]
+    fn a_type_of_key_the_version_does_not_know_is_refused() {
+        let mut world = World::new(1);
+        let mut code = |version, key_type| {
+            let request = FindCoordinatorRequest { coordinator_keys: vec!["a".into()], key_type, ..Default::default() };
+            world.ask::<FindCoordinatorRequest>(version, &request).coordinators[0].error_code
+        };
+        assert_eq!((code(5, 2), code(6, 2), code(6, 1), code(6, 3)), (42, 15, 15, 42));
+    }
+}

@@ -87,3 +87,117 @@ fn is_software(text: &str) -> bool {
         && bytes.last().is_some_and(alphanumeric)
         && bytes.iter().all(|byte| alphanumeric(byte) || matches!(byte, b'.' | b'-'))
 }
+
+#[cfg(test)]
+mod tests {
+    use kafka_wire::encode_request;
+
+    use super::*;
+    use crate::testing::{C, World};
+    use crate::{Event, Stamp};
+
+    fn request() -> ApiVersionsRequest {
+        ApiVersionsRequest { client_software_name: "test-client".into(), client_software_version: "1.0".into() }
+    }
+
+    /// Traps 3, 5 and 60: what is told is what is served, shaped like Kafka 4.3.0.
+    #[test]
+    fn the_table_is_what_is_served_and_no_more() {
+        let told: Vec<(i16, i16, i16)> = table().iter().map(|api| (api.api_key, api.min_version, api.max_version)).collect();
+        assert_eq!(told, [
+            (0, 0, 13), (1, 4, 18), (2, 1, 11), (3, 0, 13), (10, 0, 6), (18, 0, 4), (19, 2, 7), (20, 1, 6), (22, 0, 5),
+            (23, 2, 4), (32, 1, 4), (33, 0, 2), (35, 1, 5), (37, 0, 3), (44, 0, 1), (55, 0, 2), (60, 0, 2), (61, 0, 0),
+            (74, 0, 1), (75, 0, 0),
+        ]);
+        for key in ApiKey::all() {
+            let Some(served) = api::supported(key) else { continue };
+            let kafka = key.valid_versions().unwrap();
+            let newest = kafka.end() - i16::from(key.is_latest_version_unstable());
+            assert_eq!((*served.start(), *served.end()), (*kafka.start(), newest), "{key:?}");
+            assert!(key.is_on_broker_listener(), "W9: {key:?}");
+        }
+    }
+
+    /// Trap 4: what librdkafka infers from the table. Topic ids come together (trap 20).
+    #[test]
+    fn librdkafka_finds_its_features() {
+        let range = |key: i16| table().into_iter().find(|api| api.api_key == key).map(|api| (api.min_version, api.max_version));
+        let has = |key, version| range(key).is_some_and(|(min, max)| min <= version && version <= max);
+        assert!(has(0, 3) && has(1, 4), "MsgVer2");
+        assert!(has(0, 7) && has(1, 10), "zstd");
+        assert!(has(2, 1), "offsets by time");
+        assert!(has(10, 0), "LZ4");
+        assert!(has(3, 12) && has(1, 13) && has(0, 13), "topic ids");
+        assert!(!has(8, 0) && !has(11, 0) && !has(68, 0), "no groups yet");
+    }
+
+    #[test]
+    fn every_version_is_answered_and_features_only_from_v3() {
+        let mut world = World::new(1);
+        for version in SUPPORTED {
+            let response = world.ask::<ApiVersionsRequest>(version, &request());
+            assert_eq!((response.error_code, response.api_keys.len()), (0, 20));
+            let features: Vec<_> =
+                response.supported_features.iter().map(|f| (&*f.name, f.min_version, f.max_version)).collect();
+            let finalized: Vec<_> =
+                response.finalized_features.iter().map(|f| (&*f.name, f.max_version_level)).collect();
+            if version >= 3 {
+                // Trap 6: no feature with minimum 0 is among them.
+                assert_eq!((features, finalized), (vec![("metadata.version", 7, 30)], vec![("metadata.version", 30)]));
+                assert!(response.finalized_features_epoch > 0);
+            } else {
+                assert_eq!((features.len(), finalized.len()), (0, 0));
+            }
+        }
+    }
+
+    /// Trap 1: a version of the future is answered in version 0, and its body is not looked at.
+    #[test]
+    fn an_unknown_version_is_answered_in_version_0() {
+        let mut world = World::new(1);
+        for version in [5i16, 99, i16::MAX] {
+            let frame = encode_request(77, Some("c".into()), 4, &request()).unwrap().concat();
+            let mut frame = frame[4..].to_vec();
+            frame[2..4].copy_from_slice(&version.to_be_bytes());
+            frame.truncate(frame.len() - 9);
+            frame.extend_from_slice(&[0xff; 9]);
+            world.step(Event::FrameReceived { connection: C, frame: frame.into(), stamp: Stamp(0) });
+            let (id, response) = world.answer::<ApiVersionsRequest>(0);
+            assert_eq!((id, response.error_code), (77, 35));
+            let told: Vec<_> = response.api_keys.iter().map(|api| (api.api_key, api.min_version, api.max_version)).collect();
+            assert_eq!(told, [(18, 0, 4)]);
+        }
+        assert!(world.closed.is_empty());
+    }
+
+    /// Trap 2.
+    #[test]
+    fn the_answers_header_has_no_tagged_fields() {
+        let mut world = World::new(1);
+        world.send(3, &request());
+        let (_, frame) = world.sent.pop_front().unwrap();
+        // Correlation id, error code, then at once the compact array of 20 APIs.
+        assert_eq!(frame[4..7], [0, 0, 21]);
+    }
+
+    #[test]
+    fn software_names_follow_kip_511() {
+        let mut world = World::new(1);
+        let bad = ApiVersionsRequest { client_software_name: "-x".into(), client_software_version: "1".into() };
+        assert_eq!(world.ask::<ApiVersionsRequest>(3, &bad).error_code, 42);
+        assert_eq!(world.ask::<ApiVersionsRequest>(2, &bad).error_code, 0);
+        assert!(is_software("librdkafka") && is_software("2.15.0-dev") && !is_software("") && !is_software("a b"));
+    }
+
+    /// Trap 14, and what a client may do before the metadata is there.
+    #[test]
+    fn it_is_answered_before_the_metadata_is_known_and_the_rest_waits() {
+        let mut world = World::with(0, crate::Config::default());
+        world.gateway = crate::Gateway::new(crate::Config::default());
+        world.step(Event::Ticked);
+        world.step(Event::ConnectionOpened { connection: C });
+        assert_eq!(world.ask::<ApiVersionsRequest>(3, &request()).error_code, 0);
+        world.send(9, &kafka_wire::MetadataRequest::default());
+        assert!(world.is_silent());
+    }
+}

@@ -144,3 +144,105 @@ fn configs(cx: &Context<'_>, topic: &CreatableTopic, validate_only: bool) -> Vec
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use base_types::TopicId;
+    use kafka_wire::k19_create_topics::{CreatableReplicaAssignment, CreatableTopicConfig};
+    use peer_api::metadata::MetadataOffset;
+
+    use super::*;
+    use crate::testing::World;
+
+    fn topic(name: &str) -> CreatableTopic {
+        CreatableTopic { name: name.into(), num_partitions: -1, replication_factor: -1, ..Default::default() }
+    }
+
+    fn request(topics: Vec<CreatableTopic>) -> CreateTopicsRequest {
+        CreateTopicsRequest { topics, timeout_ms: 5_000, validate_only: false }
+    }
+
+    fn created(name: &str) -> Result<CreatedTopic, Refusal> {
+        Ok(CreatedTopic { name: name.into(), id: TopicId([1; 16]), partitions: 4, replication_factor: 3 })
+    }
+
+    /// Trap 22.
+    #[test]
+    fn a_topic_is_told_with_id_size_and_configs_when_this_gateway_sees_it() {
+        for version in SUPPORTED {
+            let mut world = World::new(1);
+            let config = CreatableTopicConfig { name: "cleanup.policy".into(), value: Some("compact".into()) };
+            let asked = CreatableTopic { configs: vec![config], ..topic("t") };
+            world.send(version, &request(vec![asked]));
+            let (id, call) = world.next_call();
+            let Request::CreateTopics { topics, validate_only: false } = call else { panic!("{call:?}") };
+            assert_eq!((topics[0].partitions, topics[0].replication_factor), (-1, -1));
+            assert_eq!(topics[0].configs, [("cleanup.policy".to_owned(), Some("compact".to_owned()))]);
+            let visible_at = MetadataOffset(world.metadata_at().0 + 1);
+            world.controller_answers(id, Ok(Response::TopicsCreated { topics: vec![created("t")], visible_at }));
+            assert!(world.is_silent());
+            world.topic("t", &[1]);
+            let (_, response) = world.answer::<CreateTopicsRequest>(version);
+            let told = &response.topics[0];
+            assert_eq!((told.error_code, &*told.name, told.topic_id.is_zero()), (0, "t", version < 7));
+            if version >= 5 {
+                assert_eq!((told.num_partitions, told.replication_factor), (4, 3));
+                assert!(told.configs.as_ref().unwrap().len() > 20);
+            }
+        }
+    }
+
+    #[test]
+    fn placement_is_passed_on() {
+        let mut world = World::new(1);
+        let assignments = vec![CreatableReplicaAssignment { partition_index: 0, broker_ids: vec![3, 1] }];
+        world.send(5, &request(vec![CreatableTopic { assignments, ..topic("t") }]));
+        let (_, call) = world.next_call();
+        let Request::CreateTopics { topics, .. } = call else { panic!("{call:?}") };
+        assert_eq!(topics[0].assignments, [(PartitionIndex(0), vec![BrokerId(3), BrokerId(1)])]);
+    }
+
+    #[test]
+    fn refusals_are_per_topic_and_doubles_are_told_once() {
+        let mut world = World::new(1);
+        world.send(7, &request(vec![topic("a"), topic("b"), topic("b"), topic("c")]));
+        let (id, call) = world.next_call();
+        let Request::CreateTopics { topics, .. } = call else { panic!("{call:?}") };
+        assert_eq!(topics.iter().map(|topic| &*topic.name).collect::<Vec<_>>(), ["a", "c"]);
+        let refusal = Refusal { code: ErrorCode::TopicAlreadyExists, message: "there".into() };
+        let visible_at = world.metadata_at();
+        world.controller_answers(id, Ok(Response::TopicsCreated { topics: vec![Err(refusal), created("c")], visible_at }));
+        let (_, response) = world.answer::<CreateTopicsRequest>(7);
+        let told: Vec<_> = response.topics.iter().map(|topic| (&*topic.name, topic.error_code)).collect();
+        assert_eq!(told, [("a", 36), ("c", 0), ("b", 42)]);
+        assert_eq!(response.topics[0].error_message.as_deref(), Some("there"));
+    }
+
+    #[test]
+    fn validation_alone_tells_the_configs_there_would_be() {
+        let mut world = World::new(1);
+        let config = CreatableTopicConfig { name: "retention.ms".into(), value: Some("77".into()) };
+        let asked = CreatableTopic { configs: vec![config], ..topic("t") };
+        world.send(7, &CreateTopicsRequest { validate_only: true, ..request(vec![asked]) });
+        let (id, _) = world.next_call();
+        let visible_at = world.metadata_at();
+        world.controller_answers(id, Ok(Response::TopicsCreated { topics: vec![created("t")], visible_at }));
+        let (_, response) = world.answer::<CreateTopicsRequest>(7);
+        let configs = response.topics[0].configs.as_ref().unwrap();
+        let retention = configs.iter().find(|config| config.name == "retention.ms").unwrap();
+        assert_eq!((retention.value.as_deref(), retention.config_source), (Some("77"), 1));
+    }
+
+    #[test]
+    fn no_controller_is_an_error_and_not_a_hang() {
+        let mut world = World::new(1);
+        world.send(7, &request(vec![topic("t")]));
+        world.pass(5_000);
+        assert_eq!(world.answer::<CreateTopicsRequest>(7).1.topics[0].error_code, 7);
+        world.send(7, &request(vec![topic("t")]));
+        world.step(crate::Event::ControllerLost);
+        assert_eq!(world.answer::<CreateTopicsRequest>(7).1.topics[0].error_code, 7);
+        world.send(7, &request(Vec::new()));
+        assert_eq!(world.answer::<CreateTopicsRequest>(7).1.topics.len(), 0);
+    }
+}

@@ -96,3 +96,57 @@ impl Change for Deletion {
         cx.respond(&response)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use peer_api::metadata::{MetadataOffset, Record};
+
+    use super::*;
+    use crate::testing::World;
+
+    /// Trap 23.
+    #[test]
+    fn every_topic_asked_for_is_told_when_it_is_gone_here() {
+        for version in SUPPORTED {
+            let mut world = World::new(1);
+            let id = world.topic("t", &[1]);
+            let request = DeleteTopicsRequest {
+                topics: vec![
+                    DeleteTopicState { name: Some("t".into()), ..Default::default() },
+                    DeleteTopicState { name: Some("x".into()), ..Default::default() },
+                ],
+                topic_names: vec!["t".into(), "x".into()],
+                timeout_ms: 1000,
+            };
+            world.send(version, &request);
+            let (call, asked) = world.next_call();
+            let wanted = vec![TopicSelector::Name("t".into()), TopicSelector::Name("x".into())];
+            assert_eq!(asked, Request::DeleteTopics(wanted));
+            let deleted = DeletedTopic { name: "t".into(), id };
+            let refusal = Refusal { code: ErrorCode::UnknownTopicOrPartition, message: "none".into() };
+            let visible_at = MetadataOffset(world.metadata_at().0 + 1);
+            let answer = Response::TopicsDeleted { topics: vec![Ok(deleted), Err(refusal)], visible_at };
+            world.controller_answers(call, Ok(answer));
+            assert!(world.is_silent());
+            world.change(vec![Record::TopicRemoved { id }]);
+            let (_, response) = world.answer::<DeleteTopicsRequest>(version);
+            let told: Vec<_> =
+                response.responses.iter().map(|topic| (topic.name.as_deref().unwrap(), topic.error_code)).collect();
+            assert_eq!(told, [("t", 0), ("x", 3)]);
+            assert_eq!(response.responses[0].topic_id.is_zero(), version < 6);
+        }
+    }
+
+    #[test]
+    fn a_topic_must_be_named_once_and_in_one_way() {
+        let mut world = World::new(1);
+        let by_name = |name: &str| DeleteTopicState { name: Some(name.into()), ..Default::default() };
+        let both = DeleteTopicState { name: Some("a".into()), topic_id: Uuid([1; 16]) };
+        let topics = vec![both, DeleteTopicState::default(), by_name("b"), by_name("b")];
+        let response = world.ask::<DeleteTopicsRequest>(6, &DeleteTopicsRequest { topics, ..Default::default() });
+        assert_eq!(response.responses.iter().map(|topic| topic.error_code).collect::<Vec<_>>(), [42; 4]);
+        let topics = vec![DeleteTopicState { name: None, topic_id: Uuid([5; 16]) }];
+        world.send(6, &DeleteTopicsRequest { topics, timeout_ms: 100, ..Default::default() });
+        assert_eq!(world.next_call().1, Request::DeleteTopics(vec![TopicSelector::Id(TopicId([5; 16]))]));
+    }
+}

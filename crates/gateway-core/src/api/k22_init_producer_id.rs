@@ -93,3 +93,58 @@ fn refuse(cx: &mut Context<'_>, code: ErrorCode) -> Answer {
     let error_code = cx.code(code);
     cx.respond(&InitProducerIdResponse { error_code, producer_id: -1, producer_epoch: -1, ..Default::default() })
 }
+
+#[cfg(test)]
+mod tests {
+    use peer_api::controller::{Error, Response};
+
+    use super::*;
+    use crate::testing::World;
+
+    fn plain() -> InitProducerIdRequest {
+        InitProducerIdRequest { producer_id: -1, producer_epoch: -1, ..Default::default() }
+    }
+
+    /// Trap 35, P6.
+    #[test]
+    fn ids_come_from_blocks_and_each_is_given_once() {
+        let mut world = World::new(1);
+        let mut given = Vec::new();
+        for version in SUPPORTED {
+            for _ in 0..2 {
+                world.send(version, &plain());
+                if let Some((call, request)) = world.calls.pop_front() {
+                    assert_eq!(request, controller::Request::AllocateProducerIds);
+                    let first = ProducerId(1000 * i64::from(version));
+                    world.controller_answers(call, Ok(Response::ProducerIds { first, count: 3 }));
+                }
+                let (_, response) = world.answer::<InitProducerIdRequest>(version);
+                assert_eq!((response.error_code, response.producer_epoch), (0, 0));
+                given.push(response.producer_id);
+            }
+        }
+        assert_eq!(given, [0, 1, 2, 1000, 1001, 1002, 3000, 3001, 3002, 4000, 4001, 4002]);
+    }
+
+    #[test]
+    fn transactional_ids_and_half_given_ids_are_refused() {
+        let mut world = World::new(1);
+        let mut code = |request: InitProducerIdRequest| world.ask::<InitProducerIdRequest>(4, &request).error_code;
+        assert_eq!(code(InitProducerIdRequest { transactional_id: Some("tx".into()), ..plain() }), 15);
+        assert_eq!(code(InitProducerIdRequest { transactional_id: Some("".into()), ..plain() }), 42);
+        assert_eq!(code(InitProducerIdRequest { producer_id: 4, ..plain() }), 42);
+    }
+
+    #[test]
+    fn without_a_controller_the_client_is_told_to_come_again() {
+        let mut world = World::new(1);
+        world.send(4, &plain());
+        let (call, _) = world.next_call();
+        world.controller_answers(call, Err(Error::LostLeadership));
+        assert_eq!(world.answer::<InitProducerIdRequest>(4).1.error_code, 14);
+        world.send(4, &plain());
+        world.pass(READ_TIMEOUT_MS);
+        let (_, response) = world.answer::<InitProducerIdRequest>(4);
+        assert_eq!((response.error_code, response.producer_id, response.producer_epoch), (14, -1, -1));
+    }
+}

@@ -76,3 +76,37 @@ impl Question for Ends {
         cx.respond(&response)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use base_types::Offset;
+    use kafka_wire::k23_offset_for_leader_epoch::OffsetForLeaderPartition;
+
+    use super::*;
+    use crate::testing::World;
+
+    #[test]
+    fn the_end_of_an_epoch_is_asked_of_the_leader() {
+        for version in SUPPORTED {
+            let mut world = World::new(1);
+            world.topic("t", &[1]);
+            let partition =
+                |partition| OffsetForLeaderPartition { partition, current_leader_epoch: 5, leader_epoch: 3 };
+            let topics =
+                vec![OffsetForLeaderTopic { topic: "t".into(), partitions: vec![partition(0), partition(4)] }];
+            world.send(version, &OffsetForLeaderEpochRequest { topics, ..Default::default() });
+            let (node, call, request) = world.next_request();
+            let Request::EpochEnds(asks) = request else { panic!("{request:?}") };
+            assert_eq!((asks[0].current_leader_epoch, asks[0].leader_epoch), (LeaderEpoch(5), LeaderEpoch(3)));
+            let end = EpochEnd { epoch: LeaderEpoch(2), end_offset: Offset(40) };
+            world.storage_answers(node, call, Response::EpochEnds(vec![(asks[0].partition, Ok(end))]));
+            let (_, response) = world.answer::<OffsetForLeaderEpochRequest>(version);
+            let told: Vec<_> = response.topics[0]
+                .partitions
+                .iter()
+                .map(|end| (end.partition, end.error_code, end.leader_epoch, end.end_offset))
+                .collect();
+            assert_eq!(told, [(0, 0, 2, 40), (4, 3, -1, -1)]);
+        }
+    }
+}

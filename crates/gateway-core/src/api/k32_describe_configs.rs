@@ -119,3 +119,76 @@ fn config(
         documentation: (version >= 3 && request.include_documentation).then(|| definition.documentation.into()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use peer_api::metadata::{ConfigResource, Record};
+
+    use super::*;
+    use crate::testing::World;
+
+    fn resource(resource_type: i8, name: &str, keys: Option<&[&str]>) -> DescribeConfigsResource {
+        let configuration_keys = keys.map(|keys| keys.iter().map(|key| (*key).into()).collect());
+        DescribeConfigsResource { resource_type, resource_name: name.into(), configuration_keys }
+    }
+
+    fn request(resource: DescribeConfigsResource) -> DescribeConfigsRequest {
+        DescribeConfigsRequest { resources: vec![resource], include_synonyms: true, include_documentation: true }
+    }
+
+    fn set(resource: ConfigResource, name: &str, value: &str) -> Record {
+        Record::ConfigChanged { resource, name: name.into(), value: Some(value.into()) }
+    }
+
+    /// Trap 24.
+    #[test]
+    fn a_topic_tells_every_config_with_default_source_type_and_synonyms() {
+        for version in SUPPORTED {
+            let mut world = World::new(1);
+            world.topic("t", &[1]);
+            world.change(vec![set(ConfigResource::Topic("t".into()), "cleanup.policy", "compact")]);
+            let result = &world.ask::<DescribeConfigsRequest>(version, &request(resource(TOPIC, "t", None))).results[0];
+            assert_eq!((result.error_code, &*result.resource_name), (0, "t"));
+            assert!(result.configs.len() > 20);
+            let of = |name: &str| result.configs.iter().find(|config| config.name == *name).unwrap();
+            // Connect insists on exactly this.
+            assert_eq!((of("cleanup.policy").value.as_deref(), of("cleanup.policy").config_source), (Some("compact"), 1));
+            assert_eq!((of("max.message.bytes").value.as_deref(), of("max.message.bytes").config_source), (Some("1048588"), 5));
+            assert!(of("cleanup.policy").synonyms.len() > 1 && !of("cleanup.policy").read_only);
+            assert_eq!(of("retention.ms").config_type, if version >= 3 { 5 } else { 0 });
+            assert_eq!(of("retention.ms").documentation.is_some(), version >= 3);
+        }
+    }
+
+    #[test]
+    fn only_the_keys_asked_for_and_no_synonyms_unless_wanted() {
+        let mut world = World::new(1);
+        world.topic("t", &[1]);
+        let keys = ["retention.ms", "nonsense"];
+        let mut asked = request(resource(TOPIC, "t", Some(&keys)));
+        asked.include_synonyms = false;
+        let result = &world.ask::<DescribeConfigsRequest>(4, &asked).results[0];
+        assert_eq!((result.configs.len(), result.configs[0].synonyms.len()), (1, 0));
+    }
+
+    #[test]
+    fn brokers_have_configs_and_the_one_without_name_only_what_is_set() {
+        let mut world = World::new(2);
+        world.change(vec![set(ConfigResource::Cluster, "log.retention.ms", "5")]);
+        let mut ask = |name| world.ask::<DescribeConfigsRequest>(4, &request(resource(BROKER, name, None))).results.remove(0);
+        let broker = ask("2");
+        assert!(broker.configs.len() > 50 && broker.configs.iter().any(|config| config.read_only));
+        let cluster = ask("");
+        assert_eq!((cluster.configs.len(), cluster.configs[0].config_source), (1, 3));
+    }
+
+    #[test]
+    fn what_cannot_be_described_is_refused_by_resource() {
+        let mut world = World::new(1);
+        let mut code =
+            |kind, name| world.ask::<DescribeConfigsRequest>(4, &request(resource(kind, name, None))).results[0].error_code;
+        assert_eq!((code(TOPIC, "x"), code(TOPIC, "a b")), (3, 17));
+        assert_eq!((code(BROKER, "9"), code(BROKER, "one"), code(77, "x")), (42, 42, 42));
+        assert_eq!(code(BROKER_LOGGER, "1"), 0);
+    }
+}

@@ -116,3 +116,67 @@ impl LogDirs {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use peer_api::storage::ReplicaSize;
+
+    use super::*;
+    use crate::testing::{World, tp};
+
+    fn dir(node: i32, topic: base_types::TopicId) -> Vec<LogDir> {
+        vec![LogDir {
+            broker: BrokerId(node),
+            error: None,
+            path: "/data".into(),
+            bytes_total: 1000,
+            bytes_usable: 400,
+            replicas: vec![ReplicaSize { partition: tp(topic, 0), bytes: 70, offset_lag: 3 }],
+        }]
+    }
+
+    fn ask(world: &mut World, nodes: i32, topic: base_types::TopicId) -> DescribeLogDirsResponse {
+        world.send(4, &DescribeLogDirsRequest { topics: None });
+        for _ in 0..nodes {
+            let (node, call, request) = world.next_request();
+            assert!(matches!(request, Request::DescribeLogDirs));
+            world.storage_answers(node, call, Response::DescribeLogDirs(dir(node.0, topic)));
+        }
+        world.answer::<DescribeLogDirsRequest>(4).1
+    }
+
+    /// Trap 25.
+    #[test]
+    fn sizes_are_told_with_the_path_as_it_is_for_one_node() {
+        let mut world = World::new(1);
+        let topic = world.topic("t", &[1]);
+        let response = ask(&mut world, 1, topic);
+        let result = &response.results[0];
+        assert_eq!((&*result.log_dir, result.total_bytes, result.usable_bytes), ("/data", 1000, 400));
+        let partition = &result.topics[0].partitions[0];
+        assert_eq!((&*result.topics[0].name, partition.partition_size, partition.offset_lag), ("t", 70, 3));
+    }
+
+    #[test]
+    fn paths_of_several_nodes_are_told_apart() {
+        let mut world = World::new(2);
+        let topic = world.topic("t", &[1]);
+        let response = ask(&mut world, 2, topic);
+        let paths: Vec<&str> = response.results.iter().map(|result| &*result.log_dir).collect();
+        assert_eq!(paths, ["node-1:/data", "node-2:/data"]);
+    }
+
+    #[test]
+    fn only_the_partitions_asked_for_are_told_and_silence_is_an_error() {
+        let mut world = World::new(1);
+        let topic = world.topic("t", &[1]);
+        let wanted = kafka_wire::k35_describe_log_dirs::DescribableLogDirTopic { topic: "t".into(), partitions: vec![5] };
+        world.send(4, &DescribeLogDirsRequest { topics: Some(vec![wanted]) });
+        let (node, call, _) = world.next_request();
+        world.storage_answers(node, call, Response::DescribeLogDirs(dir(1, topic)));
+        assert_eq!(world.answer::<DescribeLogDirsRequest>(4).1.results[0].topics.len(), 0);
+        world.send(4, &DescribeLogDirsRequest { topics: None });
+        world.pass(READ_TIMEOUT_MS);
+        assert_eq!(world.answer::<DescribeLogDirsRequest>(4).1.error_code, 56);
+    }
+}

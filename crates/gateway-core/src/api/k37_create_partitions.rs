@@ -75,3 +75,37 @@ impl Change for Growth {
         cx.respond(&response)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use kafka_wire::k37_create_partitions::CreatePartitionsAssignment;
+
+    use super::*;
+    use crate::testing::World;
+
+    fn topic(name: &str, count: i32) -> CreatePartitionsTopic {
+        CreatePartitionsTopic { name: name.into(), count, assignments: None }
+    }
+
+    /// Trap 23.
+    #[test]
+    fn every_topic_asked_for_is_told() {
+        for version in SUPPORTED {
+            let mut world = World::new(1);
+            let mut placed = topic("placed", 3);
+            placed.assignments = Some(vec![CreatePartitionsAssignment { broker_ids: vec![1, 2] }]);
+            let topics = vec![placed, topic("twice", 2), topic("x", 2), topic("twice", 3)];
+            world.send(version, &CreatePartitionsRequest { topics, timeout_ms: 1000, validate_only: false });
+            let (id, call) = world.next_call();
+            let Request::CreatePartitions { topics, .. } = call else { panic!("{call:?}") };
+            assert_eq!((&*topics[0].name, topics[0].count), ("placed", 3));
+            assert_eq!(topics[0].assignments, [vec![BrokerId(1), BrokerId(2)]]);
+            let refusal = Refusal { code: ErrorCode::InvalidPartitions, message: "fewer".into() };
+            let visible_at = world.metadata_at();
+            world.controller_answers(id, Ok(Response::PartitionsCreated { topics: vec![Ok(()), Err(refusal)], visible_at }));
+            let (_, response) = world.answer::<CreatePartitionsRequest>(version);
+            let told: Vec<_> = response.results.iter().map(|topic| (&*topic.name, topic.error_code)).collect();
+            assert_eq!(told, [("placed", 0), ("x", 37), ("twice", 42)]);
+        }
+    }
+}

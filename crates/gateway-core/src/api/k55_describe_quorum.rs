@@ -106,3 +106,59 @@ fn node(voter: &QuorumVoter) -> Node {
     };
     Node { node_id: voter.id.0, listeners: vec![listener] }
 }
+
+#[cfg(test)]
+mod tests {
+    use base_types::BrokerId;
+    use kafka_wire::k55_describe_quorum::RequestPartitionData;
+    use peer_api::metadata::MetadataOffset;
+
+    use super::*;
+    use crate::testing::World;
+
+    fn request(topic: &str, partition_index: i32) -> DescribeQuorumRequest {
+        let partitions = vec![RequestPartitionData { partition_index }];
+        DescribeQuorumRequest { topics: vec![RequestTopicData { topic_name: topic.into(), partitions }] }
+    }
+
+    fn voter(id: i32, ms_ago: Option<u64>) -> QuorumVoter {
+        QuorumVoter {
+            id: BrokerId(id),
+            log_end: MetadataOffset(50),
+            address: format!("c{id}:9093"),
+            last_fetch_ms_ago: ms_ago,
+            last_caught_up_ms_ago: ms_ago,
+        }
+    }
+
+    #[test]
+    fn the_quorum_is_told_with_its_voters() {
+        for version in SUPPORTED {
+            let mut world = World::new(1);
+            world.send(version, &request("__cluster_metadata", 0));
+            let (id, call) = world.next_call();
+            assert_eq!(call, Request::DescribeQuorum);
+            let voters = vec![voter(1, None), voter(2, Some(30)), voter(3, None)];
+            let quorum = QuorumInfo { leader: BrokerId(1), leader_epoch: 4, high_watermark: MetadataOffset(49), voters };
+            world.controller_answers(id, Ok(Response::Quorum(quorum)));
+            let (_, response) = world.answer::<DescribeQuorumRequest>(version);
+            let partition = &response.topics[0].partitions[0];
+            assert_eq!((partition.leader_id, partition.leader_epoch, partition.high_watermark), (1, 4, 49));
+            let now = world.now as i64 + 1_700_000_000_000;
+            let times: Vec<_> = partition.current_voters.iter().map(|voter| voter.last_fetch_timestamp).collect();
+            assert_eq!(times, if version >= 1 { [now, now - 30, -1] } else { [-1; 3] });
+            let nodes: Vec<_> = response.nodes.iter().map(|node| (node.node_id, node.listeners[0].port)).collect();
+            assert_eq!(nodes, if version >= 2 { vec![(1, 9093), (2, 9093), (3, 9093)] } else { vec![] });
+        }
+    }
+
+    #[test]
+    fn another_partition_is_unknown() {
+        let mut world = World::new(1);
+        for asked in [request("t", 0), request("__cluster_metadata", 1)] {
+            let response = world.ask::<DescribeQuorumRequest>(2, &asked);
+            assert_eq!((response.error_code, response.topics[0].partitions[0].error_code), (0, 3));
+        }
+        assert!(world.calls.is_empty());
+    }
+}

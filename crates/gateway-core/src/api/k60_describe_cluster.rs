@@ -61,3 +61,43 @@ pub(crate) fn begin(cx: &mut Context<'_>, request: DescribeClusterRequest) -> Be
         ..Default::default()
     }))
 }
+
+#[cfg(test)]
+mod tests {
+    use base_types::{BrokerEpoch, BrokerId};
+    use peer_api::metadata::{BrokerState, Record};
+
+    use super::*;
+    use crate::testing::World;
+
+    /// Trap 26.
+    #[test]
+    fn live_brokers_are_told_and_fenced_ones_on_request() {
+        let mut world = World::new(3);
+        let (broker, broker_epoch) = (BrokerId(1), BrokerEpoch(1));
+        world.change(vec![Record::BrokerStateChanged { broker, broker_epoch, state: BrokerState::Fenced }]);
+        for version in SUPPORTED {
+            let mut request = DescribeClusterRequest { endpoint_type: BROKERS, ..Default::default() };
+            let response = world.ask::<DescribeClusterRequest>(version, &request);
+            assert_eq!(response.brokers.iter().map(|broker| broker.broker_id).collect::<Vec<_>>(), [2, 3]);
+            assert_eq!((&*response.cluster_id, response.controller_id), ("cluster", 2));
+            assert_eq!(response.cluster_authorized_operations, i32::MIN);
+            if version >= 2 {
+                request.include_fenced_brokers = true;
+                let response = world.ask::<DescribeClusterRequest>(version, &request);
+                let told: Vec<_> = response.brokers.iter().map(|broker| (broker.broker_id, broker.is_fenced)).collect();
+                assert_eq!(told, [(1, true), (2, false), (3, false)]);
+            }
+        }
+    }
+
+    #[test]
+    fn controllers_are_not_found_here() {
+        let mut world = World::new(1);
+        let mut code = |endpoint_type| {
+            let request = DescribeClusterRequest { endpoint_type, ..Default::default() };
+            world.ask::<DescribeClusterRequest>(1, &request).error_code
+        };
+        assert_eq!((code(1), code(2), code(3)), (0, 114, 115));
+    }
+}

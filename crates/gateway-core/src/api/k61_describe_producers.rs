@@ -75,3 +75,33 @@ fn state(producer: &ActiveProducer) -> ProducerState {
         current_txn_start_offset: -1,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use base_types::{ProducerEpoch, ProducerId, Sequence, Timestamp};
+
+    use super::*;
+    use crate::testing::World;
+
+    #[test]
+    fn producers_of_a_partition_are_listed() {
+        let mut world = World::new(1);
+        world.topic("t", &[1]);
+        let topics = vec![TopicRequest { name: "t".into(), partition_indexes: vec![0, 3] }];
+        world.send(0, &DescribeProducersRequest { topics });
+        let (node, call, request) = world.next_request();
+        let Request::DescribeProducers(asks) = request else { panic!("{request:?}") };
+        let producer = ActiveProducer {
+            producer_id: ProducerId(4),
+            producer_epoch: ProducerEpoch(1),
+            last_sequence: Sequence(9),
+            last_timestamp: Timestamp(7),
+        };
+        world.storage_answers(node, call, Response::DescribeProducers(vec![(asks[0], Ok(vec![producer]))]));
+        let (_, response) = world.answer::<DescribeProducersRequest>(0);
+        let partitions = &response.topics[0].partitions;
+        assert_eq!((partitions[0].error_code, partitions[1].error_code), (0, 3));
+        let told = &partitions[0].active_producers[0];
+        assert_eq!((told.producer_id, told.producer_epoch, told.last_sequence, told.last_timestamp), (4, 1, 9, 7));
+    }
+}

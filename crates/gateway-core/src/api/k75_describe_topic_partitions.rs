@@ -102,3 +102,61 @@ fn partition(cx: &mut Context<'_>, partition_index: i32, state: &PartitionState)
         offline_replicas: offline(cx.image, state),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use kafka_wire::k75_describe_topic_partitions::{RequestCursor, TopicRequest};
+
+    use super::*;
+    use crate::testing::World;
+
+    fn request(names: &[&str], limit: i32, cursor: Option<(&str, i32)>) -> DescribeTopicPartitionsRequest {
+        DescribeTopicPartitionsRequest {
+            topics: names.iter().map(|name| TopicRequest { name: (*name).into() }).collect(),
+            response_partition_limit: limit,
+            cursor: cursor.map(|(name, partition_index)| RequestCursor { topic_name: name.into(), partition_index }),
+        }
+    }
+
+    type Page = (Vec<(String, i16, Vec<i32>)>, Option<(String, i32)>);
+
+    fn page(world: &mut World, request: &DescribeTopicPartitionsRequest) -> Page {
+        let response = world.ask::<DescribeTopicPartitionsRequest>(0, request);
+        let topics = response
+            .topics
+            .iter()
+            .map(|topic| {
+                let indexes = topic.partitions.iter().map(|partition| partition.partition_index).collect();
+                (topic.name.as_ref().unwrap().to_string(), topic.error_code, indexes)
+            })
+            .collect();
+        (topics, response.next_cursor.map(|cursor| (cursor.topic_name.to_string(), cursor.partition_index)))
+    }
+
+    #[test]
+    fn pages_follow_each_other_by_cursor_in_order_of_name() {
+        let mut world = World::new(1);
+        world.topic("b", &[1, 1, 1]);
+        world.topic("a", &[1, 1]);
+        let topic = |name: &str, indexes: &[i32]| (name.to_owned(), 0, indexes.to_vec());
+        let first = page(&mut world, &request(&[], 3, None));
+        assert_eq!(first, (vec![topic("a", &[0, 1]), topic("b", &[0])], Some(("b".to_owned(), 1))));
+        let second = page(&mut world, &request(&[], 3, Some(("b", 1))));
+        assert_eq!(second, (vec![topic("b", &[1, 2])], None));
+        let exact = page(&mut world, &request(&[], 2, None));
+        assert_eq!(exact, (vec![topic("a", &[0, 1])], Some(("b".to_owned(), 0))));
+    }
+
+    #[test]
+    fn named_topics_are_told_with_their_errors() {
+        let mut world = World::new(1);
+        world.topic("t", &[1]);
+        let (topics, _) = page(&mut world, &request(&["x", "t", "a b"], 10, None));
+        let told: Vec<_> = topics.iter().map(|(name, code, _)| (name.as_str(), *code)).collect();
+        assert_eq!(told, [("a b", 17), ("t", 0), ("x", 3)]);
+        let (topics, _) = page(&mut world, &request(&["t"], 0, None));
+        assert_eq!(topics[0].1, 42);
+        let (topics, _) = page(&mut world, &request(&["t"], 1, Some(("t", -1))));
+        assert_eq!(topics[0].1, 42);
+    }
+}
