@@ -16,6 +16,8 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Run all three services in this process
+    Dev(Dev),
     /// Create, list, describe, alter and delete topics
     #[command(subcommand)]
     Topic(TopicCommand),
@@ -29,6 +31,25 @@ pub enum Command {
     /// Look inside files
     #[command(subcommand)]
     Debug(DebugCommand),
+}
+
+#[derive(Debug, Args)]
+pub struct Dev {
+    /// Where the data is kept; what is there is served again
+    #[arg(long, default_value = "thalweg-data")]
+    pub data_dir: PathBuf,
+    /// Where clients connect to
+    #[arg(long, default_value = "127.0.0.1:9092")]
+    pub listen: String,
+    /// Metrics and health; nowhere unless given
+    #[arg(long)]
+    pub http: Option<String>,
+    /// Create this topic at the start, as name or name:partitions; may be given again
+    #[arg(long, value_parser = parse_topic)]
+    pub topic: Vec<(String, i32)>,
+    /// error, warn, info, debug or trace, or a filter such as `storage_core=debug,info`
+    #[arg(long, default_value = "warn")]
+    pub log: String,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -182,6 +203,16 @@ pub enum DebugCommand {
 fn parse_config(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or_else(|| format!("`{text}` is not of the form name=value"))?;
     Ok((name.to_owned(), value.to_owned()))
+}
+
+fn parse_topic(text: &str) -> Result<(String, i32), String> {
+    match text.split_once(':') {
+        None => Ok((text.to_owned(), -1)),
+        Some((name, partitions)) => match partitions.parse() {
+            Ok(partitions) if partitions > 0 => Ok((name.to_owned(), partitions)),
+            _ => Err(format!("`{partitions}` is not a number of partitions")),
+        },
+    }
 }
 
 fn parse_acks(text: &str) -> Result<i16, String> {

@@ -3,6 +3,7 @@
 mod cluster;
 mod consume;
 mod debug;
+mod dev;
 mod produce;
 mod topic;
 
@@ -11,6 +12,7 @@ use crate::failure::Failure;
 
 pub fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
+        Command::Dev(options) => dev::run(options),
         Command::Topic(command) => topic::run(command),
         Command::Produce(options) => produce::run(&options),
         Command::Consume(options) => consume::run(&options),

@@ -9,7 +9,11 @@
 //! Data goes to standard output, everything said about it to standard error. Exit codes are stable: 0 done, 1 refused or
 //! failed, 2 wrong usage, 3 the cluster could not be reached.
 
-#![allow(clippy::disallowed_methods, reason = "a command-line tool: clocks, files and sockets are its business")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "a command-line tool: clocks, files and sockets are its business"
+)]
 
 mod cli;
 mod client;
@@ -20,6 +24,9 @@ mod output;
 use std::process::ExitCode;
 
 use clap::Parser;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     match command::run(cli::Cli::parse()) {

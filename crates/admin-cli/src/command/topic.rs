@@ -77,6 +77,29 @@ fn create(
     Ok(())
 }
 
+/// Creates those of the topics, with their numbers of partitions, that are not there yet.
+pub fn ensure(topics: &[(String, i32)], target: &Target) -> Result<(), Failure> {
+    let mut client = Client::connect(&target.bootstrap)?;
+    let topic = |(name, partitions): &(String, i32)| CreatableTopic {
+        name: KafkaString::from(name.clone()),
+        num_partitions: *partitions,
+        replication_factor: -1,
+        ..CreatableTopic::default()
+    };
+    let request = CreateTopicsRequest {
+        topics: topics.iter().map(topic).collect(),
+        timeout_ms: TIMEOUT_MS,
+        validate_only: false,
+    };
+    for created in &client.call(7, &request)?.topics {
+        if created.error_code != base_types::ErrorCode::TopicAlreadyExists.code() {
+            let what = format!("creating topic {}", created.name.as_str());
+            Failure::check(&what, created.error_code, created.error_message.as_deref())?;
+        }
+    }
+    Ok(())
+}
+
 fn list(target: &Target) -> Result<(), Failure> {
     let metadata = Client::connect(&target.bootstrap)?.metadata(None, false)?;
     let mut table = Table::new(&["topic", "id", "partitions", "replication_factor"]);

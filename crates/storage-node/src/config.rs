@@ -1,0 +1,127 @@
+//! The storage node's settings, and what they must be.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use base_types::{BrokerId, Incarnation};
+use segment_log::LogOptions;
+use serde::{Deserialize, Serialize};
+use service_kit::config::{ConfigError, Loaded};
+use service_kit::logs::LogConfig;
+use service_kit::trace::TraceConfig;
+
+/// As written: every key, with its default.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    pub node_id: i32,
+    pub data_dir: String,
+    pub listen: String,
+    /// The address other services are told; empty: the same as `listen`.
+    pub advertised: String,
+    pub http: String,
+    pub controllers: Vec<String>,
+    /// Empty: none.
+    pub rack: String,
+    /// Name of the machine; empty: ask the system.
+    pub host: String,
+    /// All journal files together; what a restart after a crash reads at most.
+    pub journal_mib: u64,
+    /// Recent batches kept in memory.
+    pub tail_cache_mib: u64,
+    /// How long handing over leadership may take once the process was asked to stop.
+    pub drain_ms: u64,
+    pub log: LogConfig,
+    pub trace: TraceConfig,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            node_id: 1,
+            data_dir: "thalweg-data".to_owned(),
+            listen: "127.0.0.1:9101".to_owned(),
+            advertised: String::new(),
+            http: "127.0.0.1:9645".to_owned(),
+            controllers: Vec::new(),
+            rack: String::new(),
+            host: String::new(),
+            journal_mib: 512,
+            tail_cache_mib: 64,
+            drain_ms: 10_000,
+            log: LogConfig::default(),
+            trace: TraceConfig::default(),
+        }
+    }
+}
+
+/// As checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub broker: BrokerId,
+    pub data_dir: PathBuf,
+    pub listen: String,
+    pub advertised: String,
+    pub http: String,
+    pub controllers: Vec<String>,
+    pub rack: Option<String>,
+    pub host: String,
+    pub log_options: LogOptions,
+    pub drain: Duration,
+    pub log: LogConfig,
+    pub trace: TraceConfig,
+}
+
+pub fn check(loaded: &Loaded<Settings>, incarnation: Incarnation) -> Result<Config, ConfigError> {
+    let settings = &loaded.config;
+    if settings.node_id < 0 {
+        return Err(loaded.refuse("node_id", "a number from 0 on"));
+    }
+    if settings.data_dir.is_empty() {
+        return Err(loaded.refuse("data_dir", "a directory"));
+    }
+    if !is_address(&settings.listen) {
+        return Err(loaded.refuse("listen", "HOST:PORT"));
+    }
+    let advertised = if settings.advertised.is_empty() { &settings.listen } else { &settings.advertised };
+    if !is_address(advertised) || advertised.starts_with("0.0.0.0:") || advertised.starts_with("[::]:") {
+        return Err(loaded.refuse("advertised", "HOST:PORT that other services can reach, not a wildcard"));
+    }
+    if !is_address(&settings.http) {
+        return Err(loaded.refuse("http", "HOST:PORT"));
+    }
+    if settings.controllers.is_empty() || !settings.controllers.iter().all(|address| is_address(address)) {
+        return Err(loaded.refuse("controllers", "HOST:PORT of each metadata controller, separated by commas"));
+    }
+    if !(128..=65_536).contains(&settings.journal_mib) {
+        return Err(loaded.refuse("journal_mib", "128 to 65536"));
+    }
+    if !(8..=65_536).contains(&settings.tail_cache_mib) {
+        return Err(loaded.refuse("tail_cache_mib", "8 to 65536"));
+    }
+    let mut log_options = LogOptions::new(incarnation);
+    log_options.journal_bytes_max = settings.journal_mib << 20;
+    log_options.tail_cache_bytes = settings.tail_cache_mib << 20;
+    Ok(Config {
+        broker: BrokerId(settings.node_id),
+        data_dir: PathBuf::from(&settings.data_dir),
+        listen: settings.listen.clone(),
+        advertised: advertised.clone(),
+        http: settings.http.clone(),
+        controllers: settings.controllers.clone(),
+        rack: (!settings.rack.is_empty()).then(|| settings.rack.clone()),
+        host: if settings.host.is_empty() { machine_name() } else { settings.host.clone() },
+        log_options,
+        drain: Duration::from_millis(settings.drain_ms),
+        log: settings.log.clone(),
+        trace: settings.trace.clone(),
+    })
+}
+
+fn is_address(text: &str) -> bool {
+    text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+}
+
+fn machine_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}

@@ -1,0 +1,130 @@
+//! The writer thread: takes all that waits, commits writes in groups, and does everything else between groups, in order.
+
+use std::time::Instant;
+
+use base_types::{BrokerEpoch, Offset, TopicPartition};
+use record_batch::StampedBatch;
+use segment_log::{Checkpoint, Durability, LogWrite, ReplicaOptions, StoreError};
+use storage_core::{Event, WriteFailure, WriteId};
+
+use super::queue::Queue;
+use super::{Shared, on_disk};
+
+/// The largest group: enough for the disk's full speed, little enough that the first of it does not wait long.
+const GROUP_BYTES: usize = 4 << 20;
+
+pub(super) enum WriteJob {
+    Open { partition: TopicPartition, options: ReplicaOptions },
+    Delete { partition: TopicPartition },
+    Write { partition: TopicPartition, write: WriteId, batch: StampedBatch, durability: Durability },
+    Truncate { partition: TopicPartition, write: WriteId, to: Offset },
+    StartOver { partition: TopicPartition, write: WriteId, at: Offset },
+    Checkpoint { partition: TopicPartition, checkpoint: Checkpoint },
+    RememberBrokerEpoch { broker_epoch: BrokerEpoch },
+}
+
+#[derive(Default)]
+struct Group {
+    writes: Vec<LogWrite>,
+    ids: Vec<WriteId>,
+    bytes: usize,
+}
+
+pub(super) fn run(shared: &Shared, jobs: &Queue<WriteJob>, flushes: &Queue<()>) {
+    let mut group = Group::default();
+    while let Some(batch) = jobs.take_all() {
+        for job in batch {
+            match job {
+                WriteJob::Write { partition, write, batch, durability } => {
+                    group.bytes += batch.size();
+                    group.ids.push(write);
+                    group.writes.push(LogWrite { tp: partition, batch, durability });
+                    if group.bytes >= GROUP_BYTES {
+                        commit(shared, &mut group);
+                    }
+                }
+                other => {
+                    commit(shared, &mut group);
+                    perform(shared, other);
+                }
+            }
+        }
+        commit(shared, &mut group);
+        flushes.push(());
+    }
+}
+
+fn commit(shared: &Shared, group: &mut Group) {
+    if group.writes.is_empty() {
+        return;
+    }
+    let started = Instant::now();
+    let result = match shared.log().commit(&group.writes) {
+        Ok(_) => Ok(()),
+        Err(StoreError::NoSpace) => Err(WriteFailure::NoSpace),
+        Err(error) => {
+            tracing::error!(%error, source = ?std::error::Error::source(&error), "a commit failed");
+            Err(WriteFailure::Failed)
+        }
+    };
+    shared.metrics.committed(started.elapsed(), group.writes.len(), group.bytes);
+    let completed = group.writes.drain(..).zip(group.ids.drain(..));
+    let event = |(written, write): (LogWrite, WriteId)| Event::WriteCompleted { partition: written.tp, write, result };
+    shared.tell(completed.map(event).collect());
+    group.bytes = 0;
+}
+
+fn perform(shared: &Shared, job: WriteJob) {
+    let log = shared.log();
+    match job {
+        WriteJob::Open { partition, options } => {
+            let opened = match log.open_replica(partition) {
+                Ok(Some(replica)) => Ok(replica),
+                Ok(None) => log.create_replica(partition, options).map_err(|error| error.to_string()),
+                Err(error) => Err(error.to_string()),
+            };
+            let event = match opened {
+                Ok(replica) => Event::ReplicaOpened { partition, on_disk: on_disk(replica) },
+                Err(error) => {
+                    tracing::error!(%partition, %error, "a replica cannot be opened");
+                    Event::ReplicaOpenFailed { partition }
+                }
+            };
+            shared.tell(vec![event]);
+        }
+        WriteJob::Delete { partition } => {
+            if let Err(error) = log.delete_replica(partition) {
+                tracing::error!(%partition, %error, "a replica cannot be deleted");
+            }
+        }
+        WriteJob::Truncate { partition, write, to } => {
+            changed(shared, partition, write, log.truncate(partition, to).map(drop));
+        }
+        WriteJob::StartOver { partition, write, at } => {
+            changed(shared, partition, write, log.reset(partition, at));
+        }
+        WriteJob::Checkpoint { partition, checkpoint } => {
+            // Derived state: what is lost is rebuilt.
+            if let Err(error) = log.checkpoint(partition, &checkpoint) {
+                tracing::warn!(%partition, %error, "a checkpoint was not kept");
+            }
+        }
+        WriteJob::RememberBrokerEpoch { broker_epoch } => match shared.directory.remember(broker_epoch) {
+            Ok(()) => shared.tell(vec![Event::BrokerEpochRemembered { broker_epoch }]),
+            // The node stays fenced, which is the truth: it could not say later what its directory holds.
+            Err(error) => tracing::error!(%error, "the registration cannot be written into the data directory"),
+        },
+        WriteJob::Write { .. } => {}
+    }
+}
+
+/// Tells what the disk holds after a cut. After a failure nothing is told: the replica stays as it is, out of every ISR.
+fn changed(shared: &Shared, partition: TopicPartition, write: WriteId, result: Result<(), StoreError>) {
+    let reopen = |()| shared.log().open_replica(partition).map_err(|error| error.to_string());
+    let reopened = result.map_err(|error| error.to_string()).and_then(reopen);
+    match reopened {
+        Ok(Some(replica)) => shared.tell(vec![Event::LogChanged { partition, write, on_disk: on_disk(replica) }]),
+        Ok(None) => tracing::error!(%partition, "a replica vanished while it was cut"),
+        Err(error) => tracing::error!(%partition, %error, "a replica cannot be cut"),
+    }
+}

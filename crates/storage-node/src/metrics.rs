@@ -1,0 +1,95 @@
+//! What a storage node measures: one function for each fact, all names in one place.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use base_types::Tick;
+use prometheus::{Histogram, IntCounter, IntGauge};
+use storage_core::StorageNode;
+
+/// How often the core is looked at.
+const CORE_EVERY_MS: u64 = 1_000;
+
+/// Cheap to clone; every clone counts into the same.
+#[derive(Clone)]
+pub struct Metrics {
+    facts: Arc<Facts>,
+}
+
+struct Facts {
+    commit_seconds: Histogram,
+    commit_batches: Histogram,
+    written_bytes: IntCounter,
+    written_batches: IntCounter,
+    replicas: IntGauge,
+    leaders: IntGauge,
+    under_replicated: IntGauge,
+    under_min_isr: IntGauge,
+    appends_waiting: IntGauge,
+    fetches_waiting: IntGauge,
+    fenced: IntGauge,
+    metadata_offset: IntGauge,
+    looked_at: Mutex<Option<Tick>>,
+}
+
+impl Metrics {
+    pub fn new(kit: &service_kit::Metrics) -> Metrics {
+        const SECONDS: [f64; 12] = [0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 2.0];
+        const BATCHES: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 256.0, 1024.0];
+        Metrics {
+            facts: Arc::new(Facts {
+                commit_seconds: kit.histogram(
+                    "thalweg_log_commit_seconds",
+                    "Time from handing a group of batches to the disk until it is durable",
+                    &SECONDS,
+                ),
+                commit_batches: kit.histogram("thalweg_log_commit_batches", "Batches made durable together", &BATCHES),
+                written_bytes: kit.counter("thalweg_log_written_bytes_total", "Bytes of batches made durable"),
+                written_batches: kit.counter("thalweg_log_written_batches_total", "Batches made durable"),
+                replicas: kit.gauge("thalweg_replicas", "Partition replicas on this node"),
+                leaders: kit.gauge("thalweg_leaders", "Partitions led by this node"),
+                under_replicated: kit.gauge(
+                    "thalweg_under_replicated_partitions",
+                    "Partitions led here with replicas that are not in sync",
+                ),
+                under_min_isr: kit.gauge(
+                    "thalweg_under_min_isr_partitions",
+                    "Partitions led here with fewer replicas in sync than min.insync.replicas",
+                ),
+                appends_waiting: kit.gauge("thalweg_appends_waiting", "Append requests that wait to be durable"),
+                fetches_waiting: kit.gauge("thalweg_fetches_waiting", "Fetch requests that wait for records"),
+                fenced: kit.gauge("thalweg_fenced", "1 while the controller trusts this node with nothing"),
+                metadata_offset: kit.gauge("thalweg_metadata_offset", "Position of this node's view of the metadata"),
+                looked_at: Mutex::new(None),
+            }),
+        }
+    }
+
+    /// A group of batches became durable, or failed to.
+    pub(crate) fn committed(&self, took: Duration, batches: usize, bytes: usize) {
+        self.facts.commit_seconds.observe(took.as_secs_f64());
+        self.facts.commit_batches.observe(batches as f64);
+        self.facts.written_bytes.inc_by(bytes as u64);
+        self.facts.written_batches.inc_by(batches as u64);
+    }
+
+    /// Takes up the core's own figures, once in a while.
+    pub(crate) fn core(&self, core: &StorageNode, now: Tick) {
+        let mut looked_at = self.facts.looked_at.lock().unwrap_or_else(PoisonError::into_inner);
+        if looked_at.is_some_and(|at| now.ms_since(at) < CORE_EVERY_MS) {
+            return;
+        }
+        *looked_at = Some(now);
+        let stats = core.stats();
+        let facts = &self.facts;
+        let count = |gauge: &IntGauge, value: usize| gauge.set(value as i64);
+        count(&facts.replicas, stats.replicas);
+        count(&facts.leaders, stats.leaders);
+        count(&facts.under_replicated, stats.under_replicated);
+        count(&facts.under_min_isr, stats.under_min_isr);
+        count(&facts.appends_waiting, stats.appends_waiting);
+        count(&facts.fetches_waiting, stats.fetches_waiting);
+        facts.fenced.set(i64::from(stats.fenced || !stats.registered));
+        facts.metadata_offset.set(stats.metadata_offset.0 as i64);
+    }
+}
