@@ -1,0 +1,183 @@
+use base_types::{BrokerEpoch, BrokerId, ErrorCode};
+use peer_api::controller::{ActiveController, Error, FromController, Refusal, Response};
+use storage_core::{ControllerStream, Event};
+
+use crate::host::*;
+
+fn welcome(host: &mut Host, stream: u64) -> Vec<String> {
+    let stream = ControllerStream(stream);
+    let connected = host.step(Event::ControllerConnected { stream });
+    assert_eq!(connected.len(), 1, "{connected:?}");
+    let message = FromController::Welcome { controller: BrokerId(100), term: 1 };
+    host.step(Event::ControllerSaid { stream, message })
+}
+
+fn refused(code: ErrorCode) -> Result<Response, Error> {
+    Err(Error::Refused(Refusal { code, message: String::new() }))
+}
+
+fn elsewhere() -> Option<ActiveController> {
+    Some(ActiveController { id: BrokerId(101), address: "controller2:1".to_owned() })
+}
+
+#[test]
+fn a_registration_is_written_down_before_the_first_heartbeat() {
+    let mut host = Host::new();
+    let hello = host.step(Event::ControllerConnected { stream: ControllerStream(1) });
+    assert_eq!(hello, ["controller 1: hello from 0"]);
+    let welcome = FromController::Welcome { controller: BrokerId(100), term: 1 };
+    assert_eq!(host.said(welcome), ["controller 1: #1 register, clean -, intact 2"]);
+    let registered = host.answered(1, Ok(Response::BrokerRegistered { broker_epoch: BrokerEpoch(5) }));
+    assert_eq!(registered, ["remember 5"]);
+    assert!(host.after_ms(1_000).is_empty());
+    assert_eq!(host.node.broker_epoch(), None);
+    let remembered = host.step(Event::BrokerEpochRemembered { broker_epoch: BrokerEpoch(5) });
+    assert_eq!(remembered, ["controller 1: #2 heartbeat 5 at 0"]);
+}
+
+#[test]
+fn a_stream_lost_while_the_registration_is_written_down_does_not_ask_for_another() {
+    let mut host = Host::new();
+    welcome(&mut host, 1);
+    host.answered(1, Ok(Response::BrokerRegistered { broker_epoch: BrokerEpoch(5) }));
+    host.step(Event::ControllerLost { stream: ControllerStream(1) });
+    assert!(welcome(&mut host, 2).is_empty());
+    let remembered = host.step(Event::BrokerEpochRemembered { broker_epoch: BrokerEpoch(5) });
+    assert_eq!(remembered, ["controller 2: #2 heartbeat 5 at 0"]);
+}
+
+#[test]
+fn a_registration_that_failed_is_tried_again() {
+    let mut host = Host::new();
+    welcome(&mut host, 1);
+    assert!(host.answered(1, refused(ErrorCode::DuplicateBrokerRegistration)).is_empty());
+    assert_eq!(host.after_ms(300), ["controller 1: #2 register, clean -, intact 2"]);
+}
+
+#[test]
+fn heartbeats_come_one_at_a_time() {
+    let mut host = Host::registered();
+    assert_eq!(host.after_ms(300), ["controller 1: #3 heartbeat 5 at 10"]);
+    assert!(host.after_ms(600).is_empty(), "the last one is not answered yet");
+    host.heartbeat_answered(3, false);
+    assert_eq!(host.after_ms(300), ["controller 1: #4 heartbeat 5 at 10"]);
+}
+
+#[test]
+fn a_silent_controller_is_left() {
+    let mut host = Host::registered();
+    let shown = host.after_ms(300 + 3_000);
+    assert_eq!(shown, ["controller 1: #3 heartbeat 5 at 10", "leave controller 1 for anyone"]);
+    assert_eq!(host.node.next_deadline(), None);
+    assert!(host.heartbeat_answered(3, false).is_empty(), "too late");
+    assert_eq!(welcome(&mut host, 2), ["controller 2: #4 heartbeat 5 at 10"], "the registration outlives the stream");
+}
+
+#[test]
+fn a_controller_that_does_not_greet_is_left() {
+    let mut host = Host::new();
+    host.step(Event::ControllerConnected { stream: ControllerStream(1) });
+    assert_eq!(host.after_ms(3_000), ["leave controller 1 for anyone"]);
+    assert_eq!(host.node.next_deadline(), None);
+}
+
+#[test]
+fn a_controller_that_is_not_active_is_left_for_the_one_that_is() {
+    let mut host = Host::registered();
+    let not_active = FromController::NotActive { active: elsewhere() };
+    assert_eq!(host.said(not_active), ["leave controller 1 for controller2:1"]);
+
+    let mut host = Host::registered();
+    host.after_ms(300);
+    let shown = host.answered(3, Err(Error::NotActive { active: elsewhere() }));
+    assert_eq!(shown, ["leave controller 1 for controller2:1"]);
+}
+
+#[test]
+fn words_of_an_earlier_stream_are_not_heard() {
+    let mut host = Host::registered();
+    welcome(&mut host, 2);
+    assert!(host.said(FromController::NotActive { active: None }).is_empty());
+    assert!(host.step(Event::ControllerLost { stream: ControllerStream(1) }).is_empty());
+    assert_eq!(host.after_ms(3_000), ["leave controller 2 for anyone"], "and its calls are not waited for");
+}
+
+#[test]
+fn a_life_that_the_controller_has_forgotten_registers_again() {
+    let mut host = Host::registered();
+    host.after_ms(300);
+    let again = host.answered(3, refused(ErrorCode::StaleBrokerEpoch));
+    assert_eq!(again, ["controller 1: #4 register, clean -, intact 5"]);
+    assert!(host.after_ms(1_000).is_empty());
+    assert_eq!(host.answered(4, Ok(Response::BrokerRegistered { broker_epoch: BrokerEpoch(8) })), ["remember 8"]);
+    let shown = host.step(Event::BrokerEpochRemembered { broker_epoch: BrokerEpoch(8) });
+    assert_eq!(shown, ["controller 1: #5 heartbeat 8 at 10"]);
+    assert!(host.step(Event::BrokerEpochRemembered { broker_epoch: BrokerEpoch(5) }).is_empty(), "an old word");
+    assert_eq!(host.node.broker_epoch(), Some(BrokerEpoch(8)));
+}
+
+#[test]
+fn a_node_hands_over_and_stops_once() {
+    let mut host = Host::leading();
+    assert_eq!(host.step(Event::ShutdownRequested), ["controller 1: #3 heartbeat 5 at 11, wants to stop"]);
+    assert!(host.step(Event::ShutdownRequested).is_empty());
+    assert!(host.heartbeat_answered(3, false).is_empty());
+    assert_eq!(host.after_ms(300), ["controller 1: #4 heartbeat 5 at 11, wants to stop"]);
+    assert_eq!(host.heartbeat_answered(4, true), ["checkpoint 1-0 as of 0, high watermark 0", "stop"]);
+    assert_eq!(host.after_ms(300), ["controller 1: #5 heartbeat 5 at 11, wants to stop"]);
+    assert!(host.heartbeat_answered(5, true).is_empty());
+}
+
+#[test]
+fn a_wish_to_stop_during_a_heartbeat_is_told_with_the_next() {
+    let mut host = Host::registered();
+    host.after_ms(300);
+    assert!(host.step(Event::ShutdownRequested).is_empty());
+    assert!(host.heartbeat_answered(3, false).is_empty());
+    assert_eq!(host.after_ms(300), ["controller 1: #4 heartbeat 5 at 10, wants to stop"]);
+}
+
+#[test]
+fn a_node_that_never_registered_stops_at_once() {
+    let mut host = Host::new();
+    assert_eq!(host.step(Event::ShutdownRequested), ["stop"]);
+    assert_eq!(host.node.next_deadline(), None);
+}
+
+#[test]
+fn a_node_without_a_controller_stops_after_a_while() {
+    let mut host = Host::registered();
+    host.step(Event::ShutdownRequested);
+    host.step(Event::ControllerLost { stream: ControllerStream(1) });
+    assert!(host.after_ms(2_999).is_empty());
+    assert_eq!(host.after_ms(1), ["stop"]);
+}
+
+#[test]
+fn a_controller_found_again_lets_the_node_hand_over() {
+    let mut host = Host::registered();
+    host.step(Event::ControllerLost { stream: ControllerStream(1) });
+    assert!(host.step(Event::ShutdownRequested).is_empty());
+    assert_eq!(welcome(&mut host, 2), ["controller 2: #3 heartbeat 5 at 10, wants to stop"]);
+    let message = FromController::Answer {
+        id: peer_api::storage::RequestId(3),
+        result: Ok(Response::Heartbeat(peer_api::controller::HeartbeatAnswer { fenced: false, may_shutdown: true })),
+    };
+    assert_eq!(host.step(Event::ControllerSaid { stream: ControllerStream(2), message }), ["stop"]);
+}
+
+#[test]
+fn a_node_that_may_never_stop_stops_all_the_same() {
+    let mut host = Host::registered();
+    host.step(Event::ShutdownRequested);
+    let mut shown = Vec::new();
+    for id in 3.. {
+        host.heartbeat_answered(id, false);
+        shown.extend(host.after_ms(300).into_iter().filter(|line| !line.contains("heartbeat")));
+        if !shown.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(shown, ["stop"]);
+    assert_eq!(host.now_ms, 1_000 + 10_200);
+}
