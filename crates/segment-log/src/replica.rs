@@ -232,6 +232,12 @@ impl State {
         self.tail.push_back(batch);
     }
 
+    /// The epochs with their start in the log as it is: the first may have begun before the log start.
+    pub(crate) fn visible_epochs(&self) -> Vec<(LeaderEpoch, Offset)> {
+        let visible = |(epoch, start): &(LeaderEpoch, Offset)| (*epoch, (*start).max(self.log_start));
+        self.epochs.iter().map(visible).collect()
+    }
+
     pub(crate) fn note_epoch(&mut self, epoch: LeaderEpoch, start: Offset) {
         match self.epochs.last() {
             Some((last, _)) if *last >= epoch => {}
@@ -345,10 +351,10 @@ impl State {
         self.mark_told();
     }
 
-    /// Removes all batches from `to`, a batch's base, on. `cut` says where the segments end when they are cut too.
+    /// Removes all batches behind `to`, the end of one. `cut` says where the segments end when they are cut too.
     /// Returns the base offsets of the segments that are gone.
     pub(crate) fn truncate(&mut self, to: Offset, cut: Option<(Offset, u64)>, seq: u64) -> Vec<Offset> {
-        while self.tail.back().is_some_and(|batch| batch.base >= to) {
+        while self.tail.back().is_some_and(|batch| batch.next > to) {
             self.tail.pop_back();
         }
         while self.epochs.last().is_some_and(|(_, start)| *start >= to) {
@@ -416,7 +422,6 @@ impl State {
         let begun = self.epochs.partition_point(|(_, start)| *start <= to);
         if begun > 0 {
             self.epochs.drain(..begun - 1);
-            self.epochs[0].1 = self.epochs[0].1.max(to);
         }
         gone
     }

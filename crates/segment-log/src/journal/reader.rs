@@ -22,7 +22,7 @@ pub(crate) struct JournalReader {
     pub(crate) passed: Vec<(u32, u64)>,
     pub(crate) next: JournalPosition,
     incarnation: Incarnation,
-    /// Whether a block was read: before that, the first file may not have been begun.
+    /// Whether a block was read: before that, nothing in the first file is needed.
     started: bool,
 }
 
@@ -75,7 +75,8 @@ impl JournalReader {
                 continue;
             }
             if let Some(block) = self.block_at(start, pool)? {
-                if self.started || self.next.position > 0 {
+                // A file from which nothing was needed may have been used again already, even for a later part of the chain.
+                if self.started {
                     self.passed.push((self.next.file, self.next.seq));
                 }
                 self.next = start;
@@ -134,7 +135,7 @@ impl JournalReader {
             // In other files the first block says enough: they are begun in order.
             let (from, to) = if number == self.next.file { (self.next.position, *size) } else { (0, 1) };
             let mut at = from;
-            let mut chunk = vec![0; if to == 1 { BLOCK_BYTES } else { LOOK_BYTES }];
+            let mut chunk = vec![0; if to == 1 { BLOCK_BYTES } else { LOOK_BYTES.min((to - from) as usize) }];
             while at < to {
                 let have = file.read_at(at, &mut chunk)?;
                 for start in (0..have).step_by(BLOCK_BYTES) {

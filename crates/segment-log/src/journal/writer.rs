@@ -182,9 +182,11 @@ impl JournalWriter {
                 released += 1;
             }
         }
-        while self.marks.len() > 1 && self.marks[1].seq <= start.seq {
+        // No later replay may start before this one: the blocks there may be overwritten from now on.
+        while self.marks.front().is_some_and(|mark| mark.seq <= start.seq) {
             self.marks.pop_front();
         }
+        self.marks.push_front(start);
         released
     }
 }

@@ -232,7 +232,8 @@ impl LogStore {
                 (stage.placement, stage.tail) = (placement, tail);
             }
             Route::PageCache => {
-                let tail = self.copy_out(&part.writes, seq);
+                // No block tells of these batches: what the replica has taken up of the journal stays what it was.
+                let tail = self.copy_out(&part.writes, seq - 1);
                 let items: Vec<Item<'_>> =
                     tail.iter().map(|batch| Item { pieces: [&batch.bytes, &[]], batch: batch.clone() }).collect();
                 let placed_now = self.place(replica, &mut stage.placing, &items, false).and_then(|(mut placement, _)| {

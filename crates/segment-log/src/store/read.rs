@@ -271,39 +271,33 @@ impl LogStore {
         Ok(answer)
     }
 
-    /// Where segments must be cut so that the log ends at or before `to`: the new log end, and the last segment with its
-    /// length; no segment when nothing is left in them.
+    /// Where segments must be cut so that no batch reaches `to` or beyond: the end of the last batch that is left, and the
+    /// last segment with its length. Where nothing is left, an offset at or below the log start.
     pub(super) fn find_cut(
         &self,
         replica: &Replica,
         to: Offset,
     ) -> Result<(Offset, Option<(Offset, u64)>), StoreError> {
-        let (extent, log_start) = {
+        let (found, before) = {
             let state = replica.state();
-            let index = state.segments.partition_point(|segment| segment.base <= to);
-            (index.checked_sub(1).map(|i| (state.segments[i].base, state.segments[i].len, i)), state.log_start)
+            let index = state.segments.partition_point(|segment| segment.base < to);
+            let at = |i: usize| state.segments.get(i).map(|s| (s.base, s.len, s.next_offset));
+            (index.checked_sub(1).and_then(at), index.checked_sub(2).and_then(at))
         };
-        let Some((segment, len, index)) = extent else { return Ok((log_start.min(to), None)) };
+        let Some((segment, len, _)) = found else { return Ok((Offset::UNKNOWN, None)) };
         let file = self.files.open(replica.tp, segment).map_err(|error| self.poison.judge(error))?;
-        let walk = self.walk_from(replica, file.as_ref(), segment, len, to).map_err(|error| self.as_store(error))?;
-        let mut end = None;
-        for step in walk {
-            let (at, header) = step.map_err(|error| self.as_store(error))?;
-            if header.next_offset() > to {
-                end = Some((header.base_offset, at));
-                break;
-            }
+        let near = self.walk_from(replica, file.as_ref(), segment, len, to.plus(-1));
+        let mut end = last_below(near.map_err(|error| self.as_store(error))?, to);
+        if matches!(end, Ok(None)) {
+            // The walk began with the batch that reaches too far; the one before it is wanted.
+            end = last_below(SegmentWalk::new(file.as_ref(), replica.tp, segment, 0, len), to);
         }
-        Ok(match end {
-            Some((base, 0)) if index == 0 => (base, None),
-            // The cut falls between two segments: the one before is kept whole.
-            Some((base, 0)) => {
-                let state = replica.state();
-                let before = &state.segments[index - 1];
-                (base, Some((before.base, before.len)))
-            }
-            Some((base, at)) => (base, Some((segment, at))),
-            None => (to, Some((segment, len))),
+        let end = end.map_err(|error| self.as_store(error))?;
+        Ok(match (end, before) {
+            (Some((end, position)), _) => (end, Some((segment, position))),
+            // The first batch of the segment reaches too far: the segment before is the last one, whole.
+            (None, Some((base, len, next))) => (next, Some((base, len))),
+            (None, None) => (Offset::UNKNOWN, None),
         })
     }
 
@@ -315,6 +309,19 @@ impl LogStore {
             ReadError::OutOfRange { .. } => unreachable!("segments are walked by position"),
         }
     }
+}
+
+/// Where the last batch ends that does not reach beyond `to`: its next offset, and the position behind it.
+fn last_below(walk: SegmentWalk<'_>, to: Offset) -> Result<Option<(Offset, u64)>, ReadError> {
+    let mut end = None;
+    for step in walk {
+        let (at, header) = step?;
+        if header.next_offset() > to {
+            break;
+        }
+        end = Some((header.next_offset(), at + header.size() as u64));
+    }
+    Ok(end)
 }
 
 fn known(state: &State, segment: Offset) -> Option<&Index> {
@@ -336,8 +343,8 @@ fn read_tail(state: &State, from: Offset, below: Offset, bytes_max: usize) -> Op
         return Some(read);
     }
     let reaches = match state.tail.front() {
-        // What is not placed is in the tail, so the tail may begin behind `from` only where no batch is.
-        Some(first) => first.base <= from || from >= state.placed_end,
+        // Where no segment reaches beyond `from`, the next batch is in the tail, however far off: offsets may be missing.
+        Some(first) => first.base <= from || state.segments.back().is_none_or(|last| last.next_offset <= from),
         None => false,
     };
     if !reaches {

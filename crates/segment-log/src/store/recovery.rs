@@ -58,6 +58,13 @@ pub struct RecoveryReport {
     pub stray_directories: Vec<String>,
 }
 
+/// What replayed entries took away, to be removed from the disk when the replay is over.
+#[derive(Debug, Default)]
+struct Removed {
+    replicas: BTreeSet<TopicPartition>,
+    segments: BTreeSet<(TopicPartition, Offset)>,
+}
+
 impl LogStore {
     /// Opens the data directory, or begins one in an empty directory.
     pub fn open(
@@ -133,20 +140,44 @@ impl LogStore {
         report: &mut RecoveryReport,
     ) -> Result<(), OpenError> {
         let as_of: BTreeMap<TopicPartition, u64> = manifest.replicas.iter().map(|r| (r.tp, r.as_of)).collect();
+        let mut removed = Removed::default();
         while let Some(block) = reader.next_block(&self.pool)? {
             report.replayed_blocks += 1;
             report.replayed_bytes += block.header.size();
-            self.replay_block(block, &as_of)?;
+            self.replay_block(block, &as_of, &mut removed)?;
             let pending = self.counters.pending_bytes.load(Ordering::Relaxed);
             if pending > self.options.pending_bytes_max() {
                 self.place_all(u64::MAX)?;
                 self.tail.evict();
             }
         }
+        self.finish_removals(removed)
+    }
+
+    /// Only now is it known which files a later entry did not make anew under the same name.
+    fn finish_removals(&self, removed: Removed) -> Result<(), OpenError> {
+        for tp in removed.replicas {
+            if self.replica(tp).is_err() {
+                self.files.close_partition(tp);
+                self.remove_directory(tp)?;
+            }
+        }
+        for (tp, base) in removed.segments {
+            let Ok(replica) = self.replica(tp) else { continue };
+            let is_used = replica.state().segments.iter().any(|segment| segment.base == base);
+            if !is_used {
+                self.files.remove(tp, base)?;
+            }
+        }
         Ok(())
     }
 
-    fn replay_block(&self, block: Block, as_of: &BTreeMap<TopicPartition, u64>) -> Result<(), OpenError> {
+    fn replay_block(
+        &self,
+        block: Block,
+        as_of: &BTreeMap<TopicPartition, u64>,
+        removed: &mut Removed,
+    ) -> Result<(), OpenError> {
         let (seq, size) = (block.header.seq, block.header.size());
         let mut payload = block.payload;
         let mut owners = BTreeSet::new();
@@ -162,7 +193,7 @@ impl LogStore {
             if let Entry::Batch { .. } = entry {
                 owners.insert(tp);
             }
-            self.replay_entry(seq, entry, bytes)?;
+            self.replay_entry(seq, entry, bytes, removed)?;
         }
         let owners: Vec<Arc<Replica>> = owners.into_iter().filter_map(|tp| self.replica(tp).ok()).collect();
         if !owners.is_empty() {
@@ -172,7 +203,7 @@ impl LogStore {
         Ok(())
     }
 
-    fn replay_entry(&self, seq: u64, entry: Entry, bytes: Bytes) -> Result<(), OpenError> {
+    fn replay_entry(&self, seq: u64, entry: Entry, bytes: Bytes, removed: &mut Removed) -> Result<(), OpenError> {
         let tp = entry.partition();
         let impossible = |reason| OpenError::JournalImpossible { block: seq, tp, reason };
         if let Entry::Created { options, .. } = entry {
@@ -217,8 +248,7 @@ impl LogStore {
                 drop(state);
                 self.write_replicas().remove(&tp);
                 self.lock_work().pending.remove(&tp);
-                self.files.close_partition(tp);
-                self.remove_directory(tp)?;
+                removed.replicas.insert(tp);
                 return Ok(());
             }
             Entry::Unjournaled { .. } => state.unjournaled = true,
@@ -228,9 +258,7 @@ impl LogStore {
         state.check_invariants();
         self.count(&state, tp);
         drop(state);
-        for base in gone {
-            self.files.remove(tp, base)?;
-        }
+        removed.segments.extend(gone.into_iter().map(|base| (tp, base)));
         Ok(())
     }
 
@@ -363,6 +391,8 @@ fn begin_directory(vfs: &dyn Vfs, options: &LogOptions) -> Result<Manifest, Open
             _ => vfs.create_dir(directory)?,
         }
     }
+    // A manifest without them would be one whose data is missing.
+    vfs.sync_dir("")?;
     let manifest = Manifest {
         clean: false,
         incarnation: options.incarnation,

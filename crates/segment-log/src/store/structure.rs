@@ -19,7 +19,7 @@ use crate::{
     },
     keys,
     options::ReplicaOptions,
-    replica::{Replica, State},
+    replica::{Placement, Placing, Replica, State},
     segment,
 };
 
@@ -44,7 +44,7 @@ impl LogStore {
         let Ok(replica) = self.replica(tp) else { return Ok(None) };
         let (log_start, log_end, leader_epochs, options, cut) = {
             let state = replica.state();
-            (state.log_start, state.log_end, state.epochs.clone(), state.options, state.cut)
+            (state.log_start, state.log_end, state.visible_epochs(), state.options, state.cut)
         };
         let found = self.kv.get(&keys::checkpoint::key(tp)).ok().flatten();
         let checkpoint = found
@@ -119,8 +119,8 @@ impl LogStore {
         Ok(())
     }
 
-    /// Removes the batches that reach `to` or beyond and returns the new log end: `to`, or less where a batch straddles it.
-    /// Durable when it returns.
+    /// Removes the batches that reach `to` or beyond and returns the new log end: the end of the last batch that is left, which
+    /// is `to` unless a batch straddles it or offsets are missing there. Durable when it returns.
     pub fn truncate(&self, tp: TopicPartition, to: Offset) -> Result<Offset, StoreError> {
         let replica = self.replica(tp)?;
         let mut journal = self.begin_change(1)?;
@@ -135,16 +135,25 @@ impl LogStore {
         }
         let (end, cut) = if to >= placed_end {
             let state = replica.state();
-            let first = state.pending().find(|batch| batch.next > to).map(|batch| batch.base);
-            (first.unwrap_or(log_end), None)
+            let kept = state.pending().take_while(|batch| batch.next <= to).last();
+            (kept.map_or(placed_end, |batch| batch.next), None)
         } else {
-            // Where a batch straddles the log start too, the log is empty and not shorter than that (S11).
-            let (end, cut) = self.find_cut(&replica, to)?;
-            (end.max(log_start), cut)
+            self.find_cut(&replica, to)?
         };
-        let seq = self.write_change(&mut journal, &[Entry::Truncated { tp, to: end, cut }])?;
+        if end <= log_start {
+            self.reset_locked(&replica, journal, &mut placing, log_start)?;
+            return Ok(log_start);
+        }
+        // What is left of batches that the journal knows nothing of must not be lost with what is cut off.
+        let mut entries = self.make_known(&replica)?;
+        let made_known = !entries.is_empty();
+        entries.push(Entry::Truncated { tp, to: end, cut });
+        let seq = self.write_change(&mut journal, &entries)?;
         let gone = {
             let mut state = replica.state();
+            if made_known {
+                state.mark_told();
+            }
             self.forget_accounts(&state, tp);
             let gone = state.truncate(end, cut, seq);
             self.restore_accounts(&mut state, tp);
@@ -168,8 +177,19 @@ impl LogStore {
     /// Drops everything: an empty log that starts at `start`.
     pub fn reset(&self, tp: TopicPartition, start: Offset) -> Result<(), StoreError> {
         let replica = self.replica(tp)?;
-        let mut journal = self.begin_change(1)?;
+        let journal = self.begin_change(1)?;
         let mut placing = replica.placing();
+        self.reset_locked(&replica, journal, &mut placing, start)
+    }
+
+    fn reset_locked(
+        &self,
+        replica: &Replica,
+        mut journal: MutexGuard<'_, JournalWriter>,
+        placing: &mut Placing,
+        start: Offset,
+    ) -> Result<(), StoreError> {
+        let tp = replica.tp;
         let seq = self.write_change(&mut journal, &[Entry::Reset { tp, start }])?;
         let gone = {
             let mut state = replica.state();
@@ -193,28 +213,23 @@ impl LogStore {
         let _placing = replica.placing();
         let (log_start, log_end, unjournaled) = {
             let state = replica.state();
-            (state.log_start, state.log_end, state.unjournaled_bytes > 0)
+            (state.log_start, state.log_end, state.unjournaled)
         };
         let to = to.min(log_end);
         if to <= log_start {
             return Ok(());
         }
-        if unjournaled {
-            // Else the start could survive a crash that the batches below it do not (S11).
-            self.sync_replica(&replica)?;
-        }
-        let mut entries = Vec::new();
-        if unjournaled {
-            let state = replica.state();
-            let (segments, epochs) = state.news(&crate::replica::Placement::default(), &[]);
-            entries.push(Entry::Placed { tp, segments, epochs });
+        // Else the start could survive a crash that the batches below it do not (S11).
+        let mut entries = self.make_known(&replica)?;
+        let made_known = !entries.is_empty();
+        if made_known && unjournaled {
             entries.push(Entry::Unjournaled { tp });
         }
         entries.push(Entry::LogStart { tp, to });
         let seq = self.write_change(&mut journal, &entries)?;
         let gone = {
             let mut state = replica.state();
-            if unjournaled {
+            if made_known {
                 state.mark_told();
             }
             state.last_seq = seq;
@@ -242,6 +257,16 @@ impl LogStore {
         let mut batch = KvBatch::default();
         batch.put(keys::checkpoint::key(tp), keys::checkpoint::encode(checkpoint, cut));
         self.kv.write(&batch, KvDurability::Lazy).map_err(StoreError::Kv)
+    }
+
+    /// Syncs batches that the journal knows nothing of, if there are any, and returns the entry that tells of them.
+    fn make_known(&self, replica: &Replica) -> Result<Vec<Entry>, StoreError> {
+        if replica.state().unjournaled_bytes == 0 {
+            return Ok(Vec::new());
+        }
+        self.sync_replica(replica)?;
+        let (segments, epochs) = replica.state().news(&Placement::default(), &[]);
+        Ok(vec![Entry::Placed { tp: replica.tp, segments, epochs }])
     }
 
     fn begin_change(&self, entries: usize) -> Result<MutexGuard<'_, JournalWriter>, StoreError> {

@@ -1,0 +1,225 @@
+//! Power is lost in the middle of every change to the disk, and what survives is anything a disk may leave.
+//!
+//! For each the directory is opened again and must hold what was promised (S1): every acknowledged batch of a partition with
+//! fsync durability, of the others a prefix, truncations and resets that were answered, and nothing torn, reordered or
+//! resurrected. When only the process dies, nothing at all may be missing.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex},
+};
+
+use base_types::{Incarnation, Offset, Random, TopicPartition};
+use segment_log::LogStore;
+use store_api::{DiskOperation, Image, MemKv, MemVfs, Survivors};
+
+use crate::{
+    support::{Disk, batch, options, read_all, write},
+    twin::{Generator, Operation, Twin, TwinLog, epochs_match, note_epochs, perform},
+};
+
+/// What the observer compares with.
+struct Expected {
+    before: Twin,
+    during: Twin,
+    label: String,
+    tried: u64,
+    operations: BTreeSet<DiskOperation>,
+    /// Of the recoveries, some are themselves crashed, and some go on writing.
+    deep_every: u64,
+}
+
+/// The log of one partition as recovery found it must be one that `allowed` may have become.
+fn is_allowed(store: &LogStore, tp: TopicPartition, allowed: &TwinLog, least: Offset) -> Result<(), String> {
+    let Some((start, end)) = store.bounds(tp) else { return Err("no replica".to_owned()) };
+    if start != allowed.log_start {
+        return Err(format!("starts at {start}, not {}", allowed.log_start));
+    }
+    if end < least || end > allowed.log_end {
+        return Err(format!("ends at {end}, not within {least}..={}", allowed.log_end));
+    }
+    let found = read_all(store, tp, start).map_err(|error| format!("{error:?}"))?;
+    let expected: Vec<_> = allowed.visible().filter(|batch| batch.header().next_offset() <= end).collect();
+    if !found.iter().eq(expected.iter().copied()) {
+        let offsets = |batch: &record_batch::StampedBatch| batch.header().base_offset.0;
+        let (found, expected): (Vec<_>, Vec<_>) =
+            (found.iter().map(offsets).collect(), expected.into_iter().map(offsets).collect());
+        return Err(format!("holds {found:?}, not {expected:?}"));
+    }
+    let opened = store.open_replica(tp).map_err(|error| format!("{error:?}"))?.ok_or("no replica")?;
+    let epochs: Vec<_> = allowed.epochs().into_iter().filter(|(_, start)| *start < end).collect();
+    if !epochs_match(&opened.leader_epochs, &epochs) {
+        return Err(format!("epochs {:?}, not {epochs:?}", opened.leader_epochs));
+    }
+    if let Some(checkpoint) = opened.checkpoint {
+        // Derived state is of this history: the core wrote the offset it was made at.
+        assert!(checkpoint.as_of <= end);
+        assert_eq!(checkpoint.producer_state[..], checkpoint.as_of.0.to_be_bytes());
+    }
+    Ok(())
+}
+
+fn check(store: &LogStore, before: &Twin, during: &Twin, killed: bool, what: &str) {
+    let partitions: BTreeSet<TopicPartition> = before.logs.keys().chain(during.logs.keys()).copied().collect();
+    for tp in store.replicas() {
+        assert!(partitions.contains(&tp), "{what}: {tp} was never made");
+    }
+    for tp in partitions {
+        let had = before.logs.get(&tp).map_or(Offset::ZERO, |log| log.log_end);
+        let verdict = |twin: &Twin| match twin.logs.get(&tp) {
+            // Of what is being done when the process dies, any part may be there; of what was done before, all.
+            Some(log) if killed => is_allowed(store, tp, log, had.clamp(log.log_start, log.log_end)),
+            Some(log) => is_allowed(store, tp, log, log.durable_end),
+            None if store.bounds(tp).is_none() => Ok(()),
+            None => Err("it should not be there".to_owned()),
+        };
+        let Err(not_before) = verdict(before) else { continue };
+        let Err(not_during) = verdict(during) else { continue };
+        panic!("{what}, {tp}: neither as before ({not_before}) nor as during ({not_during})");
+    }
+}
+
+fn recover(vfs: &MemVfs, kv: MemKv, what: &str) -> LogStore {
+    let options = options(200);
+    match LogStore::open(Arc::new(vfs.clone()), Arc::new(kv), options) {
+        Ok((store, _)) => store,
+        Err(error) => panic!("{what}: cannot be opened: {error:?}"),
+    }
+}
+
+fn try_crash(image: &Image<'_>, kv: &MemKv, survivors: Survivors, random: &mut Random, expected: &Expected) {
+    let what = format!("{} change {} {:?} {survivors:?}", expected.label, image.change(), image.operation());
+    let killed = survivors == Survivors::Everything;
+    let crashed = |random: &mut Random| if killed { kv.after_kill() } else { kv.after_crash(random) };
+    let vfs = image.after_crash(survivors, random);
+    let kv_found = crashed(random);
+    let store = recover(&vfs, kv_found, &what);
+    check(&store, &expected.before, &expected.during, killed, &what);
+    if !random.chance(1000 / expected.deep_every) {
+        return;
+    }
+    // What recovery itself did to the disk may be lost again, and the log must be of use afterwards.
+    let again = vfs.after_crash(Survivors::TornSubset, random);
+    let reopened = recover(&again, crashed(random), &what);
+    check(&reopened, &expected.before, &expected.during, false, &format!("{what}, then crashed after recovery"));
+    for tp in store.replicas() {
+        let (start, end) = store.bounds(tp).unwrap();
+        let before = read_all(&store, tp, start).unwrap();
+        let next = batch(end, 1000, 1, 50);
+        store.commit(&[write(tp, next.clone())]).unwrap();
+        let after_loss = vfs.after_crash(Survivors::Nothing, random);
+        let last = recover(&after_loss, MemKv::new(), &what);
+        let found = read_all(&last, tp, start).unwrap();
+        assert!(!found.is_empty(), "{what}: {tp} from {start}, appended at {end}, now {:?}", last.bounds(tp));
+        assert!(found[..found.len() - 1] == before && found[found.len() - 1] == next, "{what}: appended {tp}");
+    }
+}
+
+/// Runs `operations` random operations; at each change of the disk `per_change` kinds of survivors are tried in turn.
+fn walk(seed: u64, operations: usize, per_change: usize) -> (u64, BTreeSet<DiskOperation>) {
+    let mut disk = Disk::new();
+    let expected = Arc::new(Mutex::new(Expected {
+        before: Twin::default(),
+        during: Twin::default(),
+        label: String::new(),
+        tried: 0,
+        operations: BTreeSet::new(),
+        deep_every: 40,
+    }));
+    let (mut store, _) = disk.open();
+    let mut twin = Twin::default();
+    let mut generator = Generator::new(seed);
+    let observer = {
+        let (expected, kv) = (Arc::clone(&expected), Arc::clone(&disk.kv));
+        let random = Mutex::new(Random::new(seed ^ 0xdead));
+        Arc::new(move |image: &Image<'_>| {
+            let mut expected = expected.lock().unwrap();
+            let mut random = random.lock().unwrap();
+            for turn in 0..per_change {
+                let kinds = Survivors::ALL.len();
+                let survivors = Survivors::ALL[(expected.tried as usize + turn * (kinds / per_change).max(1)) % kinds];
+                try_crash(image, &kv, survivors, &mut random, &expected);
+            }
+            expected.tried += 1;
+            expected.operations.insert(image.operation());
+        })
+    };
+    disk.vfs.observe(Some(observer.clone()));
+    for step in 0..operations {
+        let operation = generator.next(&twin);
+        {
+            let mut expected = expected.lock().unwrap();
+            expected.before = twin.clone();
+            expected.during = twin.half_done(&operation);
+            expected.label = format!("seed {seed} step {step} {}", crate::twin::describe(&operation));
+        }
+        perform(&store, &twin, &operation).unwrap();
+        twin = twin.after(&operation);
+        note_epochs(&mut twin);
+        if generator.random.chance(8) {
+            let mut expected = expected.lock().unwrap();
+            expected.before = twin.clone();
+            expected.during = twin.clone();
+            expected.label = format!("seed {seed} restart after {step}");
+            drop(expected);
+            if generator.random.chance(500) {
+                store.shutdown().unwrap();
+                twin = twin.after(&Operation::FlushEverything);
+            }
+            drop(store);
+            store = disk.open().0;
+        }
+    }
+    disk.vfs.observe(None);
+    twin.check_equal(&store);
+    let expected = expected.lock().unwrap();
+    (expected.tried, expected.operations.clone())
+}
+
+#[test]
+fn every_acknowledged_record_is_found_after_a_crash_at_any_moment_of_ten_thousand_operations() {
+    // Two traces side by side: as many as there are cores at least.
+    let halves: Vec<_> = [1, 2].map(|seed| std::thread::spawn(move || walk(seed, 5_000, 2))).into_iter().collect();
+    let mut tried = 0;
+    for half in halves {
+        let (changes, operations) = half.join().unwrap();
+        tried += changes;
+        // A run that never met some kind of change proves nothing about it.
+        for wanted in [
+            DiskOperation::Open,
+            DiskOperation::Write,
+            DiskOperation::Sync,
+            DiskOperation::Rename,
+            DiskOperation::Remove,
+            DiskOperation::SyncDirectory,
+        ] {
+            assert!(operations.contains(&wanted), "{wanted:?} never happened");
+        }
+    }
+    println!("{tried} changes, each crashed with 2 of {} kinds of survivors", Survivors::ALL.len());
+    assert!(tried > 10_000);
+}
+
+#[test]
+fn all_kinds_of_survivors_are_tried_at_every_change_of_short_traces() {
+    for seed in 10..22 {
+        walk(seed, 60, Survivors::ALL.len());
+    }
+}
+
+#[test]
+fn the_first_opening_may_be_interrupted_anywhere() {
+    let vfs = MemVfs::new();
+    let random = Mutex::new(Random::new(1));
+    vfs.observe(Some(Arc::new(move |image: &Image<'_>| {
+        let mut random = random.lock().unwrap();
+        for &survivors in Survivors::ALL {
+            let found = image.after_crash(survivors, &mut random);
+            let store = recover(&found, MemKv::new(), "first opening");
+            assert!(store.replicas().is_empty());
+        }
+    })));
+    let mut options = options(1);
+    options.incarnation = Incarnation([1; 16]);
+    LogStore::open(Arc::new(vfs), Arc::new(MemKv::new()), options).unwrap();
+}
