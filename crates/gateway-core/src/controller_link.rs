@@ -31,6 +31,8 @@ pub(crate) struct ControllerLink {
     heartbeat_ms: u64,
     /// The next session must begin with the whole image, because the last one did not continue ours.
     start_over: bool,
+    /// When a hint was last followed without a pause.
+    followed_at: Option<Tick>,
     sessions: u64,
 }
 
@@ -66,6 +68,7 @@ impl ControllerLink {
             registration,
             heartbeat_ms,
             start_over: false,
+            followed_at: None,
             sessions: 0,
         }
     }
@@ -123,13 +126,7 @@ impl ControllerLink {
         self.state = State::Greeting { until: now.plus_ms(CONTROLLER_WELCOME_MS) };
     }
 
-    pub fn message(
-        &mut self,
-        now: Tick,
-        message: FromController,
-        image: &mut Image,
-        effects: &mut Effects,
-    ) -> Heard {
+    pub fn message(&mut self, now: Tick, message: FromController, image: &mut Image, effects: &mut Effects) -> Heard {
         let mut heard = Heard::default();
         match message {
             FromController::Welcome { .. } => self.welcomed(now, effects),
@@ -213,13 +210,14 @@ impl ControllerLink {
         self.sent.insert(id, (asker, request));
     }
 
-    fn down(
-        &mut self,
-        now: Tick,
-        active: Option<ActiveController>,
-    ) -> Vec<(OperationId, Result<Response, Error>)> {
+    fn down(&mut self, now: Tick, active: Option<ActiveController>) -> Vec<(OperationId, Result<Response, Error>)> {
         // A hint is followed at once, but only once per period: two controllers that name each other must not spin us.
-        let pause = if active.is_some() && self.is_active() { 0 } else { CONTROLLER_RETRY_MS };
+        let spun = self.followed_at.is_some_and(|at| now.ms_since(at) < CONTROLLER_RETRY_MS);
+        let follow = active.is_some() && !spun;
+        if follow {
+            self.followed_at = Some(now);
+        }
+        let pause = if follow { 0 } else { CONTROLLER_RETRY_MS };
         self.state = State::Down { retry_at: now.plus_ms(pause), active };
         self.queued.retain(|(_, asker, _)| matches!(asker, Asker::Operation(_)));
         std::mem::take(&mut self.sent)
@@ -357,7 +355,11 @@ mod tests {
         let named = |id: &str| vec![Record::ClusterNamed { cluster_id: id.into() }];
         let snapshot = |at, id| FromController::Update(Update::Snapshot { at: MetadataOffset(at), records: named(id) });
         let delta = |from, to, id| {
-            FromController::Update(Update::Delta { from: MetadataOffset(from), to: MetadataOffset(to), records: named(id) })
+            FromController::Update(Update::Delta {
+                from: MetadataOffset(from),
+                to: MetadataOffset(to),
+                records: named(id),
+            })
         };
         assert!(link.message(Tick(0), snapshot(10, "ten"), &mut image, &mut effects).metadata_changed);
         assert!(!link.message(Tick(0), snapshot(8, "eight"), &mut image, &mut effects).metadata_changed);

@@ -278,7 +278,8 @@ impl Gateway {
         }
         let mut reader = Reader::new(frame.bytes);
         let header = decode_request_header(&mut reader);
-        let Some((header, key)) = header.ok().and_then(|h| ApiKey::try_from(h.request_api_key).ok().map(|key| (h, key)))
+        let Some((header, key)) =
+            header.ok().and_then(|h| ApiKey::try_from(h.request_api_key).ok().map(|key| (h, key)))
         else {
             self.bytes_held -= frame_size;
             return self.close(now, connection, CloseReason::Malformed, effects);
@@ -291,16 +292,8 @@ impl Gateway {
             correlation_id: header.correlation_id,
         };
         let waiting = (self.bytes_held + self.bytes_unsent).min(self.shared.config.memory_max);
-        self.shared.fetch_bytes_max =
-            (self.shared.config.memory_max - waiting).clamp(FETCH_BYTES_MIN, FETCH_BYTES_MAX);
-        let mut cx = Context {
-            now,
-            request,
-            operation,
-            image: &self.image,
-            shared: &mut self.shared,
-            effects,
-        };
+        self.shared.fetch_bytes_max = (self.shared.config.memory_max - waiting).clamp(FETCH_BYTES_MIN, FETCH_BYTES_MAX);
+        let mut cx = Context { now, request, operation, image: &self.image, shared: &mut self.shared, effects };
         let work = match api::begin(&mut cx, &mut reader) {
             Begun::Answered(answer) => {
                 self.shared.timers.clear(operation);
@@ -367,7 +360,10 @@ impl Gateway {
         let Some(state) = self.connections.get_mut(&connection) else { return };
         let mut cx = Context {
             now,
-            request: Request { info: RequestInfo { key: ApiKey::Produce, version: 0, stamp: Default::default() }, correlation_id: 0 },
+            request: Request {
+                info: RequestInfo { key: ApiKey::Produce, version: 0, stamp: Default::default() },
+                correlation_id: 0,
+            },
             operation: OperationId(0),
             image: &self.image,
             shared: &mut self.shared,
@@ -460,8 +456,7 @@ impl Gateway {
                 return;
             }
         };
-        let mut cx =
-            Context { now, request, operation, image: &self.image, shared: &mut self.shared, effects };
+        let mut cx = Context { now, request, operation, image: &self.image, shared: &mut self.shared, effects };
         slot.work = match tell(&mut *waiting, &mut cx) {
             Progress::Pending => Work::Waiting(waiting),
             Progress::Done(answer) => {
@@ -525,8 +520,7 @@ impl Gateway {
 
     /// Tells the shell where storage nodes are, as far as that changed.
     fn locate(&mut self, effects: &mut Effects) {
-        let gone: Vec<BrokerId> =
-            self.located.keys().copied().filter(|id| self.image.broker(*id).is_none()).collect();
+        let gone: Vec<BrokerId> = self.located.keys().copied().filter(|id| self.image.broker(*id).is_none()).collect();
         for node in gone {
             self.located.remove(&node);
             effects.push(Effect::LocateStorage { node, address: None });
@@ -547,9 +541,10 @@ impl Gateway {
         while let Some(operation) = self.shared.timers.pop_due(now.tick) {
             let Some(&connection) = self.operations.get(&operation) else { continue };
             let Some(state) = self.connections.get_mut(&connection) else { continue };
-            let produce = state.slots.iter().position(|slot| {
-                slot.operation == operation && matches!(slot.work, Work::Produce(_))
-            });
+            let produce = state
+                .slots
+                .iter()
+                .position(|slot| slot.operation == operation && matches!(slot.work, Work::Produce(_)));
             match produce {
                 None => self.tell(now, operation, effects, |waiting, cx| waiting.woken(cx)),
                 Some(index) => {

@@ -136,10 +136,8 @@ impl Context<'_> {
     /// The named fetch answers at once with what it has.
     pub fn cancel_fetch(&mut self, node: BrokerId, fetch: RequestId) {
         let id = self.shared.calls.next_id();
-        self.effects.push(Effect::ToStorage {
-            node,
-            message: ToStorage { id, request: storage::Request::CancelFetch(fetch) },
-        });
+        self.effects
+            .push(Effect::ToStorage { node, message: ToStorage { id, request: storage::Request::CancelFetch(fetch) } });
     }
 
     pub fn ask_controller(&mut self, request: controller::Request) {

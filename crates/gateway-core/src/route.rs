@@ -121,7 +121,8 @@ mod tests {
         assert_eq!(host_of(&image, 1), "g101");
         assert!(host_of(&image, 2).starts_with('g'));
         assert!(host_of(&image, 3).starts_with('g'));
-        let in_rack = self::image(&[broker(2, "b", Some("r2")), gateway(101, "a", None), gateway(102, "x", Some("r2"))]);
+        let in_rack =
+            self::image(&[broker(2, "b", Some("r2")), gateway(101, "a", None), gateway(102, "x", Some("r2"))]);
         assert_eq!(host_of(&in_rack, 2), "g102");
     }
 
@@ -156,8 +157,7 @@ mod tests {
         let mut records: Vec<Record> = (0..20).map(|id| broker(id, "", None)).collect();
         records.extend((100..103).map(|id| gateway(id, "", None)));
         let image = image(&records);
-        let mut nodes: Vec<i32> =
-            (100..103).flat_map(|id| nodes_of(&image, BrokerId(id))).map(|id| id.0).collect();
+        let mut nodes: Vec<i32> = (100..103).flat_map(|id| nodes_of(&image, BrokerId(id))).map(|id| id.0).collect();
         nodes.sort_unstable();
         assert_eq!(nodes, (0..20).collect::<Vec<_>>());
     }

@@ -43,7 +43,10 @@ pub(crate) enum Plan {
     /// Begin one with the answer.
     New,
     /// `epoch` is the one the next request must have.
-    Incremental { id: i32, epoch: i32 },
+    Incremental {
+        id: i32,
+        epoch: i32,
+    },
 }
 
 /// What an answer says of a partition, as far as a session must remember it.
@@ -330,7 +333,8 @@ mod tests {
         let id = begin(&mut sessions, Tick(0), &[0, 1]);
         assert_ne!(id, 0);
         let mut next = request(id, 1, &[2]);
-        next.forgotten_topics_data = vec![ForgottenTopic { topic: "t".into(), partitions: vec![0], ..Default::default() }];
+        next.forgotten_topics_data =
+            vec![ForgottenTopic { topic: "t".into(), partitions: vec![0], ..Default::default() }];
         let (plan, all) = sessions.open(Tick(1), 12, &mut next).unwrap();
         assert_eq!(plan, Plan::Incremental { id, epoch: 2 });
         assert_eq!(all.iter().map(|(key, _)| key.partition).collect::<Vec<_>>(), [1, 2]);
@@ -373,7 +377,8 @@ mod tests {
         assert_eq!(sessions.len(), 0);
         let id = begin(&mut sessions, Tick(0), &[0]);
         let mut empty = request(id, 1, &[]);
-        empty.forgotten_topics_data = vec![ForgottenTopic { topic: "t".into(), partitions: vec![0], ..Default::default() }];
+        empty.forgotten_topics_data =
+            vec![ForgottenTopic { topic: "t".into(), partitions: vec![0], ..Default::default() }];
         assert_eq!(sessions.open(Tick(1), 12, &mut empty).unwrap().0, Plan::Sessionless);
         assert_eq!((sessions.len(), sessions.partitions()), (0, 0));
     }

@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 
 use base_types::{
-    BrokerEpoch, BrokerId, Incarnation, LeaderEpoch, Now, PartitionEpoch, PartitionIndex, ProducerEpoch, ProducerId, Sequence, Tick,
-    Timestamp, TopicId, TopicPartition,
+    BrokerEpoch, BrokerId, Incarnation, LeaderEpoch, Now, PartitionEpoch, PartitionIndex, ProducerEpoch, ProducerId,
+    Sequence, Tick, Timestamp, TopicId, TopicPartition,
 };
 use bytes::Bytes;
 use kafka_wire::{Request, decode_response, encode_request};

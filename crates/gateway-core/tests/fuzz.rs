@@ -145,9 +145,11 @@ fn a_hundred_thousand_hostile_frames() {
                 let error = if random.chance(500) { TransportError::Broken } else { TransportError::NotSent };
                 events.push(Event::StorageFailed { node: BrokerId(1), ids, error });
             }
-            10..15 => events.extend(questions.drain(..).map(|id| {
-                Event::ControllerMessage(FromController::Answer { id, result: Err(Error::TimedOut) })
-            })),
+            10..15 => events.extend(
+                questions
+                    .drain(..)
+                    .map(|id| Event::ControllerMessage(FromController::Answer { id, result: Err(Error::TimedOut) })),
+            ),
             15..30 => {
                 now += random.below(200);
                 events.push(Event::Ticked);

@@ -135,12 +135,10 @@ impl World {
             })
             .collect();
         records.push(Record::TopicCreated { id: TOPIC, name: "t".into() });
-        records.extend(
-            truth.iter().map(|(index, (leader, epoch))| Record::PartitionChanged {
-                partition: place(*index),
-                state: state(*leader, *epoch),
-            }),
-        );
+        records.extend(truth.iter().map(|(index, (leader, epoch))| Record::PartitionChanged {
+            partition: place(*index),
+            state: state(*leader, *epoch),
+        }));
         let snapshot = Update::Snapshot { at: MetadataOffset(1), records };
         world.step(Event::ControllerMessage(FromController::Update(snapshot)));
         for client in 1..=CLIENTS {
@@ -295,11 +293,7 @@ impl World {
         let log = self.logs.entry(index).or_default();
         let header = batch.header();
         let appended = |offset: i64| {
-            Ok(Appended {
-                base_offset: Offset(offset),
-                log_append_time: Timestamp::NONE,
-                log_start: Offset::ZERO,
-            })
+            Ok(Appended { base_offset: Offset(offset), log_append_time: Timestamp::NONE, log_start: Offset::ZERO })
         };
         if header.has_producer_id() {
             let known = self.producers.entry((index, header.producer_id.0)).or_default();
@@ -454,7 +448,8 @@ fn order_is_kept_and_nothing_is_delivered_twice_whatever_happens() {
         appended += world.logs.values().map(Vec::len).sum::<usize>();
         retries += stats.produce_retries;
         unknown += stats.produce_indeterminate;
-        refused += world.told.values().filter(|told| matches!(told, Told::Error(ErrorCode::NotLeaderOrFollower))).count();
+        refused +=
+            world.told.values().filter(|told| matches!(told, Told::Error(ErrorCode::NotLeaderOrFollower))).count();
     }
     // The faults are really there.
     assert!(appended > 10_000 && retries > 1_000 && unknown > 1_000, "{appended} {retries} {unknown} {refused}");

@@ -74,6 +74,7 @@ pub async fn serve(
         metrics,
         measured: Instant::now(),
         status,
+        draining: false,
     };
     shell.events.push(Event::Ticked);
     let mut shutdown = pin!(shutdown);
@@ -82,6 +83,7 @@ pub async fn serve(
         () = shell.run(|_| false) => {}
     }
     accepting.abort();
+    shell.draining = true;
     for connection in shell.connections.values() {
         connection.paused.send_replace(true);
     }
@@ -130,6 +132,8 @@ struct Shell {
     metrics: Option<Metrics>,
     measured: Instant,
     status: watch::Sender<Status>,
+    /// Asked to stop: no reader reads any more, whatever the core says.
+    draining: bool,
 }
 
 struct Connection {
@@ -223,6 +227,7 @@ impl Shell {
     fn poll_inbox(&mut self, cx: &mut Context<'_>) {
         while self.events.len() < TURN {
             match self.inbox.poll_recv(cx) {
+                Poll::Ready(Some(Inbound::Accepted(_))) if self.draining => {}
                 Poll::Ready(Some(Inbound::Accepted(stream))) => self.accepted(stream),
                 Poll::Ready(Some(Inbound::Event(event))) => {
                     if let Event::ConnectionClosed { connection } = event {
@@ -341,7 +346,7 @@ impl Shell {
 
     fn pause(&mut self, connection: ConnectionId, paused: bool) {
         if let Some(state) = self.connections.get(&connection) {
-            state.paused.send_replace(paused);
+            state.paused.send_replace(paused || self.draining);
         }
     }
 
@@ -502,12 +507,7 @@ fn answerable(message: &ToStorage) -> Option<RequestId> {
     }
 }
 
-fn fail(
-    node: BrokerId,
-    ids: impl Iterator<Item = RequestId>,
-    error: TransportError,
-    events: &mut Vec<Event>,
-) {
+fn fail(node: BrokerId, ids: impl Iterator<Item = RequestId>, error: TransportError, events: &mut Vec<Event>) {
     let ids: Vec<RequestId> = ids.collect();
     if !ids.is_empty() {
         events.push(Event::StorageFailed { node, ids, error });

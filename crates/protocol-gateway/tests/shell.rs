@@ -144,7 +144,10 @@ fn produce(value: &[u8]) -> ProduceRequest {
 }
 
 /// Runs a gateway over `local` while `body` talks to it, then stops it.
-fn with_gateway<F: Future<Output = ()>>(local: Local, body: impl FnOnce(std::net::SocketAddr, watch::Receiver<Status>) -> F) {
+fn with_gateway<F: Future<Output = ()>>(
+    local: Local,
+    body: impl FnOnce(std::net::SocketAddr, watch::Receiver<Status>) -> F,
+) {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -168,26 +171,29 @@ async fn connect(address: std::net::SocketAddr) -> Client {
 #[test]
 fn requests_in_one_segment_and_in_single_bytes_are_answered_in_order() {
     let appended = Arc::<Mutex<Vec<Bytes>>>::default();
-    with_gateway(Local { answers_per_stream: usize::MAX, appended: appended.clone() }, |address, mut told| async move {
-        told.wait_for(|status| status.ready && status.controller).await.unwrap();
-        let mut client = connect(address).await;
-        client.send(0, &ApiVersionsRequest::default()).await;
-        assert!(client.answer::<ApiVersionsRequest>(0).await.api_keys.len() > 15);
-        let mut bytes = Vec::new();
-        for i in 0..50u8 {
-            bytes.extend(encode_request(i32::from(i), None, 9, &produce(&[i])).unwrap().concat());
-        }
-        client.stream.write_all(&bytes).await.unwrap();
-        for i in 0..50 {
-            let answer = client.answer::<ProduceRequest>(9).await;
-            assert_eq!(answer.responses[0].partition_responses[0].base_offset, i);
-        }
-        for byte in encode_request(9, None, 12, &MetadataRequest::default()).unwrap().concat() {
-            client.stream.write_all(&[byte]).await.unwrap();
-            client.stream.flush().await.unwrap();
-        }
-        assert_eq!(client.answer::<MetadataRequest>(12).await.topics.len(), 0);
-    });
+    with_gateway(
+        Local { answers_per_stream: usize::MAX, appended: appended.clone() },
+        |address, mut told| async move {
+            told.wait_for(|status| status.ready && status.controller).await.unwrap();
+            let mut client = connect(address).await;
+            client.send(0, &ApiVersionsRequest::default()).await;
+            assert!(client.answer::<ApiVersionsRequest>(0).await.api_keys.len() > 15);
+            let mut bytes = Vec::new();
+            for i in 0..50u8 {
+                bytes.extend(encode_request(i32::from(i), None, 9, &produce(&[i])).unwrap().concat());
+            }
+            client.stream.write_all(&bytes).await.unwrap();
+            for i in 0..50 {
+                let answer = client.answer::<ProduceRequest>(9).await;
+                assert_eq!(answer.responses[0].partition_responses[0].base_offset, i);
+            }
+            for byte in encode_request(9, None, 12, &MetadataRequest::default()).unwrap().concat() {
+                client.stream.write_all(&[byte]).await.unwrap();
+                client.stream.flush().await.unwrap();
+            }
+            assert_eq!(client.answer::<MetadataRequest>(12).await.topics.len(), 0);
+        },
+    );
     assert_eq!(appended.lock().unwrap().len(), 50);
 }
 
@@ -239,10 +245,12 @@ fn nonsense_closes_its_connection_and_no_other() {
 fn a_reader_that_does_not_read_gets_everything_in_the_end() {
     with_gateway(Local { answers_per_stream: usize::MAX, appended: Arc::default() }, |address, _| async move {
         let mut client = connect(address).await;
-        let request = encode_request(1, None, 3, &ApiVersionsRequest {
-            client_software_name: "test".into(),
-            client_software_version: "1".into(),
-        });
+        let request = encode_request(
+            1,
+            None,
+            3,
+            &ApiVersionsRequest { client_software_name: "test".into(), client_software_version: "1".into() },
+        );
         let request = request.unwrap().concat();
         let (mut from, mut to) = client.stream.split();
         const COUNT: usize = 20_000;

@@ -45,11 +45,8 @@ pub(crate) fn begin(
     for (index, resource) in resources.iter().enumerate() {
         let same = |other: &Resource| other.kind == resource.kind && other.name == resource.name;
         let twice = resources.iter().enumerate().any(|(other, found)| other != index && same(found));
-        let checked = if twice {
-            Err(refuse("Each resource must appear at most once."))
-        } else {
-            check(resource, replace_all)
-        };
+        let checked =
+            if twice { Err(refuse("Each resource must appear at most once.")) } else { check(resource, replace_all) };
         match checked {
             Ok(change) => {
                 changes.push(change);
@@ -180,8 +177,7 @@ mod tests {
         for version in 0..=2 {
             let mut world = World::new(1);
             let configs = vec![AlterableConfig { name: "a".into(), value: Some("1".into()) }];
-            let resources =
-                vec![AlterConfigsResource { resource_type: BROKER, resource_name: "1".into(), configs }];
+            let resources = vec![AlterConfigsResource { resource_type: BROKER, resource_name: "1".into(), configs }];
             world.send(version, &AlterConfigsRequest { resources, validate_only: true });
             let (id, call) = world.next_call();
             let Request::AlterConfigs { changes, validate_only: true } = call else { panic!("{call:?}") };

@@ -49,9 +49,13 @@ pub(crate) fn append_message(error: &AppendError) -> Option<String> {
         }
         AppendError::TimedOut => "not confirmed by enough replicas in time; it may yet be".to_owned(),
         AppendError::LeaderChanged { leader_epoch, .. } => {
-            format!("the leader changed (epoch {leader_epoch}) before the batch was committed; it may or may not be kept")
+            format!(
+                "the leader changed (epoch {leader_epoch}) before the batch was committed; it may or may not be kept"
+            )
         }
-        AppendError::OutOfOrderSequence { expected, got } => format!("sequence {got} came where {expected} was expected"),
+        AppendError::OutOfOrderSequence { expected, got } => {
+            format!("sequence {got} came where {expected} was expected")
+        }
         AppendError::DuplicateSequence => "appended before, too long ago to tell at which offset".to_owned(),
         AppendError::InvalidProducerEpoch { current, got } => {
             format!("producer epoch {got} is older than the current {current}")

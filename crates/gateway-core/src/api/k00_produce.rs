@@ -28,7 +28,9 @@
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
-use base_types::{BrokerId, ErrorCode, LeaderEpoch, Offset, PartitionIndex, Tick, Timestamp, TopicPartition, invariant};
+use base_types::{
+    BrokerId, ErrorCode, LeaderEpoch, Offset, PartitionIndex, Tick, Timestamp, TopicPartition, invariant,
+};
 use bytes::Bytes;
 use kafka_wire::k00_produce::{
     BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse, TopicProduceResponse,
@@ -36,7 +38,7 @@ use kafka_wire::k00_produce::{
 use kafka_wire::{KafkaString, ProduceRequest, ProduceResponse, Uuid};
 use peer_api::metadata::{ConfigResource, Image};
 use peer_api::storage::{
-    Acks, AppendError, AppendPartition, AppendRequest, Appended, RequestId, Request, Response, TransportError,
+    Acks, AppendError, AppendPartition, AppendRequest, Appended, Request, RequestId, Response, TransportError,
 };
 use record_batch::{BatchError, BatchLimits, ProducedBatch};
 
@@ -120,9 +122,9 @@ impl Failure {
             Failure::Batch(error) => Some(error.to_string()),
             Failure::Append(error) => error::append_message(error),
             Failure::NoLeader => None,
-            Failure::Unknown => {
-                Some("the connection to the leader broke before it answered; the batch may or may not be kept".to_owned())
-            }
+            Failure::Unknown => Some(
+                "the connection to the leader broke before it answered; the batch may or may not be kept".to_owned(),
+            ),
         }
     }
 
@@ -162,11 +164,7 @@ pub(crate) fn begin(cx: &mut Context<'_>, request: ProduceRequest) -> Begun {
         } else {
             cx.image.topic_named(&topic.name).ok_or(ErrorCode::UnknownTopicOrPartition)
         };
-        produce.topics.push(Topic {
-            name: topic.name,
-            id: topic.topic_id,
-            partitions: topic.partition_data.len(),
-        });
+        produce.topics.push(Topic { name: topic.name, id: topic.topic_id, partitions: topic.partition_data.len() });
         let limits = BatchLimits {
             // The topic's own limit, and its bounds on time, are the storage node's to keep.
             max_message_bytes: FRAME_SIZE_MAX,
@@ -208,8 +206,7 @@ fn admit(
     if topic.partition(index).is_none() {
         return Err(Failure::Refused(ErrorCode::UnknownTopicOrPartition, None));
     }
-    let batch = ProducedBatch::check(records.unwrap_or_default(), limits)
-        .map_err(Failure::Batch)?;
+    let batch = ProducedBatch::check(records.unwrap_or_default(), limits).map_err(Failure::Batch)?;
     if !matches!(acks, -1..=1) {
         return Err(Failure::Refused(ErrorCode::InvalidRequiredAcks, None));
     }
@@ -243,7 +240,9 @@ pub(crate) fn send(cx: &mut Context<'_>, connection: &mut Connection) {
     }
     connection.retry_at = None;
     for index in 0..connection.slots.len() {
-        if !produce_at(&connection.slots, index).is_some_and(|produce| produce.has(|state| matches!(state, State::Ready))) {
+        if !produce_at(&connection.slots, index)
+            .is_some_and(|produce| produce.has(|state| matches!(state, State::Ready)))
+        {
             continue;
         }
         if !may_send(cx, &connection.slots, index) {
@@ -273,9 +272,7 @@ fn may_send(cx: &Context<'_>, slots: &std::collections::VecDeque<Slot>, index: u
         let Some(view) = cx.image.partition(batch.partition) else { return true };
         (0..index).filter_map(|earlier| produce_at(slots, earlier)).all(|earlier| {
             earlier.batches.iter().filter(|other| other.partition == batch.partition).all(|other| match other.state {
-                State::Sent { leader_epoch, node } => {
-                    leader_epoch == view.leader_epoch && Some(node) == view.leader
-                }
+                State::Sent { leader_epoch, node } => leader_epoch == view.leader_epoch && Some(node) == view.leader,
                 State::Ready | State::Stale => false,
                 State::Settled(_) => true,
             })
@@ -384,7 +381,9 @@ impl Batch {
     /// The end of a batch, with the certainty that is left after all attempts.
     fn settle(&mut self, result: Result<Appended, Failure>) {
         let result = match result {
-            Err(Failure::Append(AppendError::DuplicateSequence)) => Err(Failure::Append(AppendError::DuplicateSequence)),
+            Err(Failure::Append(AppendError::DuplicateSequence)) => {
+                Err(Failure::Append(AppendError::DuplicateSequence))
+            }
             Err(failure) if self.ambiguous && failure.is_definite() => Err(Failure::Unknown),
             result => result,
         };
@@ -436,10 +435,9 @@ pub(crate) fn answered(
                 connection.hopeless.remove(&batch.partition);
                 batch.settle(Ok(appended));
             }
-            Err(
-                Failure::NoLeader
-                | Failure::Append(AppendError::NotLeader { .. } | AppendError::UnknownPartition),
-            ) => batch.fail_stale(hopeless),
+            Err(Failure::NoLeader | Failure::Append(AppendError::NotLeader { .. } | AppendError::UnknownPartition)) => {
+                batch.fail_stale(hopeless || now >= produce.retry_until)
+            }
             Err(Failure::Append(AppendError::OutOfOrderSequence { .. }))
                 if unfinished.contains(&batch.partition) && now < produce.retry_until =>
             {
@@ -556,7 +554,8 @@ fn partition_response(cx: &mut Context<'_>, batch: Batch, leaders: &mut Vec<Brok
             })
             .collect();
     }
-    if code == ErrorCode::NotLeaderOrFollower && cx.version() >= 10
+    if code == ErrorCode::NotLeaderOrFollower
+        && cx.version() >= 10
         && let Some(view) = cx.image.partition(batch.partition)
         && let Some(leader) = view.leader
     {

@@ -20,9 +20,7 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use base_types::{BrokerId, ErrorCode, LeaderEpoch, Offset, PartitionIndex, Tick, TopicPartition};
-use kafka_wire::k01_fetch::{
-    EpochEndOffset, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData,
-};
+use kafka_wire::k01_fetch::{EpochEndOffset, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData};
 use kafka_wire::{FetchRequest, FetchResponse, KafkaString, Records};
 use peer_api::storage::{
     FetchPartition, FetchRequest as StorageFetch, Fetched, Isolation, ReadError, Request, RequestId, Response,

@@ -12,13 +12,9 @@ use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
 use base_types::{ErrorCode, LeaderEpoch, Offset, Timestamp, TopicPartition};
-use kafka_wire::k02_list_offsets::{
-    ListOffsetsPartitionResponse, ListOffsetsTopic, ListOffsetsTopicResponse,
-};
+use kafka_wire::k02_list_offsets::{ListOffsetsPartitionResponse, ListOffsetsTopic, ListOffsetsTopicResponse};
 use kafka_wire::{ListOffsetsRequest, ListOffsetsResponse};
-use peer_api::storage::{
-    Isolation, ListOffsetsPartition, ListedOffset, OffsetSpec, ReadError, Request, Response,
-};
+use peer_api::storage::{Isolation, ListOffsetsPartition, ListedOffset, OffsetSpec, ReadError, Request, Response};
 
 use crate::api::scatter::{self, Question};
 use crate::limits::READ_TIMEOUT_MS;

@@ -473,7 +473,10 @@ mod tests {
         request.include_cluster_authorized_operations = true;
         let response = world.ask::<MetadataRequest>(8, &request);
         // The figures of Apache Kafka 4.3.0 without an authorizer.
-        assert_eq!((response.topics[0].topic_authorized_operations, response.cluster_authorized_operations), (3576, 8096));
+        assert_eq!(
+            (response.topics[0].topic_authorized_operations, response.cluster_authorized_operations),
+            (3576, 8096)
+        );
     }
 
     #[test]

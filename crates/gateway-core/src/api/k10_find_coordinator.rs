@@ -42,7 +42,13 @@ pub(crate) fn begin(cx: &mut Context<'_>, request: FindCoordinatorRequest) -> Be
             .collect();
         FindCoordinatorResponse { coordinators, ..Default::default() }
     } else {
-        FindCoordinatorResponse { error_code: cx.code(code), error_message, node_id: -1, port: -1, ..Default::default() }
+        FindCoordinatorResponse {
+            error_code: cx.code(code),
+            error_message,
+            node_id: -1,
+            port: -1,
+            ..Default::default()
+        }
     };
     Begun::Answered(cx.respond(&response))
 }

@@ -32,7 +32,9 @@ pub(crate) fn begin(cx: &mut Context<'_>, reader: &mut Reader) -> Begun {
     let Ok(request) = ApiVersionsRequest::decode(reader, cx.version()) else {
         return Begun::Answered(Answer::Close(CloseReason::Malformed));
     };
-    if cx.version() >= 3 && !(is_software(&request.client_software_name) && is_software(&request.client_software_version)) {
+    if cx.version() >= 3
+        && !(is_software(&request.client_software_name) && is_software(&request.client_software_version))
+    {
         let error_code = cx.code(ErrorCode::InvalidRequest);
         return Begun::Answered(cx.respond(&ApiVersionsResponse { error_code, ..Default::default() }));
     }
@@ -61,7 +63,8 @@ pub(crate) fn table() -> Vec<ApiVersion> {
     ApiKey::all()
         .filter_map(|key| {
             let supported = api::supported(key)?;
-            let min_version = if key == ApiKey::Produce { api::k00_produce::ADVERTISED_MIN } else { *supported.start() };
+            let min_version =
+                if key == ApiKey::Produce { api::k00_produce::ADVERTISED_MIN } else { *supported.start() };
             Some(ApiVersion { api_key: key.into(), min_version, max_version: *supported.end() })
         })
         .collect()
@@ -103,12 +106,33 @@ mod tests {
     /// Traps 3, 5 and 60: what is told is what is served, shaped like Kafka 4.3.0.
     #[test]
     fn the_table_is_what_is_served_and_no_more() {
-        let told: Vec<(i16, i16, i16)> = table().iter().map(|api| (api.api_key, api.min_version, api.max_version)).collect();
-        assert_eq!(told, [
-            (0, 0, 13), (1, 4, 18), (2, 1, 11), (3, 0, 13), (10, 0, 6), (18, 0, 4), (19, 2, 7), (20, 1, 6), (22, 0, 5),
-            (23, 2, 4), (32, 1, 4), (33, 0, 2), (35, 1, 5), (37, 0, 3), (44, 0, 1), (55, 0, 2), (60, 0, 2), (61, 0, 0),
-            (74, 0, 1), (75, 0, 0),
-        ]);
+        let told: Vec<(i16, i16, i16)> =
+            table().iter().map(|api| (api.api_key, api.min_version, api.max_version)).collect();
+        assert_eq!(
+            told,
+            [
+                (0, 0, 13),
+                (1, 4, 18),
+                (2, 1, 11),
+                (3, 0, 13),
+                (10, 0, 6),
+                (18, 0, 4),
+                (19, 2, 7),
+                (20, 1, 6),
+                (22, 0, 5),
+                (23, 2, 4),
+                (32, 1, 4),
+                (33, 0, 2),
+                (35, 1, 5),
+                (37, 0, 3),
+                (44, 0, 1),
+                (55, 0, 2),
+                (60, 0, 2),
+                (61, 0, 0),
+                (74, 0, 1),
+                (75, 0, 0),
+            ]
+        );
         for key in ApiKey::all() {
             let Some(served) = api::supported(key) else { continue };
             let kafka = key.valid_versions().unwrap();
@@ -121,7 +145,8 @@ mod tests {
     /// Trap 4: what librdkafka infers from the table. Topic ids come together (trap 20).
     #[test]
     fn librdkafka_finds_its_features() {
-        let range = |key: i16| table().into_iter().find(|api| api.api_key == key).map(|api| (api.min_version, api.max_version));
+        let range =
+            |key: i16| table().into_iter().find(|api| api.api_key == key).map(|api| (api.min_version, api.max_version));
         let has = |key, version| range(key).is_some_and(|(min, max)| min <= version && version <= max);
         assert!(has(0, 3) && has(1, 4), "MsgVer2");
         assert!(has(0, 7) && has(1, 10), "zstd");
@@ -164,7 +189,8 @@ mod tests {
             world.step(Event::FrameReceived { connection: C, frame: frame.into(), stamp: Stamp(0) });
             let (id, response) = world.answer::<ApiVersionsRequest>(0);
             assert_eq!((id, response.error_code), (77, 35));
-            let told: Vec<_> = response.api_keys.iter().map(|api| (api.api_key, api.min_version, api.max_version)).collect();
+            let told: Vec<_> =
+                response.api_keys.iter().map(|api| (api.api_key, api.min_version, api.max_version)).collect();
             assert_eq!(told, [(18, 0, 4)]);
         }
         assert!(world.closed.is_empty());

@@ -211,7 +211,10 @@ mod tests {
         assert_eq!(topics.iter().map(|topic| &*topic.name).collect::<Vec<_>>(), ["a", "c"]);
         let refusal = Refusal { code: ErrorCode::TopicAlreadyExists, message: "there".into() };
         let visible_at = world.metadata_at();
-        world.controller_answers(id, Ok(Response::TopicsCreated { topics: vec![Err(refusal), created("c")], visible_at }));
+        world.controller_answers(
+            id,
+            Ok(Response::TopicsCreated { topics: vec![Err(refusal), created("c")], visible_at }),
+        );
         let (_, response) = world.answer::<CreateTopicsRequest>(7);
         let told: Vec<_> = response.topics.iter().map(|topic| (&*topic.name, topic.error_code)).collect();
         assert_eq!(told, [("a", 36), ("c", 0), ("b", 42)]);

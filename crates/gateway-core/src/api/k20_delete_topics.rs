@@ -77,8 +77,7 @@ impl Change for Deletion {
         let refused = self.refused.into_iter().map(|(topic, text)| (topic, refuse(ErrorCode::InvalidRequest, text)));
         let mut response = DeleteTopicsResponse::default();
         for (topic, result) in self.topics.into_iter().zip(results).chain(refused) {
-            let mut answer =
-                DeletableTopicResult { name: topic.name, topic_id: topic.topic_id, ..Default::default() };
+            let mut answer = DeletableTopicResult { name: topic.name, topic_id: topic.topic_id, ..Default::default() };
             match result {
                 Ok(deleted) => {
                     answer.name = Some(deleted.name.into());

@@ -7,9 +7,7 @@
 use std::ops::RangeInclusive;
 
 use base_types::{ErrorCode, LeaderEpoch, TopicPartition};
-use kafka_wire::k23_offset_for_leader_epoch::{
-    EpochEndOffset, OffsetForLeaderTopic, OffsetForLeaderTopicResult,
-};
+use kafka_wire::k23_offset_for_leader_epoch::{EpochEndOffset, OffsetForLeaderTopic, OffsetForLeaderTopicResult};
 use kafka_wire::{OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse};
 use peer_api::storage::{EpochEnd, EpochEndPartition, ReadError, Request, Response};
 
@@ -92,8 +90,7 @@ mod tests {
             world.topic("t", &[1]);
             let partition =
                 |partition| OffsetForLeaderPartition { partition, current_leader_epoch: 5, leader_epoch: 3 };
-            let topics =
-                vec![OffsetForLeaderTopic { topic: "t".into(), partitions: vec![partition(0), partition(4)] }];
+            let topics = vec![OffsetForLeaderTopic { topic: "t".into(), partitions: vec![partition(0), partition(4)] }];
             world.send(version, &OffsetForLeaderEpochRequest { topics, ..Default::default() });
             let (node, call, request) = world.next_request();
             let Request::EpochEnds(asks) = request else { panic!("{request:?}") };

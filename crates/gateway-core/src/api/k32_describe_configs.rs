@@ -36,9 +36,10 @@ pub(crate) fn begin(cx: &mut Context<'_>, request: DescribeConfigsRequest) -> Be
         match describe(cx, resource) {
             Ok(configs) => {
                 let wanted = |effective: &Effective| {
-                    resource.configuration_keys.as_ref().is_none_or(|keys| {
-                        keys.is_empty() || keys.iter().any(|key| *key == *effective.definition.name)
-                    })
+                    resource
+                        .configuration_keys
+                        .as_ref()
+                        .is_none_or(|keys| keys.is_empty() || keys.iter().any(|key| *key == *effective.definition.name))
                 };
                 let is_broker = resource.resource_type == BROKER;
                 result.configs = configs
@@ -64,10 +65,9 @@ fn describe(cx: &Context<'_>, resource: &DescribeConfigsResource) -> Result<Vec<
         TOPIC if !is_valid_name(name) => {
             Err((ErrorCode::InvalidTopicException, format!("Topic name is illegal: {}", name.escape_default())))
         }
-        TOPIC if cx.image.topic_named(name).is_none() => Err((
-            ErrorCode::UnknownTopicOrPartition,
-            "This server does not host this topic-partition.".to_owned(),
-        )),
+        TOPIC if cx.image.topic_named(name).is_none() => {
+            Err((ErrorCode::UnknownTopicOrPartition, "This server does not host this topic-partition.".to_owned()))
+        }
         TOPIC => Ok(lookup.topic_configs(name)),
         BROKER if name.is_empty() => Ok(lookup.cluster_configs()),
         BROKER => Ok(lookup.on_broker(broker(cx, name)?).broker_configs()),
@@ -152,8 +152,14 @@ mod tests {
             assert!(result.configs.len() > 20);
             let of = |name: &str| result.configs.iter().find(|config| config.name == *name).unwrap();
             // Connect insists on exactly this.
-            assert_eq!((of("cleanup.policy").value.as_deref(), of("cleanup.policy").config_source), (Some("compact"), 1));
-            assert_eq!((of("max.message.bytes").value.as_deref(), of("max.message.bytes").config_source), (Some("1048588"), 5));
+            assert_eq!(
+                (of("cleanup.policy").value.as_deref(), of("cleanup.policy").config_source),
+                (Some("compact"), 1)
+            );
+            assert_eq!(
+                (of("max.message.bytes").value.as_deref(), of("max.message.bytes").config_source),
+                (Some("1048588"), 5)
+            );
             assert!(of("cleanup.policy").synonyms.len() > 1 && !of("cleanup.policy").read_only);
             assert_eq!(of("retention.ms").config_type, if version >= 3 { 5 } else { 0 });
             assert_eq!(of("retention.ms").documentation.is_some(), version >= 3);
@@ -175,7 +181,8 @@ mod tests {
     fn brokers_have_configs_and_the_one_without_name_only_what_is_set() {
         let mut world = World::new(2);
         world.change(vec![set(ConfigResource::Cluster, "log.retention.ms", "5")]);
-        let mut ask = |name| world.ask::<DescribeConfigsRequest>(4, &request(resource(BROKER, name, None))).results.remove(0);
+        let mut ask =
+            |name| world.ask::<DescribeConfigsRequest>(4, &request(resource(BROKER, name, None))).results.remove(0);
         let broker = ask("2");
         assert!(broker.configs.len() > 50 && broker.configs.iter().any(|config| config.read_only));
         let cluster = ask("");
@@ -185,8 +192,9 @@ mod tests {
     #[test]
     fn what_cannot_be_described_is_refused_by_resource() {
         let mut world = World::new(1);
-        let mut code =
-            |kind, name| world.ask::<DescribeConfigsRequest>(4, &request(resource(kind, name, None))).results[0].error_code;
+        let mut code = |kind, name| {
+            world.ask::<DescribeConfigsRequest>(4, &request(resource(kind, name, None))).results[0].error_code
+        };
         assert_eq!((code(TOPIC, "x"), code(TOPIC, "a b")), (3, 17));
         assert_eq!((code(BROKER, "9"), code(BROKER, "one"), code(77, "x")), (42, 42, 42));
         assert_eq!(code(BROKER_LOGGER, "1"), 0);

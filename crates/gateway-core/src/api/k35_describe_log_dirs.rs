@@ -170,7 +170,8 @@ mod tests {
     fn only_the_partitions_asked_for_are_told_and_silence_is_an_error() {
         let mut world = World::new(1);
         let topic = world.topic("t", &[1]);
-        let wanted = kafka_wire::k35_describe_log_dirs::DescribableLogDirTopic { topic: "t".into(), partitions: vec![5] };
+        let wanted =
+            kafka_wire::k35_describe_log_dirs::DescribableLogDirTopic { topic: "t".into(), partitions: vec![5] };
         world.send(4, &DescribeLogDirsRequest { topics: Some(vec![wanted]) });
         let (node, call, _) = world.next_request();
         world.storage_answers(node, call, Response::DescribeLogDirs(dir(1, topic)));

@@ -54,13 +54,16 @@ impl Change for Growth {
     fn answer(self, cx: &mut Context<'_>, result: Result<Response, Error>) -> Answer {
         let results = match result {
             Ok(Response::PartitionsCreated { topics, .. }) if topics.len() == self.topics.len() => topics,
-            Ok(_) => vec![Err(Refusal { code: ErrorCode::UnknownServerError, message: String::new() }); self.topics.len()],
+            Ok(_) => {
+                vec![Err(Refusal { code: ErrorCode::UnknownServerError, message: String::new() }); self.topics.len()]
+            }
             Err(error) => {
                 let (code, message) = error::controller(&error);
                 vec![Err(Refusal { code, message }); self.topics.len()]
             }
         };
-        let duplicate = || Refusal { code: ErrorCode::InvalidRequest, message: "Duplicate topic in request.".to_owned() };
+        let duplicate =
+            || Refusal { code: ErrorCode::InvalidRequest, message: "Duplicate topic in request.".to_owned() };
         let twice = self.twice.into_iter().map(|name| (name, Err(duplicate())));
         let results = self.topics.into_iter().zip(results).chain(twice);
         let mut response = CreatePartitionsResponse::default();
@@ -102,7 +105,10 @@ mod tests {
             assert_eq!(topics[0].assignments, [vec![BrokerId(1), BrokerId(2)]]);
             let refusal = Refusal { code: ErrorCode::InvalidPartitions, message: "fewer".into() };
             let visible_at = world.metadata_at();
-            world.controller_answers(id, Ok(Response::PartitionsCreated { topics: vec![Ok(()), Err(refusal)], visible_at }));
+            world.controller_answers(
+                id,
+                Ok(Response::PartitionsCreated { topics: vec![Ok(()), Err(refusal)], visible_at }),
+            );
             let (_, response) = world.answer::<CreatePartitionsRequest>(version);
             let told: Vec<_> = response.results.iter().map(|topic| (&*topic.name, topic.error_code)).collect();
             assert_eq!(told, [("placed", 0), ("x", 37), ("twice", 42)]);

@@ -56,7 +56,9 @@ impl Change for Quorum {
     fn answer(self, cx: &mut Context<'_>, result: Result<Response, Error>) -> Answer {
         let response = match result {
             Ok(Response::Quorum(quorum)) => describe(cx, &quorum),
-            Ok(_) => DescribeQuorumResponse { error_code: cx.code(ErrorCode::UnknownServerError), ..Default::default() },
+            Ok(_) => {
+                DescribeQuorumResponse { error_code: cx.code(ErrorCode::UnknownServerError), ..Default::default() }
+            }
             Err(error) => {
                 let (code, text) = error::controller(&error);
                 let error_message = if cx.version() >= 2 { message(text) } else { None };
@@ -99,11 +101,8 @@ fn replica(now: Timestamp, quorum: &QuorumInfo, voter: &QuorumVoter) -> ReplicaS
 
 fn node(voter: &QuorumVoter) -> Node {
     let (host, port) = voter.address.rsplit_once(':').unwrap_or((&voter.address, "0"));
-    let listener = Listener {
-        name: KafkaString::from_static("CONTROLLER"),
-        host: host.into(),
-        port: port.parse().unwrap_or(0),
-    };
+    let listener =
+        Listener { name: KafkaString::from_static("CONTROLLER"), host: host.into(), port: port.parse().unwrap_or(0) };
     Node { node_id: voter.id.0, listeners: vec![listener] }
 }
 
@@ -139,7 +138,8 @@ mod tests {
             let (id, call) = world.next_call();
             assert_eq!(call, Request::DescribeQuorum);
             let voters = vec![voter(1, None), voter(2, Some(30)), voter(3, None)];
-            let quorum = QuorumInfo { leader: BrokerId(1), leader_epoch: 4, high_watermark: MetadataOffset(49), voters };
+            let quorum =
+                QuorumInfo { leader: BrokerId(1), leader_epoch: 4, high_watermark: MetadataOffset(49), voters };
             world.controller_answers(id, Ok(Response::Quorum(quorum)));
             let (_, response) = world.answer::<DescribeQuorumRequest>(version);
             let partition = &response.topics[0].partitions[0];

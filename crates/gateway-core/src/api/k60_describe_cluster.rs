@@ -31,7 +31,11 @@ pub(crate) fn begin(cx: &mut Context<'_>, request: DescribeClusterRequest) -> Be
     if let Some((code, text)) = refused {
         let error_code = cx.code(code);
         let error_message = Some(KafkaString::from_static(text));
-        return Begun::Answered(cx.respond(&DescribeClusterResponse { error_code, error_message, ..Default::default() }));
+        return Begun::Answered(cx.respond(&DescribeClusterResponse {
+            error_code,
+            error_message,
+            ..Default::default()
+        }));
     }
     let brokers = cx
         .image

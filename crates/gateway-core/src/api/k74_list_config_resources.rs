@@ -55,7 +55,8 @@ mod tests {
 
     fn ask(world: &mut World, version: i16, resource_types: Vec<i8>) -> (i16, Vec<(String, i8)>) {
         let response = world.ask::<ListConfigResourcesRequest>(version, &ListConfigResourcesRequest { resource_types });
-        let found = response.config_resources.iter().map(|found| (found.resource_name.to_string(), found.resource_type));
+        let found =
+            response.config_resources.iter().map(|found| (found.resource_name.to_string(), found.resource_type));
         (response.error_code, found.collect())
     }
 
@@ -64,7 +65,8 @@ mod tests {
         let mut world = World::new(2);
         world.topic("b", &[1]);
         world.topic("a", &[1]);
-        let named = |names: &[(&str, i8)]| names.iter().map(|(name, kind)| ((*name).to_owned(), *kind)).collect::<Vec<_>>();
+        let named =
+            |names: &[(&str, i8)]| names.iter().map(|(name, kind)| ((*name).to_owned(), *kind)).collect::<Vec<_>>();
         assert_eq!(ask(&mut world, 0, Vec::new()), (0, Vec::new()));
         assert_eq!(ask(&mut world, 1, vec![TOPIC]), (0, named(&[("a", 2), ("b", 2)])));
         let all = [("a", 2), ("b", 2), ("1", 4), ("2", 4), ("1", 8), ("2", 8)];

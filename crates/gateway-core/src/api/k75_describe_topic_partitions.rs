@@ -47,8 +47,11 @@ pub(crate) fn begin(cx: &mut Context<'_>, request: DescribeTopicPartitionsReques
             _ => 0,
         };
         let Some(topic) = image.topic_named(&name) else {
-            let code =
-                if is_valid_name(&name) { ErrorCode::UnknownTopicOrPartition } else { ErrorCode::InvalidTopicException };
+            let code = if is_valid_name(&name) {
+                ErrorCode::UnknownTopicOrPartition
+            } else {
+                ErrorCode::InvalidTopicException
+            };
             response.topics.push(refused(cx, &name, code));
             continue;
         };
@@ -88,7 +91,11 @@ fn describe(cx: &mut Context<'_>, topic: &Topic, from: usize, until: usize) -> D
     }
 }
 
-fn partition(cx: &mut Context<'_>, partition_index: i32, state: &PartitionState) -> DescribeTopicPartitionsResponsePartition {
+fn partition(
+    cx: &mut Context<'_>,
+    partition_index: i32,
+    state: &PartitionState,
+) -> DescribeTopicPartitionsResponsePartition {
     let code = if state.leader.is_some() { ErrorCode::None } else { ErrorCode::LeaderNotAvailable };
     DescribeTopicPartitionsResponsePartition {
         error_code: cx.code(code),

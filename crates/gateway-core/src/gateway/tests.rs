@@ -134,7 +134,8 @@ fn the_shell_is_told_where_nodes_are_when_it_changes() {
 #[test]
 fn errors_and_requests_are_counted() {
     let mut world = World::new(1);
-    let topics = vec![kafka_wire::k03_metadata::MetadataRequestTopic { name: Some("a b".into()), ..Default::default() }];
+    let topics =
+        vec![kafka_wire::k03_metadata::MetadataRequestTopic { name: Some("a b".into()), ..Default::default() }];
     world.ask::<MetadataRequest>(9, &MetadataRequest { topics: Some(topics), ..Default::default() });
     let stats = world.gateway.stats();
     assert_eq!(stats.errors.get(&base_types::ErrorCode::InvalidTopicException), Some(&1));

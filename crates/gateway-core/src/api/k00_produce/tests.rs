@@ -302,10 +302,11 @@ fn a_refused_batch_behind_which_another_got_in_is_reported() {
 fn an_ambiguous_failure_without_producer_id_is_reported_and_never_repeated() {
     let mut world = World::new(1);
     world.topic("t", &[1]);
-    let ambiguous = [AppendError::TimedOut, AppendError::StorageFailed, AppendError::LeaderChanged {
-        leader: BrokerId(2),
-        leader_epoch: LeaderEpoch(6),
-    }];
+    let ambiguous = [
+        AppendError::TimedOut,
+        AppendError::StorageFailed,
+        AppendError::LeaderChanged { leader: BrokerId(2), leader_epoch: LeaderEpoch(6) },
+    ];
     for error in ambiguous {
         world.send(9, &produce("t", -1, &[(0, batch("a"))]));
         let (node, call, asked) = append(&mut world);

@@ -1,5 +1,5 @@
-use kafka_wire::k01_fetch::{FetchPartition as WirePartition, FetchTopic, ReplicaState};
 use kafka_wire::Uuid;
+use kafka_wire::k01_fetch::{FetchPartition as WirePartition, FetchTopic, ReplicaState};
 use peer_api::storage::{EpochEnd, FetchResponse as StorageResponse};
 
 use super::*;
@@ -42,7 +42,13 @@ fn fetched(high_watermark: i64, bytes: usize) -> Fetched {
     }
 }
 
-fn give(world: &mut World, node: BrokerId, id: RequestId, fetch: &StorageFetch, results: Vec<Result<Fetched, ReadError>>) {
+fn give(
+    world: &mut World,
+    node: BrokerId,
+    id: RequestId,
+    fetch: &StorageFetch,
+    results: Vec<Result<Fetched, ReadError>>,
+) {
     let partitions = fetch.partitions.iter().map(|asked| asked.partition).zip(results).collect();
     world.storage_answers(node, id, Response::Fetch(StorageResponse { partitions }));
 }
@@ -91,7 +97,8 @@ fn records_are_passed_on_by_reference() {
     let now = base_types::Now::default();
     let mut effects = crate::Effects::default();
     let partitions = vec![(storage.partitions[0].partition, Ok(found))];
-    let message = peer_api::storage::FromStorage { id: call, response: Response::Fetch(StorageResponse { partitions }) };
+    let message =
+        peer_api::storage::FromStorage { id: call, response: Response::Fetch(StorageResponse { partitions }) };
     world.gateway.step(now, crate::Event::StorageResponded { node, message }, &mut effects);
     let sent = effects.drain().find_map(|effect| match effect {
         crate::Effect::Send { segments, .. } => Some(segments),
