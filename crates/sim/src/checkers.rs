@@ -117,20 +117,25 @@ pub fn healed(world: &World, shape: Shape) -> Result<(), String> {
     Ok(())
 }
 
-/// R2, R6, R17, P1, W1: what the consumer saw against what the producers were promised.
+/// What the consumer saw against what the producers were promised.
 pub fn history(world: &World, promises: &[Promises]) -> Result<(), String> {
     let consumer = world.process::<Consumer>(ProcessId::Client(0)).ok_or("the consumer is gone")?;
+    judge(&consumer.seen, promises)
+}
+
+/// R2, R17, P1 and W1 for a history: what is at each offset of each partition, and what was promised.
+pub fn judge(seen: &BTreeMap<(i32, i64), Value>, promises: &[Promises]) -> Result<(), String> {
     for promise in promises {
         for (value, &offset) in &promise.acknowledged {
-            let seen = consumer.seen.get(&(value.partition, offset));
-            if seen != Some(value) {
-                return Err(format!("R2: {value:?} was acknowledged at {offset}, where {seen:?} is"));
+            let there = seen.get(&(value.partition, offset));
+            if there != Some(value) {
+                return Err(format!("R2: {value:?} was acknowledged at {offset}, where {there:?} is"));
             }
         }
     }
     let mut times: BTreeMap<Value, u32> = BTreeMap::new();
     let mut last: BTreeMap<(i32, i32), u64> = BTreeMap::new();
-    for value in consumer.seen.values() {
+    for value in seen.values() {
         let count = times.entry(*value).or_default();
         *count += 1;
         if *count > 1 {

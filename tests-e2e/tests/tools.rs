@@ -1,0 +1,104 @@
+//! Apache Kafka's own Java tools against `thalweg dev`, beside the same against Apache Kafka: for the same cluster state they
+//! must print the same, but for what names the cluster, its topic ids and its addresses.
+
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "end-to-end tests start processes and read clocks")]
+
+use anyhow::{Context, Result};
+use tests_e2e::dev::Dev;
+use tests_e2e::oracle::{Kafka, OracleConfig, tool, tool_output};
+
+const TOPICS: &str = "org.apache.kafka.tools.TopicCommand";
+const CONFIGS: &str = "kafka.admin.ConfigCommand";
+const OFFSETS: &str = "org.apache.kafka.tools.GetOffsetShell";
+const PERFORMANCE: &str = "org.apache.kafka.tools.ProducerPerformance";
+const VERSIONS: &str = "org.apache.kafka.tools.BrokerApiVersionsCommand";
+const QUORUM: &str = "org.apache.kafka.tools.MetadataQuorumCommand";
+const LOG_DIRS: &str = "org.apache.kafka.tools.LogDirsCommand";
+
+/// What a tool printed, without what has to differ.
+fn comparable(text: &str) -> Vec<String> {
+    let mut lines: Vec<String> = text
+        .lines()
+        .map(str::trim_end)
+        .filter(|line| !line.is_empty())
+        .map(|line| {
+            let words: Vec<&str> = line.split('\t').map(|cell| if cell.starts_with("TopicId:") { "TopicId" } else { cell }).collect();
+            words.join("\t")
+        })
+        .collect();
+    lines.sort();
+    lines
+}
+
+/// Runs the same on both and compares all that is printed and whether it went well.
+fn same(ours: &str, theirs: &str, class: &str, arguments: &[&str]) -> Result<()> {
+    let run = |bootstrap: &str| -> Result<(bool, Vec<String>)> {
+        let mut all = vec!["--bootstrap-server", bootstrap];
+        all.extend(arguments);
+        let output = tool_output(class, &all)?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        // A failure is told on standard error, with a stack that names Kafka's own lines.
+        let cause = String::from_utf8_lossy(&output.stderr).lines().find(|line| line.contains("Exception")).unwrap_or("").to_owned();
+        Ok((output.status.success(), comparable(&format!("{text}\n{cause}"))))
+    };
+    let (ours, theirs) = (run(ours)?, run(theirs)?);
+    assert_eq!(ours, theirs, "{class} {arguments:?}: ours left, Apache Kafka's right");
+    Ok(())
+}
+
+#[test]
+fn kafkas_java_tools_print_what_they_print_against_kafka() -> Result<()> {
+    let dev = Dev::start()?;
+    let kafka = Kafka::start(&OracleConfig::default())?;
+    let (ours, theirs) = (dev.bootstrap(), kafka.bootstrap());
+
+    same(&ours, &theirs, TOPICS, &["--create", "--topic", "orders", "--partitions", "3", "--config", "retention.ms=60000"])?;
+    same(&ours, &theirs, TOPICS, &["--create", "--topic", "plain"])?;
+    same(&ours, &theirs, TOPICS, &["--list"])?;
+    same(&ours, &theirs, TOPICS, &["--describe", "--topic", "orders"])?;
+    same(&ours, &theirs, TOPICS, &["--create", "--topic", "orders"])?;
+    same(&ours, &theirs, TOPICS, &["--create", "--topic", "wide", "--replication-factor", "3"])?;
+    same(&ours, &theirs, TOPICS, &["--create", "--topic", "bad name"])?;
+    same(&ours, &theirs, TOPICS, &["--create", "--topic", "odd", "--config", "retention.ms=soon"])?;
+    same(&ours, &theirs, TOPICS, &["--alter", "--topic", "plain", "--partitions", "4"])?;
+    same(&ours, &theirs, TOPICS, &["--alter", "--topic", "plain", "--partitions", "2"])?;
+    same(&ours, &theirs, TOPICS, &["--describe", "--topic", "plain"])?;
+
+    let topic = ["--entity-type", "topics", "--entity-name", "orders"];
+    let with = |more: &[&'static str]| -> Vec<&'static str> { topic.iter().chain(more).copied().collect() };
+    same(&ours, &theirs, CONFIGS, &with(&["--alter", "--add-config", "max.message.bytes=2000000"]))?;
+    same(&ours, &theirs, CONFIGS, &with(&["--describe"]))?;
+    same(&ours, &theirs, CONFIGS, &with(&["--alter", "--delete-config", "retention.ms"]))?;
+    same(&ours, &theirs, CONFIGS, &with(&["--describe"]))?;
+    same(&ours, &theirs, CONFIGS, &with(&["--alter", "--add-config", "no.such.config=1"]))?;
+
+    for bootstrap in [&ours, &theirs] {
+        let properties = format!("bootstrap.servers={bootstrap}");
+        let arguments =
+            ["--topic", "plain", "--num-records", "5000", "--record-size", "100", "--throughput", "-1", "--producer-props", &properties];
+        let printed = tool(PERFORMANCE, &arguments)?;
+        assert!(printed.contains("5000 records sent"), "{printed}");
+    }
+    let sum = |bootstrap: &str| -> Result<i64> {
+        let printed = tool(OFFSETS, &["--bootstrap-server", bootstrap, "--topic", "plain"])?;
+        let offset = |line: &str| line.rsplit(':').next().context("no offset")?.parse::<i64>().context("no number");
+        printed.lines().filter(|line| line.starts_with("plain:")).map(offset).sum()
+    };
+    assert_eq!((sum(&ours)?, sum(&theirs)?), (5000, 5000));
+    same(&ours, &theirs, OFFSETS, &["--topic", "orders"])?;
+    same(&ours, &theirs, OFFSETS, &["--topic", "orders", "--time", "earliest"])?;
+    same(&ours, &theirs, OFFSETS, &["--topic", "plain", "--time", "earliest"])?;
+    same(&ours, &theirs, TOPICS, &["--delete", "--topic", "orders"])?;
+    same(&ours, &theirs, TOPICS, &["--describe", "--topic", "orders"])?;
+
+    let versions = tool(VERSIONS, &["--bootstrap-server", &ours])?;
+    for api in ["Produce(0): 0 to 13", "Fetch(1): 4 to 18", "Metadata(3): 0 to 13", "ApiVersions(18): 0 to 4"] {
+        assert!(versions.contains(api), "{api} is missing in {versions}");
+    }
+    let quorum = tool(QUORUM, &["--bootstrap-server", &ours, "describe", "--status"])?;
+    assert!(quorum.contains("LeaderId:") && quorum.contains("CurrentVoters:"), "{quorum}");
+    let dirs = tool(LOG_DIRS, &["--bootstrap-server", &ours, "--describe", "--topic-list", "plain"])?;
+    assert!(dirs.contains("\"partition\":\"plain-3\"") && dirs.contains("\"offsetLag\":0"), "{dirs}");
+    assert_eq!(dev.unexpected_errors(&[])?, Vec::<String>::new());
+    Ok(())
+}
