@@ -191,7 +191,7 @@ impl LogStore {
     }
 
     fn block_estimate(&self, parts: &[Part<'_>]) -> u64 {
-        let special: u64 = parts.iter().filter(|part| part.route != Route::Journal).map(special_estimate).sum();
+        let special: u64 = parts.iter().map(special_estimate).sum();
         journal_estimate(parts).min(2 * self.options.block_bytes_max() as u64 + special + 4096)
     }
 
@@ -520,6 +520,9 @@ fn entry_estimate(entry: &Entry) -> usize {
 /// An upper bound for what the entries of a part that touches its segments take.
 fn special_estimate(part: &Part<'_>) -> u64 {
     let state = part.replica.state();
+    if part.route == Route::Journal && state.unjournaled_bytes == 0 {
+        return 0;
+    }
     let new_segments = 2 + part.bytes as u64 / u64::from(state.options.segment_bytes.max(1)) + part.writes.len() as u64;
     2 * (96 + 32 * (state.segments.len() as u64 + new_segments)) + 12 * (state.epochs.len() + part.writes.len()) as u64
 }

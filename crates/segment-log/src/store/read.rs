@@ -13,7 +13,7 @@ use crate::{
     error::{CorruptBatch, Damage},
     keys::segment_index,
     replica::{Replica, State, TailBatch},
-    segment::{index::Index, walk::SegmentWalk},
+    segment::{Segment, index::Index, walk::SegmentWalk},
 };
 
 /// A reader may meet a truncation this many times before it is told that the offset is out of range.
@@ -72,9 +72,9 @@ impl LogStore {
                 self.counters.cached_reads.fetch_add(1, Ordering::Relaxed);
                 return Ok(read);
             }
-            let Some((segment, len)) = extent else { return Ok(LogRead::new(from)) };
+            let Some(extent) = extent else { return Ok(LogRead::new(from)) };
             self.counters.disk_reads.fetch_add(1, Ordering::Relaxed);
-            let read = self.read_segment(&replica, segment, len, from, below, bytes_max);
+            let read = self.read_segment(&replica, extent, from, below, bytes_max);
             match read {
                 Ok(read) => return Ok(read),
                 // A truncation or retention may have come between; then what was read proves nothing.
@@ -104,27 +104,24 @@ impl LogStore {
     fn read_segment(
         &self,
         replica: &Replica,
-        segment: Offset,
-        len: u64,
+        Extent { segment, len, next_offset }: Extent,
         from: Offset,
         below: Offset,
         bytes_max: usize,
     ) -> Result<LogRead, ReadError> {
         let file = self.files.open(replica.tp, segment)?;
-        let mut position = None;
+        let mut found = None;
         for step in self.walk_from(replica, file.as_ref(), segment, len, from)? {
             let (at, header) = step?;
             if header.next_offset() > from {
-                position = Some((at, header));
+                found = Some((at, header));
                 break;
             }
         }
         let mut read = LogRead::new(from);
-        let Some((mut position, first)) = position else { return Ok(read) };
-        if first.next_offset() > below {
-            return Ok(read);
-        }
-        let wanted = bytes_max.max(first.size()).max(READ_BYTES_MIN).min((len - position) as usize);
+        let Some((mut position, first)) = found else { return Ok(read) };
+        // With the base offset of the batch behind the last one.
+        let wanted = (bytes_max.max(first.size()).max(READ_BYTES_MIN) + HEADER_LEN).min((len - position) as usize);
         let mut buffer = BytesMut::zeroed(wanted);
         let have = file.read_at(position, &mut buffer)?;
         buffer.truncate(have);
@@ -137,8 +134,13 @@ impl LogStore {
             }
             let batch = rest.split_to(header.size());
             StampedBatch::from_stored(batch.clone()).map_err(|error| damaged(Damage::Batch(error)))?;
+            // The checksum does not cover the base offset: its neighbours vouch for it.
+            let bound = if position + header.size() as u64 == len { Some(next_offset) } else { base_offset(&rest) };
+            if let Some(found) = bound.filter(|bound| *bound < header.next_offset()) {
+                return Err(damaged(Damage::Misplaced { expected: header.next_offset(), found }).into());
+            }
             if !read.take(&TailBatch::new(&header, 0, batch), below, bytes_max) {
-                break;
+                return Ok(read);
             }
             position += header.size() as u64;
         }
@@ -174,7 +176,7 @@ impl LogStore {
                     }
                 }
                 return Ok(());
-            } else if let Some((segment, len)) = extent {
+            } else if let Some(Extent { segment, len, .. }) = extent {
                 let file = self.files.open(replica.tp, segment)?;
                 for step in self.walk_from(replica, file.as_ref(), segment, len, next)? {
                     let (_, header) = step?;
@@ -359,10 +361,23 @@ fn read_tail(state: &State, from: Offset, below: Offset, bytes_max: usize) -> Op
     Some(read)
 }
 
+/// A segment as it is when a read begins.
+struct Extent {
+    segment: Offset,
+    len: u64,
+    next_offset: Offset,
+}
+
 /// The segment that holds `from`, or the first one behind it.
-fn find_segment(state: &State, from: Offset) -> Option<(Offset, u64)> {
+fn find_segment(state: &State, from: Offset) -> Option<Extent> {
     let index = state.segments.partition_point(|segment| segment.next_offset <= from);
-    state.segments.get(index).map(|segment| (segment.base, segment.len))
+    let extent = |s: &Segment| Extent { segment: s.base, len: s.len, next_offset: s.next_offset };
+    state.segments.get(index).map(extent)
+}
+
+/// Of the batch that `bytes` begin with.
+fn base_offset(bytes: &[u8]) -> Option<Offset> {
+    bytes.first_chunk().map(|base| Offset(i64::from_be_bytes(*base)))
 }
 
 fn unreachable_damage(tp: TopicPartition, base: Offset, error: record_batch::HeaderError) -> CorruptBatch {

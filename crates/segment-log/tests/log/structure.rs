@@ -1,1 +1,139 @@
+//! Replicas that come, go and are cut; restarts; many partitions.
 
+use base_types::{LeaderEpoch, Offset};
+use segment_log::{FlushBudget, ReplicaOptions, StoreError};
+use store_api::{Survivors, Vfs};
+
+use crate::support::{Disk, bases, batch, lazy, replica_options, tp, write};
+
+#[test]
+fn one_commit_serves_many_partitions_with_one_block() {
+    let mut disk = Disk::new();
+    let (store, _) = disk.open();
+    let all: Vec<_> = (0..64).map(|i| (tp(i), replica_options())).collect();
+    store.create_replicas(&all).unwrap();
+    let before = disk.vfs.changes();
+    let writes: Vec<_> = (0..64).map(|i| write(tp(i), batch(Offset(0), 1, 1, 60))).collect();
+    let report = store.commit(&writes).unwrap();
+    assert_eq!(disk.vfs.changes(), before + 1, "one write and nothing else");
+    assert_eq!(report.log_ends.len(), 64);
+    assert!(report.journal_bytes < report.bytes * 2);
+    drop(store);
+    let found = disk.vfs.after_crash(Survivors::Nothing, &mut base_types::Random::new(1));
+    disk.vfs = found;
+    let (store, recovery) = disk.open();
+    assert_eq!((recovery.replayed_blocks, recovery.replicas), (2, 64));
+    assert!((0..64).all(|i| bases(&store, tp(i)) == [0]));
+}
+
+#[test]
+fn a_truncated_end_does_not_come_back() {
+    let mut disk = Disk::new();
+    let (store, _) = disk.open();
+    store.create_replica(tp(0), replica_options()).unwrap();
+    for i in 0..50 {
+        store.commit(&[write(tp(0), batch(Offset(i), 1, 1, 100))]).unwrap();
+    }
+    assert_eq!(store.truncate(tp(0), Offset(20)).unwrap(), Offset(20));
+    store.commit(&[write(tp(0), batch(Offset(20), 2, 1, 10))]).unwrap();
+    for survivors in Survivors::ALL {
+        let mut again = Disk {
+            vfs: disk.vfs.after_crash(*survivors, &mut base_types::Random::new(3)),
+            kv: disk.kv.clone(),
+            life: 50,
+        };
+        let (store, _) = again.open();
+        assert_eq!(bases(&store, tp(0)), (0..=20).collect::<Vec<_>>());
+        let epochs = store.open_replica(tp(0)).unwrap().unwrap().leader_epochs;
+        assert_eq!(epochs, [(LeaderEpoch(1), Offset(0)), (LeaderEpoch(2), Offset(20))]);
+    }
+}
+
+#[test]
+fn an_orderly_stop_is_known_and_its_mark_is_gone_at_once() {
+    let mut disk = Disk::new();
+    let (store, report) = disk.open();
+    assert!(report.is_new && !report.was_clean);
+    store.create_replica(tp(0), replica_options()).unwrap();
+    store.commit(&[write(tp(0), batch(Offset(0), 1, 1, 10)), write(tp(0), batch(Offset(1), 1, 1, 10))]).unwrap();
+    store.shutdown().unwrap();
+    drop(store);
+    let (store, report) = disk.open();
+    assert!(report.was_clean && report.replayed_blocks == 0);
+    drop(store);
+    let (store, report) = disk.open();
+    assert!(!report.was_clean, "S12");
+    assert_eq!(bases(&store, tp(0)), [0, 1]);
+}
+
+#[test]
+fn the_journal_is_a_ring_and_a_replay_is_bounded() {
+    let mut disk = Disk::new();
+    let (store, _) = disk.open();
+    store.create_replica(tp(0), ReplicaOptions { segment_bytes: 1 << 20 }).unwrap();
+    for i in 0..2_000 {
+        store.commit(&[write(tp(0), batch(Offset(i), 1, 1, 300))]).unwrap();
+        if store.is_flush_due() {
+            store.flush(FlushBudget::DUE).unwrap();
+        }
+    }
+    let files = disk.vfs.list("journal").unwrap();
+    assert!(files.len() <= 3, "{files:?}");
+    assert!(store.stats().journal_live_bytes <= 192 << 10);
+    drop(store);
+    let (store, report) = disk.open();
+    assert!(report.replayed_bytes <= 192 << 10, "{report:?}");
+    assert_eq!(store.bounds(tp(0)).unwrap().1, Offset(2_000));
+}
+
+#[test]
+fn page_cache_batches_survive_the_process_and_the_rest_of_the_journal_does_not_know_them() {
+    let mut disk = Disk::new();
+    let (store, _) = disk.open();
+    store.create_replica(tp(0), replica_options()).unwrap();
+    store.commit(&[lazy(tp(0), batch(Offset(0), 1, 1, 10))]).unwrap();
+    let (changes, written) = (disk.vfs.changes(), store.stats().journal_bytes);
+    for i in 1..10 {
+        store.commit(&[lazy(tp(0), batch(Offset(i), 1, 1, 10))]).unwrap();
+    }
+    assert_eq!((disk.vfs.changes(), store.stats().journal_bytes), (changes + 9, written), "one plain write each");
+    drop(store);
+    let (store, report) = disk.open();
+    assert!(report.scanned_bytes > 0);
+    assert_eq!(bases(&store, tp(0)), (0..10).collect::<Vec<_>>());
+}
+
+#[test]
+fn replicas_are_unique_and_their_directories_are_never_mistaken() {
+    let mut disk = Disk::new();
+    let (store, _) = disk.open();
+    disk.vfs.create_dir(&format!("partitions/{}", tp(1))).unwrap();
+    disk.vfs.create(&format!("partitions/{}/precious", tp(1)), store_api::FileUse::Buffered).unwrap();
+    store.create_replica(tp(0), replica_options()).unwrap();
+    let again = store.create_replica(tp(0), replica_options());
+    assert!(matches!(again, Err(StoreError::ReplicaExists(found)) if found == tp(0)));
+    assert!(matches!(store.delete_replica(tp(7)), Err(StoreError::NoReplica(_))));
+    store.create_replica(tp(1), replica_options()).unwrap();
+    store.commit(&[write(tp(1), batch(Offset(0), 1, 1, 3000))]).unwrap();
+    drop(store);
+    let (store, report) = disk.open();
+    let [stray] = report.stray_directories.as_slice() else { panic!("{report:?}") };
+    assert_eq!(disk.vfs.list(&format!("partitions/{stray}")).unwrap(), ["precious"], "moved aside, not removed");
+    store.delete_replica(tp(1)).unwrap();
+    assert_eq!(store.replicas(), [tp(0)]);
+}
+
+#[test]
+fn an_idle_partition_holds_no_file() {
+    let mut disk = Disk::new();
+    let (store, _) = disk.open();
+    let all: Vec<_> = (0..40).map(|i| (tp(i), replica_options())).collect();
+    store.create_replicas(&all).unwrap();
+    assert_eq!(store.stats().open_files, 0);
+    assert!(disk.vfs.list("partitions").unwrap().is_empty(), "no directory before there is something to put into it");
+    for i in 0..40 {
+        store.commit(&[write(tp(i), batch(Offset(0), 1, 1, 10))]).unwrap();
+    }
+    store.flush(FlushBudget::EVERYTHING).unwrap();
+    assert!(store.stats().open_files <= 3);
+}
