@@ -125,6 +125,7 @@ impl Controller {
             Event::RaftReceived { bytes } => self.consense(now, raft_core::Event::MessageReceived(bytes)),
             Event::RaftPeerLost { peer } => self.consense(now, raft_core::Event::PeerLost(peer)),
             Event::PersistCompleted { write } => self.consense(now, raft_core::Event::PersistCompleted(write)),
+            Event::HandoverRequested => self.hand_over(now),
             Event::Ticked => self.tick(now, effects),
         }
         self.follow_consensus(now, effects);
@@ -206,6 +207,14 @@ impl Controller {
             Ok(Decision { records, response, .. }) => {
                 self.propose(now, records, Some((session, id, response)), effects);
             }
+        }
+    }
+
+    /// To the voter that is furthest along.
+    fn hand_over(&mut self, now: Now) {
+        let others = self.consensus.progress().into_iter().filter(|peer| peer.id != self.config.id);
+        if let Some(best) = others.max_by_key(|peer| (peer.heard_at, peer.log_end)).filter(|_| self.active) {
+            self.consensus.transfer_leadership(now.tick, best.id, &mut self.raft_effects);
         }
     }
 

@@ -40,6 +40,8 @@ pub enum Event {
     PersistCompleted {
         write: WriteId,
     },
+    /// This controller is about to stop: if it is the active one, another voter should be.
+    HandoverRequested,
     /// [`crate::Controller::next_deadline`] has come.
     Ticked,
 }

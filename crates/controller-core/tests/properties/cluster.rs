@@ -2,9 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use base_types::{
-    BrokerEpoch, BrokerId, Incarnation, Now, ProducerId, Random, Tick, Timestamp, TopicPartition,
-};
+use base_types::{BrokerEpoch, BrokerId, Incarnation, Now, ProducerId, Random, Tick, Timestamp, TopicPartition};
 use bytes::Bytes;
 use controller_core::{Config, Controller, Effect, Effects, Event, Persist, SessionId, Stored, WriteId};
 use peer_api::controller::{
@@ -534,12 +532,8 @@ impl Cluster {
         let members: Vec<BrokerId> =
             state.replicas.iter().copied().filter(|id| *id == me || self.random.chance(600)).collect();
         let isr = members.iter().filter_map(|id| Some((*id, view.broker(*id)?.epoch))).collect();
-        let change = IsrChange {
-            partition,
-            leader_epoch: state.leader_epoch,
-            partition_epoch: state.partition_epoch,
-            isr,
-        };
+        let change =
+            IsrChange { partition, leader_epoch: state.leader_epoch, partition_epoch: state.partition_epoch, isr };
         self.call(index, Request::AlterPartition(AlterPartition { broker: me, broker_epoch, changes: vec![change] }));
     }
 
