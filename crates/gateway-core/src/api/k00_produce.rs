@@ -29,7 +29,8 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use base_types::{
-    BrokerId, ErrorCode, LeaderEpoch, Offset, PartitionIndex, Tick, Timestamp, TopicPartition, invariant,
+    BrokerId, ErrorCode, LeaderEpoch, Offset, PartitionIndex, ProducerEpoch, ProducerId, Tick, Timestamp,
+    TopicPartition, invariant,
 };
 use bytes::Bytes;
 use kafka_wire::k00_produce::{
@@ -80,6 +81,8 @@ struct Batch {
     index: i32,
     partition: TopicPartition,
     batch: Option<ProducedBatch>,
+    /// Who numbered it; within one of these the leader keeps the order by itself (P1, P3).
+    producer: Option<(ProducerId, ProducerEpoch)>,
     state: State,
     /// An earlier attempt may have been appended: no later error can be definite.
     ambiguous: bool,
@@ -180,11 +183,17 @@ pub(crate) fn begin(cx: &mut Context<'_>, request: ProduceRequest) -> Begun {
                 Ok(batch) => (Some(batch), State::Ready),
                 Err(refused) => (None, State::Settled(Err(refused))),
             };
-            produce.batches.push(Batch { index: data.index, partition, batch, state, ambiguous: false });
+            let producer = batch.as_ref().and_then(producer_of);
+            produce.batches.push(Batch { index: data.index, partition, batch, producer, state, ambiguous: false });
         }
     }
     cx.wake_at(retry_until);
     Begun::Produce(Box::new(produce))
+}
+
+fn producer_of(batch: &ProducedBatch) -> Option<(ProducerId, ProducerEpoch)> {
+    let header = batch.header();
+    header.has_producer_id().then_some((header.producer_id, header.producer_epoch))
 }
 
 /// Whether records need keys: the policy is the topic's own or, rarely, the cluster's.
@@ -293,10 +302,11 @@ fn make_ready(slots: &mut std::collections::VecDeque<Slot>, stats: &mut Stats) {
                     let behind = produce.batches.iter().skip(place + 1);
                     let later = (index + 1..slots.len()).filter_map(|later| produce_at(slots, later));
                     matches!(batch.state, State::Stale)
-                        && !batch.is_idempotent()
-                        && behind
-                            .chain(later.flat_map(|produce| &produce.batches))
-                            .any(|other| other.partition == batch.partition && other.may_have_appended())
+                        && behind.chain(later.flat_map(|produce| &produce.batches)).any(|other| {
+                            other.partition == batch.partition
+                                && (batch.producer.is_none() || other.producer != batch.producer)
+                                && other.may_have_appended()
+                        })
                 })
                 .collect(),
         };
@@ -375,7 +385,7 @@ impl Batch {
     }
 
     fn is_idempotent(&self) -> bool {
-        self.batch.as_ref().is_some_and(|batch| batch.header().has_producer_id())
+        self.producer.is_some()
     }
 
     /// The end of a batch, with the certainty that is left after all attempts.

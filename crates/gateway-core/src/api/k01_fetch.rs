@@ -350,6 +350,7 @@ fn partition_data(
     let mut data = PartitionData {
         partition_index: index,
         high_watermark: -1,
+        aborted_transactions: None,
         records: Some(Records::default()),
         ..Default::default()
     };

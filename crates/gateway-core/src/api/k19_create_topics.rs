@@ -83,7 +83,8 @@ impl Change for Creation {
         };
         let mut response = CreateTopicsResponse::default();
         for (topic, result) in self.topics.iter().zip(results.drain(..)) {
-            let mut answer = CreatableTopicResult { name: topic.name.clone(), ..Default::default() };
+            let mut answer =
+                CreatableTopicResult { name: topic.name.clone(), error_message: None, ..Default::default() };
             match result {
                 Ok(created) => {
                     answer.topic_id = Uuid(created.id.0);
@@ -185,6 +186,7 @@ mod tests {
             let (_, response) = world.answer::<CreateTopicsRequest>(version);
             let told = &response.topics[0];
             assert_eq!((told.error_code, &*told.name, told.topic_id.is_zero()), (0, "t", version < 7));
+            assert_eq!(told.error_message, None);
             if version >= 5 {
                 assert_eq!((told.num_partitions, told.replication_factor), (4, 3));
                 assert!(told.configs.as_ref().unwrap().len() > 20);

@@ -109,13 +109,12 @@ mod tests {
         for version in SUPPORTED {
             let mut world = World::new(1);
             let id = world.topic("t", &[1]);
-            let request = DeleteTopicsRequest {
-                topics: vec![
-                    DeleteTopicState { name: Some("t".into()), ..Default::default() },
-                    DeleteTopicState { name: Some("x".into()), ..Default::default() },
-                ],
-                topic_names: vec!["t".into(), "x".into()],
-                timeout_ms: 1000,
+            let names = ["t", "x"].map(|name| DeleteTopicState { name: Some(name.into()), ..Default::default() });
+            let request = if version >= 6 {
+                DeleteTopicsRequest { topics: names.to_vec(), timeout_ms: 1000, ..Default::default() }
+            } else {
+                let topic_names = vec!["t".into(), "x".into()];
+                DeleteTopicsRequest { topic_names, timeout_ms: 1000, ..Default::default() }
             };
             world.send(version, &request);
             let (call, asked) = world.next_call();

@@ -102,7 +102,7 @@ mod tests {
     use crate::testing::World;
 
     fn plain() -> InitProducerIdRequest {
-        InitProducerIdRequest { producer_id: -1, producer_epoch: -1, ..Default::default() }
+        InitProducerIdRequest { transactional_id: None, producer_id: -1, producer_epoch: -1, ..Default::default() }
     }
 
     /// Trap 35, P6.

@@ -297,6 +297,25 @@ fn a_refused_batch_behind_which_another_got_in_is_reported() {
     assert_eq!(codes(&world.answer::<ProduceRequest>(9).1), [OK]);
 }
 
+/// W1: a sequence keeps the order within one producer id, and says nothing about another.
+#[test]
+fn a_refused_batch_behind_which_another_producer_got_in_is_reported() {
+    let mut world = World::new(1);
+    world.topic("t", &[1]);
+    let other = record_batch::Producer { id: ProducerId(10), epoch: ProducerEpoch(0), base_sequence: Sequence(0) };
+    let other = BatchBuilder::new(Compression::None).producer(other).record(None, Some(b"v"), &[], Timestamp(1));
+    world.send(9, &produce("t", -1, &[(0, numbered(0))]));
+    world.send(9, &produce("t", -1, &[(0, other.build().unwrap())]));
+    let (node, first, first_asked) = append(&mut world);
+    let (_, second, second_asked) = append(&mut world);
+    settle(&mut world, node, first, &first_asked, Err(not_leader()));
+    settle(&mut world, node, second, &second_asked, Ok(0));
+    world.pass(RETRY_BACKOFF_MS);
+    assert!(world.to_storage.is_empty());
+    assert_eq!(codes(&world.answer::<ProduceRequest>(9).1), [6]);
+    assert_eq!(codes(&world.answer::<ProduceRequest>(9).1), [OK]);
+}
+
 /// W2.
 #[test]
 fn an_ambiguous_failure_without_producer_id_is_reported_and_never_repeated() {
