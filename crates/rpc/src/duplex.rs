@@ -13,6 +13,9 @@ use crate::status::Ended;
 ///
 /// When the other side drops its `tx`, or the connection is lost, `rx` ends after what had arrived. When it drops its `rx`,
 /// or the connection is lost, `tx` refuses. Whoever sees either drops the rest: a stream is of no use by halves.
+///
+/// Who drops both halves at once hangs up: over a connection, what the opener had sent last may then be lost. (What the
+/// serving side had sent is delivered.) An opener whose last words matter drops `tx` alone and waits for `rx` to end.
 pub struct Duplex<Out, In> {
     pub tx: Sender<Out>,
     pub rx: Receiver<In>,

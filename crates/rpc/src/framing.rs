@@ -81,6 +81,8 @@ pub(crate) struct Incoming<T, B> {
     body: Option<B>,
     received: Chunks,
     label: Label,
+    /// Which side reads.
+    side: Side,
     tell_to_end: Option<oneshot::Sender<Ended>>,
     stop: Stop,
     ended: Option<Ended>,
@@ -110,6 +112,7 @@ pub(crate) fn halves<T: Wire, U: Wire, B>(
         body: Some(body),
         received: Chunks::default(),
         label,
+        side,
         tell_to_end: Some(tell_to_end),
         stop,
         ended: None,
@@ -133,7 +136,10 @@ impl Frames {
 }
 
 impl Sink for Frames {
-    fn buffer(&mut self) -> &mut BytesMut {
+    fn buffer(&mut self, len: usize) -> &mut BytesMut {
+        if self.gathered.capacity() - self.gathered.len() < len {
+            self.gathered.reserve(len.max(limits::COALESCE_BYTES_MAX));
+        }
         &mut self.gathered
     }
 
@@ -145,10 +151,7 @@ impl Sink for Frames {
             if self.gathered.len() + piece.len() > limits::COALESCE_BYTES_MAX {
                 self.flush();
             }
-            if self.gathered.capacity() - self.gathered.len() < piece.len() {
-                self.gathered.reserve(limits::COALESCE_BYTES_MAX);
-            }
-            self.gathered.extend_from_slice(&piece);
+            self.buffer(piece.len()).extend_from_slice(&piece);
         }
     }
 }
@@ -219,7 +222,23 @@ impl<T: Wire> Body for Outgoing<T> {
 // Nothing in it is pinned.
 impl<T> Unpin for Outgoing<T> {}
 
+/// What the other side has to say comes in its trailers; an error of the body is the connection's.
+fn lost(status: &Status) -> Ended {
+    match Code::from_grpc(status.code()) {
+        Code::Cancelled => Ended::from_status(status),
+        _ => Ended::new(Code::Unavailable, format!("connection lost: {}", status.message())),
+    }
+}
+
 impl<T: Wire, B> Incoming<T, B> {
+    /// A client just ends; a server that does so without a word has not ended well.
+    fn good_end(&self) -> Ended {
+        match self.side {
+            Side::Server => Ended::new(Code::Ok, ""),
+            Side::Client => Ended::new(Code::Unavailable, "the stream was cut off"),
+        }
+    }
+
     fn end(&mut self, ended: Ended) {
         self.body = None;
         self.received = Chunks::default();
@@ -255,12 +274,13 @@ where
                 Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
                     Ok(data) => self.received.push(data),
                     Err(frame) => {
-                        let status = frame.into_trailers().ok().and_then(|trailers| Status::from_header_map(&trailers));
-                        self.end(status.map_or_else(|| Ended::new(Code::Ok, ""), |status| Ended::from_status(&status)));
+                        let trailers = frame.into_trailers().unwrap_or_default();
+                        let status = Status::from_header_map(&trailers);
+                        self.end(status.map_or_else(|| self.good_end(), |status| Ended::from_status(&status)));
                     }
                 },
-                Poll::Ready(Some(Err(status))) => self.end(Ended::from_status(&status)),
-                Poll::Ready(None) => self.end(Ended::new(Code::Ok, "")),
+                Poll::Ready(Some(Err(status))) => self.end(lost(&status)),
+                Poll::Ready(None) => self.end(self.good_end()),
                 Poll::Pending => {
                     if !self.stop.poll(cx) {
                         return Poll::Pending;

@@ -91,7 +91,8 @@ impl Payload {
 
 /// Where encoded bytes go: gathered while small, by reference when large.
 pub(crate) trait Sink {
-    fn buffer(&mut self) -> &mut BytesMut;
+    /// Where to write next, with room for `len` bytes.
+    fn buffer(&mut self, len: usize) -> &mut BytesMut;
     fn piece(&mut self, piece: Bytes);
 }
 
@@ -112,8 +113,8 @@ pub(crate) fn encode<T: Wire>(
         *pieces = Pieces::default();
         return Err(Malformed::TooLarge { size, max: limits::MESSAGE_BYTES_MAX });
     }
-    let buffer = sink.buffer();
-    buffer.reserve(5 + header_len + 16);
+    // Prefix, header, key and length of the payload.
+    let buffer = sink.buffer(5 + header_len + 16);
     buffer.put_u8(0);
     buffer.put_u32(size as u32);
     header.encode_raw(buffer);

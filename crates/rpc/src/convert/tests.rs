@@ -20,7 +20,8 @@ use crate::wire::{self, Malformed, Pieces, Sink, Wire};
 struct Flat(BytesMut);
 
 impl Sink for Flat {
-    fn buffer(&mut self) -> &mut BytesMut {
+    fn buffer(&mut self, len: usize) -> &mut BytesMut {
+        self.0.reserve(len);
         &mut self.0
     }
 
