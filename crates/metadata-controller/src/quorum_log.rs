@@ -155,7 +155,7 @@ impl QuorumLog {
                 QuorumLog { vfs, file, node, sequence, position, state }
             }
         };
-        for name in names.iter().filter(|name| **name != format!("{:020}.log", log.sequence)) {
+        for name in log.vfs.list(DIRECTORY)?.iter().filter(|name| **name != format!("{:020}.log", log.sequence)) {
             log.vfs.remove(&format!("{DIRECTORY}/{name}"))?;
         }
         let stored = Stored {
@@ -409,7 +409,7 @@ mod tests {
             frame(&encode_changes(std::slice::from_ref(&change))).iter().map(|b| format!("{b:02x}")).collect();
         assert_eq!(
             hex,
-            "544851470000003238cc48cd01000000010f0000000268730000000173000000000000000300000000000000090000000100000000000000\
+            "54485147000000320baf075b01000000010f0000000268730000000173000000000000000300000000000000090000000100000000000000\
              090000000165"
         );
         assert_eq!(decode_changes(&encode_changes(std::slice::from_ref(&change)).into()), Some(vec![change]));
