@@ -9,6 +9,7 @@ use base_types::{BrokerEpoch, BrokerId, ErrorCode, Now, Offset, Tick};
 use peer_api::metadata::PartitionState;
 
 use super::Leader;
+use super::progress::Progress;
 use crate::effect::{Effect, Effects};
 use crate::event::Settings;
 use crate::isr;
@@ -35,13 +36,13 @@ impl Leader {
     }
 
     fn wished_isr(&self, now: Tick, high_watermark: Offset, lag_ms_max: u64) -> Vec<BrokerId> {
-        let stays = |id: &&BrokerId| {
-            let leaves_at = self.followers.get(id).and_then(|progress| progress.lag.ends_membership_at(lag_ms_max));
-            leaves_at.is_none_or(|at| at > now)
-        };
+        let lags = |progress: &Progress| progress.lag.ends_membership_at(lag_ms_max).is_some_and(|at| at <= now);
+        let stays = |id: &&BrokerId| !self.followers.get(id).is_some_and(lags);
+        // One that would have to leave at once does not join, or two of them would take turns for as long as they lag.
         let joins = |id: &&BrokerId| {
             self.followers.get(id).is_some_and(|progress| {
                 progress.stream().is_some()
+                    && !lags(progress)
                     && isr::may_join(progress.durable_end, high_watermark, self.epoch_start)
                     && self.broker_epochs.get(id) == Some(&progress.broker_epoch)
             })
