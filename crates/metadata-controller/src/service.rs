@@ -5,14 +5,17 @@ use std::time::Duration;
 
 use anyhow::Context;
 use service_kit::config::Loaded;
+use service_kit::health::Check;
 use service_kit::{Health, Metrics, Shutdown, Tasks};
 use store_os::{DirectIo, OsVfs};
 use tokio::net::TcpListener;
 
+use crate::ControllerHandle;
 use crate::config::{ControllerConfig, FileConfig};
 use crate::metrics::ControllerMetrics;
 
 const DRAIN_MAX: Duration = Duration::from_secs(10);
+const READINESS_EVERY: Duration = Duration::from_millis(100);
 
 /// Serves until asked to stop.
 pub async fn run(loaded: Loaded<FileConfig>) -> anyhow::Result<()> {
@@ -45,16 +48,25 @@ pub async fn run(loaded: Loaded<FileConfig>) -> anyhow::Result<()> {
     tasks.spawn("grpc", async move { Ok(server.serve(grpc, stop).await?) });
     let (stop, admin_health) = (shutdown.requested(), health.clone());
     tasks.spawn("http", async move { Ok(service_kit::admin::serve(http, metrics, admin_health, stop).await?) });
+    let stop = shutdown.requested();
     tasks.spawn("readiness", async move {
-        loop {
-            if handle.is_ready() {
-                ready.pass()
-            } else {
-                ready.fail("no active controller is known")
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
+        tokio::select! {
+            () = watch_readiness(&handle, &ready) => {}
+            () = stop => {}
         }
+        Ok(())
     });
     health.set_started();
     tasks.run(&shutdown, async { Ok(()) }, DRAIN_MAX).await
+}
+
+async fn watch_readiness(handle: &ControllerHandle, ready: &Check) {
+    loop {
+        if handle.is_ready() {
+            ready.pass();
+        } else {
+            ready.fail("no active controller is known");
+        }
+        tokio::time::sleep(READINESS_EVERY).await;
+    }
 }
