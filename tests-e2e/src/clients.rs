@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
@@ -185,10 +185,18 @@ impl RunningProducer {
 
     /// Writes the lines from a thread of its own (the client may be slower than we are), then closes its input.
     pub fn feed(&mut self, lines: impl Iterator<Item = String>) -> Result<thread::JoinHandle<()>> {
+        self.feed_over(Duration::ZERO, lines)
+    }
+
+    /// The same, spread evenly over so long: a load that is still there when something dies.
+    pub fn feed_over(&mut self, over: Duration, lines: impl Iterator<Item = String>) -> Result<thread::JoinHandle<()>> {
         let mut stdin = self.child.stdin.take().context("it was fed already")?;
         let lines: Vec<String> = lines.collect();
+        let (began, count) = (Instant::now(), lines.len().max(1));
         let feed = move || {
-            for line in lines {
+            for (n, line) in lines.into_iter().enumerate() {
+                let due = began + over.mul_f64(n as f64 / count as f64);
+                thread::sleep(due.saturating_duration_since(Instant::now()));
                 // A client that has gone says so by its exit code.
                 if writeln!(stdin, "{line}").is_err() {
                     return;

@@ -248,7 +248,9 @@ impl Cluster {
                 command.args(["--controllers", &self.controllers(), "--rack", &format!("rack-{}", member.number)]);
             }
             Role::Gateway => {
-                command.args(["--controllers", &self.controllers(), "--advertised", &listen]);
+                // A name, so that several brokers behind one gateway can be told apart by its spelling.
+                let advertised = format!("localhost:{}", member.listen);
+                command.args(["--controllers", &self.controllers(), "--advertised", &advertised]);
             }
         }
         if self.spec.folder.is_some() {

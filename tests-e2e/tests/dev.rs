@@ -1,6 +1,10 @@
 //! `thalweg dev` serves every client, and loses nothing when it is killed.
 
-#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "end-to-end tests start processes and read clocks")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "end-to-end tests start processes and read clocks"
+)]
 
 use anyhow::Result;
 use tests_e2e::clients;
@@ -8,7 +12,7 @@ use tests_e2e::dev::Dev;
 use tests_e2e::scenario::{clients as scenario, faults};
 
 /// Kills in `make test`; `make e2e-full` does 200.
-fn rounds() -> usize {
+fn rounds() -> u32 {
     if std::env::var_os("THALWEG_E2E_FULL").is_some() { 200 } else { 20 }
 }
 

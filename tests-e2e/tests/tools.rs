@@ -1,7 +1,11 @@
 //! Apache Kafka's own Java tools against `thalweg dev`, beside the same against Apache Kafka: for the same cluster state they
 //! must print the same, but for what names the cluster, its topic ids and its addresses.
 
-#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "end-to-end tests start processes and read clocks")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "end-to-end tests start processes and read clocks"
+)]
 
 use anyhow::{Context, Result};
 use tests_e2e::dev::Dev;
@@ -22,7 +26,8 @@ fn comparable(text: &str) -> Vec<String> {
         .map(str::trim_end)
         .filter(|line| !line.is_empty())
         .map(|line| {
-            let words: Vec<&str> = line.split('\t').map(|cell| if cell.starts_with("TopicId:") { "TopicId" } else { cell }).collect();
+            let words: Vec<&str> =
+                line.split('\t').map(|cell| if cell.starts_with("TopicId:") { "TopicId" } else { cell }).collect();
             words.join("\t")
         })
         .collect();
@@ -38,7 +43,11 @@ fn same(ours: &str, theirs: &str, class: &str, arguments: &[&str]) -> Result<()>
         let output = tool_output(class, &all)?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         // A failure is told on standard error, with a stack that names Kafka's own lines.
-        let cause = String::from_utf8_lossy(&output.stderr).lines().find(|line| line.contains("Exception")).unwrap_or("").to_owned();
+        let cause = String::from_utf8_lossy(&output.stderr)
+            .lines()
+            .find(|line| line.contains("Exception"))
+            .unwrap_or("")
+            .to_owned();
         Ok((output.status.success(), comparable(&format!("{text}\n{cause}"))))
     };
     let (ours, theirs) = (run(ours)?, run(theirs)?);
@@ -52,7 +61,12 @@ fn kafkas_java_tools_print_what_they_print_against_kafka() -> Result<()> {
     let kafka = Kafka::start(&OracleConfig::default())?;
     let (ours, theirs) = (dev.bootstrap(), kafka.bootstrap());
 
-    same(&ours, &theirs, TOPICS, &["--create", "--topic", "orders", "--partitions", "3", "--config", "retention.ms=60000"])?;
+    same(
+        &ours,
+        &theirs,
+        TOPICS,
+        &["--create", "--topic", "orders", "--partitions", "3", "--config", "retention.ms=60000"],
+    )?;
     same(&ours, &theirs, TOPICS, &["--create", "--topic", "plain"])?;
     same(&ours, &theirs, TOPICS, &["--list"])?;
     same(&ours, &theirs, TOPICS, &["--describe", "--topic", "orders"])?;
@@ -74,8 +88,18 @@ fn kafkas_java_tools_print_what_they_print_against_kafka() -> Result<()> {
 
     for bootstrap in [&ours, &theirs] {
         let properties = format!("bootstrap.servers={bootstrap}");
-        let arguments =
-            ["--topic", "plain", "--num-records", "5000", "--record-size", "100", "--throughput", "-1", "--producer-props", &properties];
+        let arguments = [
+            "--topic",
+            "plain",
+            "--num-records",
+            "5000",
+            "--record-size",
+            "100",
+            "--throughput",
+            "-1",
+            "--producer-props",
+            &properties,
+        ];
         let printed = tool(PERFORMANCE, &arguments)?;
         assert!(printed.contains("5000 records sent"), "{printed}");
     }

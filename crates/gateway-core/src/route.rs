@@ -35,12 +35,37 @@ pub(crate) fn gateway_of<'a>(image: &'a Image, broker: &Broker) -> Option<&'a Ga
 }
 
 /// The address clients are given for a storage node. `fallback` is our own, for the moment before any gateway is registered.
+///
+/// A gateway that stands for several nodes gives each its own spelling of its name: librdkafka before 2.10 takes two ids at one
+/// `host:port` for one broker and never reaches the other's partitions (`docs/decisions/0005-one-spelling-for-each-broker.md`).
 pub(crate) fn address_of(image: &Image, broker: &Broker, fallback: (&str, u16)) -> (KafkaString, i32) {
-    let (host, port) = match gateway_of(image, broker) {
-        Some(gateway) => (gateway.advertised_host.as_str(), gateway.advertised_port),
-        None => fallback,
+    let Some(gateway) = gateway_of(image, broker) else {
+        return (KafkaString::from(fallback.0), i32::from(fallback.1));
     };
-    (KafkaString::from(host), i32::from(port))
+    let shares = |other: &Broker| {
+        other.id != broker.id && gateway_of(image, other).is_some_and(|stands| stands.id == gateway.id)
+    };
+    let host = if image.brokers().any(shares) {
+        KafkaString::from(spelled(&gateway.advertised_host, broker.id))
+    } else {
+        KafkaString::from(gateway.advertised_host.as_str())
+    };
+    (host, i32::from(gateway.advertised_port))
+}
+
+/// The name with its letters in upper and lower case by the bits of `id`. Names are compared without regard to case, by DNS and
+/// by TLS, so it stays the same name. An address in digits has no letters and stays as it is.
+fn spelled(host: &str, id: BrokerId) -> String {
+    let mut bits = id.0 as u32;
+    let spell = |letter: char| {
+        if !letter.is_ascii_alphabetic() || host.contains(':') {
+            return letter;
+        }
+        let upper = bits & 1 == 1;
+        bits >>= 1;
+        if upper { letter.to_ascii_uppercase() } else { letter.to_ascii_lowercase() }
+    };
+    host.chars().map(spell).collect()
 }
 
 /// The live storage nodes that `gateway` stands for.
@@ -105,7 +130,30 @@ mod tests {
     }
 
     fn host_of(image: &Image, id: i32) -> String {
-        address_of(image, image.broker(BrokerId(id)).unwrap(), ("self", 1)).0.to_string()
+        address_of(image, image.broker(BrokerId(id)).unwrap(), ("self", 1)).0.to_lowercase()
+    }
+
+    /// Trap 9: clients that know brokers by address must not take several for one.
+    #[test]
+    fn nodes_that_share_a_gateway_have_addresses_that_differ_in_spelling() {
+        let mut records: Vec<Record> = (1..=7).map(|id| broker(id, "", None)).collect();
+        records.push(gateway(100, "kafka.example", None));
+        if let Some(Record::GatewayRegistered(gateway)) = records.last_mut() {
+            gateway.advertised_host = "kafka.example".to_owned();
+        }
+        let shared = image(&records);
+        let address =
+            |image: &Image, id| address_of(image, image.broker(BrokerId(id)).unwrap(), ("self", 1)).0.to_string();
+        let mut all: Vec<String> = (1..=7).map(|id| address(&shared, id)).collect();
+        assert!(all.iter().all(|host| host.eq_ignore_ascii_case("kafka.example")), "{all:?}");
+        all.sort();
+        all.dedup();
+        assert_eq!(all.len(), 7);
+        assert_eq!(address(&shared, 5), "KaFka.example");
+        records.drain(1..7);
+        assert_eq!(address(&image(&records), 1), "kafka.example", "alone it keeps its name");
+        assert_eq!(spelled("127.0.0.1", BrokerId(3)), "127.0.0.1");
+        assert_eq!(spelled("[::ffff:1]", BrokerId(3)), "[::ffff:1]");
     }
 
     #[test]

@@ -18,6 +18,9 @@ use crate::record::{Ack, Record};
 /// Without any answer for this long the cluster has not come back.
 const SILENCE_BOUND: Duration = Duration::from_secs(60);
 
+/// How long the load lasts in the middle of which faults strike.
+const LOAD: Duration = Duration::from_secs(25);
+
 /// How long answers that were given before a kill may take to reach us.
 const LAST_ANSWERS: Duration = Duration::from_millis(300);
 
@@ -49,8 +52,9 @@ pub fn while_faults_strike(
 ) -> Result<Outcome> {
     let job = Produce { idempotent, ..Produce::new(bootstrap, topic, Codec::Lz4) };
     let mut producer = client.start_producer(&job)?;
-    // Fed without waiting for answers, so that records are in flight whenever a fault strikes.
-    producer.feed(records.iter().map(Record::to_json))?;
+    // Fed without waiting for answers and for long enough, so that records are in flight whenever a fault strikes.
+    let over = if faults.is_empty() { Duration::ZERO } else { LOAD };
+    producer.feed_over(over, records.iter().map(Record::to_json))?;
 
     let mut acks: Vec<Ack> = Vec::new();
     let mut outcome = Outcome { acknowledged: 0, refused: 0, longest_gap: Duration::ZERO, longest_gap_at: 0 };
