@@ -120,3 +120,49 @@ impl fmt::Display for RecordsError {
 }
 
 impl std::error::Error for RecordsError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{BatchBuilder, HEADER_LEN};
+
+    fn two_records() -> (BatchHeader, Bytes) {
+        let now = Timestamp(1_700_000_000_000);
+        let bytes = BatchBuilder::new(Compression::None)
+            .record(Some(b"k"), Some(b"v"), &[], now)
+            .record(None, None, &[], now)
+            .build()
+            .unwrap();
+        (BatchHeader::parse(&bytes).unwrap(), bytes.slice(HEADER_LEN..))
+    }
+
+    fn read(header: &BatchHeader, body: Bytes) -> Vec<Result<Record, RecordsError>> {
+        Records::read(header, body, 1000).unwrap().collect()
+    }
+
+    #[test]
+    fn bytes_behind_the_last_record_are_reported_once() {
+        let (header, body) = two_records();
+        let longer = Bytes::from([&body, &[0, 0][..]].concat());
+        let records = read(&header, longer);
+        assert_eq!(records.len(), 3);
+        assert_eq!(records[2], Err(RecordsError::Trailing { bytes: 2 }));
+    }
+
+    #[test]
+    fn there_are_no_records_after_a_damaged_one() {
+        let (header, body) = two_records();
+        let shorter = body.slice(..body.len() - 1);
+        let records = read(&header, shorter);
+        assert_eq!(records.len(), 2);
+        assert_eq!(records[1], Err(RecordsError::Record { index: 1, damage: RecordDamage::Truncated }));
+    }
+
+    #[test]
+    fn records_refer_to_the_batch_and_copy_nothing() {
+        let (header, body) = two_records();
+        let records = read(&header, body.clone());
+        let value = records[0].as_ref().unwrap().value.as_ref().unwrap();
+        assert!(body.as_ptr_range().contains(&value.as_ptr()));
+    }
+}
