@@ -20,11 +20,17 @@ const QUORUM: &str = "org.apache.kafka.tools.MetadataQuorumCommand";
 const LOG_DIRS: &str = "org.apache.kafka.tools.LogDirsCommand";
 
 /// What a tool printed, without what has to differ.
+///
+/// Apache Kafka writes a cluster-wide `min.insync.replicas=1` when it formats a cluster with eligible leader replicas; we do not
+/// (deviations.md), so it is taken out.
 fn comparable(text: &str) -> Vec<String> {
+    let text = text.replace("min.insync.replicas=1,", "").replace("Configs: min.insync.replicas=1", "Configs: ");
     let mut lines: Vec<String> = text
         .lines()
         .map(str::trim_end)
         .filter(|line| !line.is_empty())
+        // A line of the log begins with the time.
+        .map(|line| line.split_once(" ERROR ").map_or(line, |(_, told)| told))
         .map(|line| {
             let words: Vec<&str> =
                 line.split('\t').map(|cell| if cell.starts_with("TopicId:") { "TopicId" } else { cell }).collect();
@@ -36,7 +42,7 @@ fn comparable(text: &str) -> Vec<String> {
 }
 
 /// Runs the same on both and compares all that is printed and whether it went well.
-fn same(ours: &str, theirs: &str, class: &str, arguments: &[&str]) -> Result<()> {
+fn same(ours: &str, theirs: &str, class: &str, arguments: &[&str]) -> Result<Option<String>> {
     let run = |bootstrap: &str| -> Result<(bool, Vec<String>)> {
         let mut all = vec!["--bootstrap-server", bootstrap];
         all.extend(arguments);
@@ -51,8 +57,7 @@ fn same(ours: &str, theirs: &str, class: &str, arguments: &[&str]) -> Result<()>
         Ok((output.status.success(), comparable(&format!("{text}\n{cause}"))))
     };
     let (ours, theirs) = (run(ours)?, run(theirs)?);
-    assert_eq!(ours, theirs, "{class} {arguments:?}: ours left, Apache Kafka's right");
-    Ok(())
+    Ok((ours != theirs).then(|| format!("{class} {arguments:?}\n  ours:   {ours:?}\n  Kafka's: {theirs:?}\n")))
 }
 
 #[test]
@@ -60,31 +65,32 @@ fn kafkas_java_tools_print_what_they_print_against_kafka() -> Result<()> {
     let dev = Dev::start()?;
     let kafka = Kafka::start(&OracleConfig::default())?;
     let (ours, theirs) = (dev.bootstrap(), kafka.bootstrap());
-
-    same(
-        &ours,
-        &theirs,
-        TOPICS,
-        &["--create", "--topic", "orders", "--partitions", "3", "--config", "retention.ms=60000"],
-    )?;
-    same(&ours, &theirs, TOPICS, &["--create", "--topic", "plain"])?;
-    same(&ours, &theirs, TOPICS, &["--list"])?;
-    same(&ours, &theirs, TOPICS, &["--describe", "--topic", "orders"])?;
-    same(&ours, &theirs, TOPICS, &["--create", "--topic", "orders"])?;
-    same(&ours, &theirs, TOPICS, &["--create", "--topic", "wide", "--replication-factor", "3"])?;
-    same(&ours, &theirs, TOPICS, &["--create", "--topic", "bad name"])?;
-    same(&ours, &theirs, TOPICS, &["--create", "--topic", "odd", "--config", "retention.ms=soon"])?;
-    same(&ours, &theirs, TOPICS, &["--alter", "--topic", "plain", "--partitions", "4"])?;
-    same(&ours, &theirs, TOPICS, &["--alter", "--topic", "plain", "--partitions", "2"])?;
-    same(&ours, &theirs, TOPICS, &["--describe", "--topic", "plain"])?;
+    let mut differences: Vec<String> = Vec::new();
+    let create = ["--create", "--topic", "orders", "--partitions", "3", "--config", "retention.ms=60000"];
+    differences.extend(same(&ours, &theirs, TOPICS, &create)?);
+    differences.extend(same(&ours, &theirs, TOPICS, &["--create", "--topic", "plain"])?);
+    differences.extend(same(&ours, &theirs, TOPICS, &["--list"])?);
+    differences.extend(same(&ours, &theirs, TOPICS, &["--describe", "--topic", "orders"])?);
+    differences.extend(same(&ours, &theirs, TOPICS, &["--create", "--topic", "orders"])?);
+    differences.extend(same(&ours, &theirs, TOPICS, &["--create", "--topic", "wide", "--replication-factor", "3"])?);
+    differences.extend(same(&ours, &theirs, TOPICS, &["--create", "--topic", "bad name"])?);
+    differences.extend(same(&ours, &theirs, TOPICS, &["--create", "--topic", "odd", "--config", "retention.ms=soon"])?);
+    differences.extend(same(&ours, &theirs, TOPICS, &["--alter", "--topic", "plain", "--partitions", "4"])?);
+    differences.extend(same(&ours, &theirs, TOPICS, &["--alter", "--topic", "plain", "--partitions", "2"])?);
+    differences.extend(same(&ours, &theirs, TOPICS, &["--describe", "--topic", "plain"])?);
 
     let topic = ["--entity-type", "topics", "--entity-name", "orders"];
     let with = |more: &[&'static str]| -> Vec<&'static str> { topic.iter().chain(more).copied().collect() };
-    same(&ours, &theirs, CONFIGS, &with(&["--alter", "--add-config", "max.message.bytes=2000000"]))?;
-    same(&ours, &theirs, CONFIGS, &with(&["--describe"]))?;
-    same(&ours, &theirs, CONFIGS, &with(&["--alter", "--delete-config", "retention.ms"]))?;
-    same(&ours, &theirs, CONFIGS, &with(&["--describe"]))?;
-    same(&ours, &theirs, CONFIGS, &with(&["--alter", "--add-config", "no.such.config=1"]))?;
+    differences.extend(same(
+        &ours,
+        &theirs,
+        CONFIGS,
+        &with(&["--alter", "--add-config", "max.message.bytes=2000000"]),
+    )?);
+    differences.extend(same(&ours, &theirs, CONFIGS, &with(&["--describe"]))?);
+    differences.extend(same(&ours, &theirs, CONFIGS, &with(&["--alter", "--delete-config", "retention.ms"]))?);
+    differences.extend(same(&ours, &theirs, CONFIGS, &with(&["--describe"]))?);
+    differences.extend(same(&ours, &theirs, CONFIGS, &with(&["--alter", "--add-config", "no.such.config=1"]))?);
 
     for bootstrap in [&ours, &theirs] {
         let properties = format!("bootstrap.servers={bootstrap}");
@@ -109,11 +115,13 @@ fn kafkas_java_tools_print_what_they_print_against_kafka() -> Result<()> {
         printed.lines().filter(|line| line.starts_with("plain:")).map(offset).sum()
     };
     assert_eq!((sum(&ours)?, sum(&theirs)?), (5000, 5000));
-    same(&ours, &theirs, OFFSETS, &["--topic", "orders"])?;
-    same(&ours, &theirs, OFFSETS, &["--topic", "orders", "--time", "earliest"])?;
-    same(&ours, &theirs, OFFSETS, &["--topic", "plain", "--time", "earliest"])?;
-    same(&ours, &theirs, TOPICS, &["--delete", "--topic", "orders"])?;
-    same(&ours, &theirs, TOPICS, &["--describe", "--topic", "orders"])?;
+    differences.extend(same(&ours, &theirs, OFFSETS, &["--topic", "orders"])?);
+    differences.extend(same(&ours, &theirs, OFFSETS, &["--topic", "orders", "--time", "earliest"])?);
+    differences.extend(same(&ours, &theirs, OFFSETS, &["--topic", "plain", "--time", "earliest"])?);
+    differences.extend(same(&ours, &theirs, TOPICS, &["--delete", "--topic", "orders"])?);
+    differences.extend(same(&ours, &theirs, TOPICS, &["--describe", "--topic", "orders"])?);
+
+    assert!(differences.is_empty(), "{}", differences.concat());
 
     let versions = tool(VERSIONS, &["--bootstrap-server", &ours])?;
     for api in ["Produce(0): 0 to 13", "Fetch(1): 4 to 18", "Metadata(3): 0 to 13", "ApiVersions(18): 0 to 4"] {
