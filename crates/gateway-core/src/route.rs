@@ -37,7 +37,7 @@ pub(crate) fn gateway_of<'a>(image: &'a Image, broker: &Broker) -> Option<&'a Ga
 /// The address clients are given for a storage node. `fallback` is our own, for the moment before any gateway is registered.
 ///
 /// A gateway that stands for several nodes gives each its own spelling of its name: librdkafka before 2.10 takes two ids at one
-/// `host:port` for one broker and never reaches the other's partitions (`docs/decisions/0005-one-spelling-for-each-broker.md`).
+/// `host:port` for one broker and never reaches the other's partitions (`docs/decisions/0006-one-spelling-for-each-broker.md`).
 pub(crate) fn address_of(image: &Image, broker: &Broker, fallback: (&str, u16)) -> (KafkaString, i32) {
     let Some(gateway) = gateway_of(image, broker) else {
         return (KafkaString::from(fallback.0), i32::from(fallback.1));

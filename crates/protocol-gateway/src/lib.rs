@@ -28,6 +28,7 @@ mod links;
 mod metrics;
 mod shell;
 
+pub use gateway_core::Config;
 pub use health::follow;
 pub use links::{GrpcLinks, Links, Opening};
 pub use metrics::Metrics;

@@ -29,12 +29,15 @@ fn number(message: &RaftMessage) -> usize {
     usize::from_be_bytes(*message.bytes.first_chunk().unwrap())
 }
 
+/// More streams than any test opens.
+const STREAMS_MAX: usize = 16;
+
 /// A raft server whose streams are handed to the test.
-async fn server() -> (String, mpsc::UnboundedReceiver<(BrokerId, RaftStream)>) {
+async fn server() -> (String, mpsc::Receiver<(BrokerId, RaftStream)>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    let (streams_tx, streams_rx) = mpsc::unbounded_channel();
-    let server = Server::builder().raft(move |from, stream| drop(streams_tx.send((from, stream))));
+    let (streams_tx, streams_rx) = mpsc::channel(STREAMS_MAX);
+    let server = Server::builder().raft(move |from, stream| drop(streams_tx.try_send((from, stream))));
     tokio::spawn(server.serve(listener, std::future::pending()));
     (address, streams_rx)
 }
@@ -161,8 +164,8 @@ async fn shutdown_flushes_ends_the_streams_and_returns() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let (stop_tx, stop_rx) = tokio::sync::oneshot::channel::<()>();
-    let (streams_tx, mut streams) = mpsc::unbounded_channel();
-    let server = Server::builder().raft(move |_, stream| drop(streams_tx.send(stream)));
+    let (streams_tx, mut streams) = mpsc::channel(STREAMS_MAX);
+    let server = Server::builder().raft(move |_, stream| drop(streams_tx.try_send(stream)));
     let serving = tokio::spawn(server.serve(listener, async move { drop(stop_rx.await) }));
     let mut client = rpc::raft::connect(&address, BrokerId(1)).await.unwrap();
     let mut held = streams.recv().await.unwrap();

@@ -87,7 +87,7 @@ async fn serve(options: Dev) -> anyhow::Result<()> {
     let dial = Rc::new(LocalDial { controller: controller.clone() });
     let storage = storage_node::start(identity, directory, dial, storage_node::Metrics::new(&kit));
 
-    let core = gateway_core::Config {
+    let core = protocol_gateway::Config {
         id: NODE,
         incarnation,
         advertised_host: address.ip().to_string(),
@@ -95,7 +95,7 @@ async fn serve(options: Dev) -> anyhow::Result<()> {
         host: "localhost".to_owned(),
         seed: u64::from_be_bytes(*incarnation.0.first_chunk().unwrap_or(&[0; 8])),
         memory_max: 256 << 20,
-        ..gateway_core::Config::default()
+        ..protocol_gateway::Config::default()
     };
     let (status, told) = watch::channel(protocol_gateway::Status::default());
     let links = LocalLinks { controller, storage: storage.handle.clone() };
