@@ -14,19 +14,21 @@ use crate::event::{ReadId, RequestKey, WriteId};
 ///    write is asked for only after its completion.
 /// 3. Every [`RequestKey`] gets exactly one `Reply`.
 /// 4. One step yields a bounded number of effects: a few for each follower and for each request that it settles.
+/// 5. Messages of a stream arrive in order, or the stream ends. Those of an ended stream may come late, or never.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
-    /// Append `batch` to the log. Answered by `WriteCompleted`.
+    /// Append `batch` to the log. Answered by `WriteCompleted`. A write that does not continue the log on the disk, because one
+    /// before it found no space, finds none either.
     Write {
         write: WriteId,
         batch: StampedBatch,
     },
-    /// Cut the log at `to`. Answered by `LogChanged`.
+    /// Cut the log at `to`. Answered by `LogChanged`, or by `WriteCompleted` with `Failed`.
     Truncate {
         write: WriteId,
         to: Offset,
     },
-    /// Drop everything and begin again at `at`. Answered by `LogChanged`.
+    /// Drop everything and begin again at `at`. Answered by `LogChanged`, or by `WriteCompleted` with `Failed`.
     StartOver {
         write: WriteId,
         at: Offset,
@@ -46,7 +48,10 @@ pub enum Effect {
         leader: BrokerId,
         message: FromFollower,
     },
-    /// Ask the controller for another ISR. Answered by `IsrDecided`, or overtaken by `MetadataChanged`.
+    /// Ask the controller for this ISR. Answered by `IsrDecided`, or overtaken by `MetadataChanged`; asked again until then.
+    ///
+    /// Assumes: what the controller takes up moves the partition epoch, even if the ISR stays as it is. That is how a leader
+    /// withdraws an earlier proposal whose fate it does not know.
     ProposeIsr {
         leader_epoch: LeaderEpoch,
         partition_epoch: PartitionEpoch,

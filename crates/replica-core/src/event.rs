@@ -22,6 +22,9 @@ pub struct RequestKey(pub u64);
 #[derive(Clone, Debug)]
 pub enum Event {
     /// The controller's newest word on this partition. Older words than the last one are ignored (R8, R9).
+    ///
+    /// Assumes: the owner passes on only metadata in which this life of the broker is registered. An older word may still name
+    /// it leader of an epoch in which an earlier life gave out offsets that were lost with its unwritten tail (R10).
     MetadataChanged(Assignment),
     SettingsChanged(Settings),
     /// A gateway wants `batch` appended under `leader_epoch`.
@@ -32,7 +35,7 @@ pub enum Event {
         leader_epoch: LeaderEpoch,
         batch: ProducedBatch,
     },
-    /// A [`crate::Effect::Write`] is durable, as its durability class demands, or has failed.
+    /// A [`crate::Effect::Write`] is durable, as its durability class demands, or has failed. Writes complete in order.
     WriteCompleted {
         write: WriteId,
         result: Result<(), WriteFailure>,
@@ -61,7 +64,8 @@ pub enum Event {
     /// A stream to the leader's node is there: the follower may open.
     LeaderReachable,
     LeaderLost,
-    /// The controller's answer to [`crate::Effect::ProposeIsr`]; `Err(None)` when it is not known what became of it.
+    /// The controller's answer to [`crate::Effect::ProposeIsr`]; `Err(None)` when it is not known what became of it. Answers may
+    /// be lost, and may come late.
     IsrDecided(Result<PartitionState, Option<ErrorCode>>),
     /// A deadline given by [`crate::Replica::next_deadline`] has passed.
     Ticked,
@@ -129,7 +133,8 @@ pub struct OnDisk {
     pub leader_epochs: Vec<(LeaderEpoch, Offset)>,
     /// The last checkpointed high watermark; the log start when there is none.
     pub high_watermark: Offset,
-    /// Producer state as [`crate::ProducerState::encode`] wrote it, and the headers of the batches after it.
+    /// Producer state as [`crate::ProducerState::encode`] wrote it, and the headers of the batches after it. The owner has made
+    /// sure that it decodes, and rebuilds it from the log where it does not: absence is not what damage means (S5).
     pub producer_state: Option<Bytes>,
     pub headers_since: Vec<BatchHeader>,
 }

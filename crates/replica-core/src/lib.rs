@@ -17,7 +17,7 @@
 //! committed: readable, acknowledged to `acks=all`, and never truncated. After a change of leader a follower finds its
 //! point of divergence by leader epochs, never by high watermark.
 //!
-//! Invariants kept: R5, R6, R7, R8, R11, R12, R16, R17, P1–P5, P8; see `docs/design/replication.md`.
+//! Invariants kept: R1–R8, R10–R12, R16, R17, P1–P5, P8; see `docs/design/replication.md`.
 //!
 //! Tested in `tests/scenarios/*.txt` (recorded conversations of a few replicas), `tests/properties.rs` (random runs of a
 //! whole partition against a dumb twin), beside the pure modules, and in `sim`.

@@ -166,7 +166,9 @@ impl ProducerState {
                     timestamp: Timestamp(input.try_get_i64()?),
                 });
             }
-            producers.insert(id, Producer { epoch, last_timestamp, batches });
+            if producers.insert(id, Producer { epoch, last_timestamp, batches }).is_some() {
+                return Err(DecodeError);
+            }
         }
         if input.has_remaining() { Err(DecodeError) } else { Ok(ProducerState { producers }) }
     }
@@ -189,5 +191,157 @@ impl std::error::Error for DecodeError {}
 impl From<bytes::TryGetError> for DecodeError {
     fn from(_: bytes::TryGetError) -> DecodeError {
         DecodeError
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use base_types::{LeaderEpoch, Random};
+    use record_batch::Attributes;
+
+    use super::*;
+
+    fn batch(id: i64, epoch: i16, sequence: i32, records: i32, base_offset: i64) -> BatchHeader {
+        BatchHeader {
+            base_offset: Offset(base_offset),
+            length: 100,
+            leader_epoch: LeaderEpoch(1),
+            crc: 0,
+            attributes: Attributes::default(),
+            last_offset_delta: records - 1,
+            base_timestamp: Timestamp(5),
+            max_timestamp: Timestamp(base_offset * 10),
+            producer_id: ProducerId(id),
+            producer_epoch: ProducerEpoch(epoch),
+            base_sequence: Sequence(sequence),
+            record_count: records,
+        }
+    }
+
+    /// Producer 7 in epoch 1 with `batches` of two records each, from offset 0 on.
+    fn state(batches: i32) -> ProducerState {
+        let mut state = ProducerState::default();
+        (0..batches).for_each(|n| state.append(&batch(7, 1, 2 * n, 2, i64::from(2 * n))));
+        state
+    }
+
+    fn gap(expected: i32, got: i32) -> Result<Verdict, AppendError> {
+        Err(AppendError::OutOfOrderSequence { expected: Sequence(expected), got: Sequence(got) })
+    }
+
+    fn duplicate(base_offset: i64) -> Result<Verdict, AppendError> {
+        Ok(Verdict::Duplicate {
+            base_offset: Offset(base_offset),
+            next_offset: Offset(base_offset + 2),
+            timestamp: Timestamp(base_offset * 10),
+        })
+    }
+
+    #[test]
+    fn the_next_sequence_is_appended_and_a_gap_is_refused() {
+        assert_eq!(state(3).check(&batch(7, 1, 6, 1, 0)), Ok(Verdict::Append));
+        assert_eq!(state(3).check(&batch(7, 1, 7, 1, 0)), gap(6, 7));
+    }
+
+    #[test]
+    fn each_of_the_last_five_batches_is_known_again_and_the_sixth_is_not() {
+        let state = state(7);
+        for n in 2..7 {
+            assert_eq!(state.check(&batch(7, 1, 2 * n, 2, 0)), duplicate(i64::from(2 * n)));
+        }
+        assert_eq!(state.check(&batch(7, 1, 2, 2, 0)), gap(14, 2));
+    }
+
+    #[test]
+    fn a_batch_cut_otherwise_than_the_first_time_is_no_duplicate() {
+        assert_eq!(state(2).check(&batch(7, 1, 2, 1, 0)), gap(4, 2));
+        assert_eq!(state(2).check(&batch(7, 1, 3, 2, 0)), gap(4, 3));
+    }
+
+    #[test]
+    fn a_newer_epoch_begins_at_zero_and_fences_the_older_one() {
+        let mut state = state(2);
+        assert_eq!(state.check(&batch(7, 2, 4, 1, 0)), gap(0, 4));
+        assert_eq!(state.check(&batch(7, 2, 0, 2, 0)), Ok(Verdict::Append), "not the first batch of the old epoch");
+        state.append(&batch(7, 2, 0, 2, 4));
+        let fenced = AppendError::InvalidProducerEpoch { current: ProducerEpoch(2), got: ProducerEpoch(1) };
+        assert_eq!(state.check(&batch(7, 1, 4, 1, 0)), Err(fenced));
+        assert_eq!(state.check(&batch(7, 2, 2, 1, 0)), Ok(Verdict::Append));
+    }
+
+    #[test]
+    fn sequences_wrap_to_zero() {
+        let mut state = ProducerState::default();
+        state.append(&batch(7, 0, i32::MAX - 1, 3, 0));
+        assert_eq!(state.check(&batch(7, 0, 1, 1, 0)), Ok(Verdict::Append));
+        assert_eq!(state.check(&batch(7, 0, 0, 1, 0)), gap(1, 0));
+        assert!(matches!(state.check(&batch(7, 0, i32::MAX - 1, 3, 0)), Ok(Verdict::Duplicate { .. })));
+    }
+
+    #[test]
+    fn batches_of_nobody_and_control_batches_leave_no_trace() {
+        let mut state = ProducerState::default();
+        state.append(&batch(-1, -1, -1, 1, 0));
+        state.append(&BatchHeader { attributes: Attributes::default().with_control(true), ..batch(7, 0, -1, 1, 1) });
+        assert_eq!(state, ProducerState::default());
+        assert_eq!(state.check(&batch(-1, -1, -1, 1, 0)), Ok(Verdict::Append));
+    }
+
+    #[test]
+    fn producers_do_not_see_each_other() {
+        assert_eq!(state(3).check(&batch(8, 0, 0, 1, 0)), Ok(Verdict::Append));
+    }
+
+    #[test]
+    fn what_is_encoded_is_decoded() {
+        let mut state = state(7);
+        state.append(&batch(9, 3, i32::MAX, 2, 40));
+        assert_eq!(ProducerState::decode(&state.encode()), Ok(state.clone()));
+        assert_eq!(ProducerState::decode(&ProducerState::default().encode()), Ok(ProducerState::default()));
+        let listed: Vec<_> = state.active().map(|active| (active.producer_id.0, active.last_sequence.0)).collect();
+        assert_eq!(listed, [(7, 13), (9, 0)]);
+    }
+
+    #[test]
+    fn the_layout_stays() {
+        let bytes = state(1).encode();
+        let expected = [
+            &[1, 0, 0, 0, 1][..],
+            &7i64.to_be_bytes(),
+            &1i16.to_be_bytes(),
+            &0i64.to_be_bytes(),
+            &[1],
+            &0i32.to_be_bytes(),
+            &1i32.to_be_bytes(),
+            &0i64.to_be_bytes(),
+            &2i64.to_be_bytes(),
+            &0i64.to_be_bytes(),
+        ];
+        assert_eq!(bytes, expected.concat());
+    }
+
+    #[test]
+    fn damaged_bytes_are_refused_or_decode_to_something_and_never_panic() {
+        let good = state(6).encode();
+        for len in 0..good.len() {
+            assert_eq!(ProducerState::decode(&good[..len]), Err(DecodeError), "cut at {len}");
+        }
+        assert_eq!(ProducerState::decode(&[&good[..], &[0]].concat()), Err(DecodeError), "one byte too many");
+        let twice = [&[1, 0, 0, 0, 2], &good[5..], &good[5..]].concat();
+        assert_eq!(ProducerState::decode(&twice), Err(DecodeError), "one producer twice");
+        let mut random = Random::new(1);
+        for _ in 0..10_000 {
+            let mut bytes = good.to_vec();
+            for _ in 0..random.between(1, 4) {
+                let at = random.below(bytes.len() as u64) as usize;
+                bytes[at] ^= 1 << random.below(8);
+            }
+            let _ = ProducerState::decode(&bytes);
+        }
+        for (at, byte) in [(0, 2), (23, 0), (23, 6), (1, 0xff)] {
+            let mut bytes = good.to_vec();
+            bytes[at] = byte;
+            assert_eq!(ProducerState::decode(&bytes), Err(DecodeError), "{byte} at {at}");
+        }
     }
 }

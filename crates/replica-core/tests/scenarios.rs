@@ -4,8 +4,10 @@
 //! | command | what happens |
 //! |---|---|
 //! | `cluster 3 isr=1,2,3 [min=N] [lag=MS] [connected]` | nodes with empty logs; `connected`: a stream from each to each |
-//! | `elect N` · `isr 1,2` · `fence N` · `unfence N` | the controller decides, and tells nobody yet |
+//! | `begin N OFFSET` | retention has moved the (empty) log of node N on |
+//! | `elect N` · `isr 1,2` · `fence N` · `unfence N` · `say-again` | the controller decides, and tells nobody yet |
 //! | `tell N…` or `tell all` | those nodes hear the controller's newest word |
+//! | `recall N W` | node N hears the controller's word number W, however old |
 //! | `connect F L` · `cut F L` · `vanish F L` | the stream from F to L begins; ends; ends and neither side notices |
 //! | `deliver F->L [n]` · `late F->L` · `lose F->L` | the next letters of a stream; one of a stream that has ended; one is lost |
 //! | `disk N [n]` | node N's disk finishes jobs, all of them by default |
@@ -26,7 +28,7 @@ mod cluster;
 use std::fs;
 use std::path::Path;
 
-use base_types::{BrokerId, ErrorCode, LeaderEpoch};
+use base_types::{BrokerId, ErrorCode, LeaderEpoch, Offset};
 use peer_api::storage::Acks;
 use replica_core::Settings;
 
@@ -64,6 +66,10 @@ scenarios! {
     disk_full,
     disk_failure,
     late_messages,
+    late_divergence,
+    late_words_of_an_older_epoch,
+    late_words_of_an_older_life,
+    failed_disk_never_leads_again,
     cut_while_elected,
     restarted_leader,
     damaged_read,
@@ -152,9 +158,12 @@ impl<'a> Command<'a> {
             "elect" => cluster.controller.elect(self.node(0)),
             "isr" => cluster.controller.set_isr(Self::list(self.words[0]).into_iter().map(BrokerId).collect()),
             "fence" => cluster.controller.fence(self.node(0)),
+            "say-again" => cluster.controller.say(),
+            "begin" => cluster.begin(self.node(0), Offset(self.words[1].parse().expect("an offset"))),
             "unfence" => cluster.controller.unfence(self.node(0)),
             "tell" if self.flag("all") => cluster.ids().into_iter().for_each(|id| _ = cluster.tell(id, true)),
             "tell" => (0..self.words.len()).for_each(|at| _ = cluster.tell(self.node(at), true)),
+            "recall" => cluster.recall(self.node(0), self.count(1)),
             "connect" => cluster.connect(self.node(0), self.node(1)),
             "cut" => cluster.disconnect(self.node(0), self.node(1), true, true),
             "vanish" => cluster.disconnect(self.node(0), self.node(1), false, false),

@@ -134,7 +134,7 @@ impl Controller {
         self.state.isr = isr;
     }
 
-    fn say(&mut self) {
+    pub fn say(&mut self) {
         let live = self.registrations.iter().filter(|(id, _)| !self.fenced.contains(id));
         self.said.push(Assignment {
             leader_epoch: self.state.leader_epoch,

@@ -90,7 +90,7 @@ impl Disk {
             log_start: self.log_start,
             log_end: self.log_end(),
             leader_epochs: epochs_of(&self.log),
-            high_watermark: self.high_watermark.clamp(self.log_start, self.log_end()),
+            high_watermark: self.high_watermark.max(self.log_start),
             producer_state: Some(producers_of(before).encode()),
             headers_since: after.iter().map(|batch| *batch.header()).collect(),
         }

@@ -57,6 +57,8 @@ pub struct Node {
     pub view: Vec<StampedBatch>,
     /// How much of [`Controller::said`] it has heard.
     pub heard: usize,
+    /// The first word that this life may hear.
+    pub registered: usize,
 }
 
 /// From a follower's node to a leader's; numbered anew with each connection.
@@ -119,6 +121,7 @@ impl Cluster {
                 disk: Disk::default(),
                 view: Vec::new(),
                 heard: cluster.controller.said.len() - 1,
+                registered: cluster.controller.said.len() - 1,
             };
             node.boot(settings);
             cluster.nodes.insert(id, node);
@@ -155,6 +158,29 @@ impl Cluster {
         let assignment = self.controller.said[node.heard - 1].clone();
         self.step(id, Event::MetadataChanged(assignment));
         true
+    }
+
+    /// Tells a node once more what it knows, or what it knew before.
+    pub fn tell_again(&mut self, id: BrokerId, back: usize) {
+        let node = &self.nodes[&id];
+        let word = node.heard.saturating_sub(1 + back);
+        if node.replica.is_some() && word >= node.registered {
+            self.recall(id, word);
+        }
+    }
+
+    /// Retention has moved the empty log of a node on.
+    pub fn begin(&mut self, id: BrokerId, at: Offset) {
+        let settings = self.settings;
+        let Some(node) = self.nodes.get_mut(&id) else { return };
+        node.disk.log_start = at;
+        node.boot(settings);
+    }
+
+    /// An owner breaks its promise: it passes on a word from before this life's registration.
+    pub fn recall(&mut self, id: BrokerId, word: usize) {
+        let assignment = self.controller.said[word].clone();
+        self.step(id, Event::MetadataChanged(assignment));
     }
 
     pub fn connect(&mut self, follower: BrokerId, leader: BrokerId) {
@@ -288,10 +314,12 @@ impl Cluster {
         let heard = self.controller.said.len() - 1;
         let Some(node) = self.nodes.get_mut(&id) else { return };
         if wiped {
+            self.oracle.disk_replaced(id, &node.disk.log);
             node.disk.wipe();
         }
         node.broker_epoch = broker_epoch;
         node.heard = heard;
+        node.registered = heard;
         node.boot(self.settings);
         self.oracle.check_cluster(&self.nodes, &self.controller);
     }

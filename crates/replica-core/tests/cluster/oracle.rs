@@ -16,6 +16,8 @@ use super::{Node, Request};
 pub struct Oracle {
     /// Everything that ever was below a leader's high watermark, in order.
     pub committed: Vec<Entry>,
+    /// What lay on disks that were replaced: it was durable as promised, and then more went than any promise covers.
+    replaced: BTreeMap<BrokerId, Vec<StampedBatch>>,
     /// Who led in each epoch, and in which life.
     leaders: BTreeMap<LeaderEpoch, (BrokerId, u64)>,
     /// By CRC, which is as good as the value.
@@ -49,6 +51,10 @@ impl Oracle {
 
     pub fn attempted(&mut self, spec: Spec, crc: u32) {
         self.values.entry(crc).or_insert(Value { spec, open: 0, acknowledged_at: None }).open += 1;
+    }
+
+    pub fn disk_replaced(&mut self, id: BrokerId, log: &[StampedBatch]) {
+        self.replaced.entry(id).or_default().extend_from_slice(log);
     }
 
     /// Whether every batch of `log` that was committed, and everything committed that lies in its range, is the same.
@@ -94,7 +100,7 @@ impl Oracle {
         assert_eq!(*replica.producers(), producers_of(&node.view), "P5: producers of {id}");
         let mut last: BTreeMap<i64, (i16, i64)> = BTreeMap::new();
         let mut seen = std::collections::BTreeSet::new();
-        let mut end = node.view.first().map_or(Offset::ZERO, |first| first.header().base_offset);
+        let mut end = node.disk.log_start;
         for batch in &node.view {
             let header = batch.header();
             assert_eq!(header.base_offset, end, "R10: a hole in the log of {id}");
@@ -159,14 +165,16 @@ impl Oracle {
         nodes: &BTreeMap<BrokerId, Node>,
         settings: Settings,
     ) {
-        let (&crc, value) =
-            self.values.iter_mut().find(|(_, value)| value.spec == request.spec).expect("only values that were sent");
+        let sent = self.values.iter_mut().find(|(_, value)| value.spec == request.spec);
+        let (&crc, value) = sent.expect("only values that were sent");
         match result {
             Ok(appended) => {
                 let is_it = |batch: &StampedBatch| {
                     batch.header().base_offset == appended.base_offset && is(crc, request.spec, batch)
                 };
-                let copies = nodes.values().filter(|node| node.disk.log.iter().any(is_it)).count();
+                let replaced = |node: &Node| self.replaced.get(&node.id).is_some_and(|log| log.iter().any(is_it));
+                let has_it = |node: &&Node| node.disk.log.iter().any(is_it) || replaced(node);
+                let copies = nodes.values().filter(has_it).count();
                 let needed = match request.acks {
                     Acks::All => settings.min_insync_replicas.min(nodes.len()),
                     Acks::Leader => 1,
