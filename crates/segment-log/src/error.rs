@@ -75,13 +75,27 @@ pub enum OpenError {
     /// The manifest is missing though the directory has data (C10). It is not treated as empty.
     ManifestMissing,
     /// The manifest is damaged.
-    ManifestDamaged { reason: &'static str },
+    ManifestDamaged {
+        reason: &'static str,
+    },
     /// It was written by a later version.
-    VersionUnknown { file: &'static str, version: u16 },
+    VersionUnknown {
+        file: &'static str,
+        version: u16,
+    },
     /// A journal block below the durable end is damaged (S2): acknowledged records are missing and it is not known whose.
-    JournalDamaged { file: String, position: u64, missing_block: u64, later_block: u64 },
+    JournalDamaged {
+        file: String,
+        position: u64,
+        missing_block: u64,
+        later_block: u64,
+    },
     /// A journal block is whole but says what cannot be.
-    JournalImpossible { block: u64, tp: TopicPartition, reason: &'static str },
+    JournalImpossible {
+        block: u64,
+        tp: TopicPartition,
+        reason: &'static str,
+    },
     /// Applying the journal failed.
     Store(StoreError),
 }

@@ -34,7 +34,8 @@ impl LogOptions {
             journal_file_bytes: 64 * MIB,
             journal_bytes_max: 512 * MIB,
             tail_cache_bytes: 64 * MIB,
-            bypass_bytes: 256 << 10,
+            // A client's batch of "256 KiB" is a little smaller than that.
+            bypass_bytes: 128 << 10,
             index_interval_bytes: 64 << 10,
             reserve_bytes: 64 * MIB,
             open_files_max: 256,
@@ -49,6 +50,11 @@ impl LogOptions {
     /// Bytes that may wait for their way into segments before a commit has to help.
     pub(crate) fn pending_bytes_max(&self) -> u64 {
         self.tail_cache_bytes / 2
+    }
+
+    /// From this much on an extent is written to its segment past the page cache.
+    pub(crate) fn direct_bytes_min(&self) -> u64 {
+        self.bypass_bytes as u64 / 2
     }
 
     /// The largest payload of one journal block; a commit that has more becomes several.

@@ -20,12 +20,7 @@ use base_types::{LeaderEpoch, Offset, Timestamp, TopicPartition, invariant};
 use bytes::Bytes;
 use record_batch::BatchHeader;
 
-use crate::{
-    journal::entry::SegmentExtent,
-    manifest::ReplicaRecord,
-    options::ReplicaOptions,
-    segment::Segment,
-};
+use crate::{journal::entry::SegmentExtent, manifest::ReplicaRecord, options::ReplicaOptions, segment::Segment};
 
 pub(crate) struct Replica {
     pub(crate) tp: TopicPartition,
@@ -390,9 +385,11 @@ impl State {
         self.log_end = to;
         self.told_end = self.told_end.min(to);
         // The entry itself tells which segment is now the last one.
-        self.told_segment = self.segments.back().map(|segment| segment.base).filter(|base| {
-            self.told_segment.is_some_and(|told| told >= *base)
-        });
+        self.told_segment = self
+            .segments
+            .back()
+            .map(|segment| segment.base)
+            .filter(|base| self.told_segment.is_some_and(|told| told >= *base));
         self.cut = seq;
         self.last_seq = seq;
         self.unjournaled = false;
@@ -406,18 +403,26 @@ impl State {
         gone
     }
 
-    /// Moves the log start; returns the base offsets of segments that lie wholly below. The active one stays (S9).
-    pub(crate) fn advance_log_start(&mut self, to: Offset) -> Vec<Offset> {
+    /// The first segment that stays when the log starts at `to`, where any goes. The active one stays (S9).
+    pub(crate) fn first_segment_kept(&self, to: Offset) -> Option<Offset> {
+        let goes = |(i, segment): &(usize, &Segment)| {
+            i + 1 < self.segments.len() && segment.next_offset <= to && segment.is_synced()
+        };
+        let count = self.segments.iter().enumerate().take_while(goes).count();
+        (count > 0).then(|| self.segments[count].base)
+    }
+
+    /// Moves the log start; returns the base offsets of the segments that are gone.
+    pub(crate) fn advance_log_start(&mut self, to: Offset, first_segment: Option<Offset>) -> Vec<Offset> {
         let mut gone = Vec::new();
+        while let Some(segment) = self.segments.front().filter(|s| first_segment.is_some_and(|first| s.base < first)) {
+            gone.push(segment.base);
+            self.segments.pop_front();
+        }
         if to <= self.log_start {
             return gone;
         }
         self.log_start = to;
-        while self.segments.len() > 1 && self.segments[0].next_offset <= to && self.segments[0].is_synced() {
-            if let Some(segment) = self.segments.pop_front() {
-                gone.push(segment.base);
-            }
-        }
         // Of the epochs that began below, the last one still covers the start.
         let begun = self.epochs.partition_point(|(_, start)| *start <= to);
         if begun > 0 {

@@ -97,8 +97,7 @@ fn raw_sync(bench: &Bench, bytes: usize, rounds: usize) -> Vec<Duration> {
 /// Each of the partitions written and synced by itself, as without a journal.
 fn per_file(bench: &Bench, files: usize, bytes: usize, rounds: usize) -> Vec<Duration> {
     let vfs = OsVfs::open(&bench.root.join("files"), DirectIo::Never).expect("a directory");
-    let open: Vec<_> =
-        (0..files).map(|i| vfs.create(&format!("f{i}"), FileUse::Buffered).expect("a file")).collect();
+    let open: Vec<_> = (0..files).map(|i| vfs.create(&format!("f{i}"), FileUse::Buffered).expect("a file")).collect();
     let block = vec![7_u8; bytes];
     (0..rounds)
         .map(|round| {
@@ -235,10 +234,10 @@ fn recovery(bench: &Bench, gigabytes: f64) {
 }
 
 fn main() {
-    let root = std::env::args().nth(1).filter(|arg| !arg.starts_with("--")).map_or_else(
-        || PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("bench-journal"),
-        PathBuf::from,
-    );
+    let root = std::env::args()
+        .nth(1)
+        .filter(|arg| !arg.starts_with("--"))
+        .map_or_else(|| PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("bench-journal"), PathBuf::from);
     let _ = std::fs::remove_dir_all(&root);
     let bench = Bench { root };
     let probe = OsVfs::open(&bench.root.join("probe"), DirectIo::Auto).expect("a directory");

@@ -39,8 +39,13 @@ pub struct OsVfs {
 #[derive(Debug)]
 pub enum OpenDirectoryError {
     /// Another process has it.
-    InUse { root: PathBuf },
-    Disk { root: PathBuf, source: io::Error },
+    InUse {
+        root: PathBuf,
+    },
+    Disk {
+        root: PathBuf,
+        source: io::Error,
+    },
 }
 
 impl fmt::Display for OpenDirectoryError {

@@ -94,7 +94,8 @@ impl Block {
         }
         fields.end()?;
         let payload = bytes.slice(table_end..header.used_bytes() as usize);
-        let claimed: u64 = entries.iter().map(|e| if let Entry::Batch { len, .. } = e { u64::from(*len) } else { 0 }).sum();
+        let claimed: u64 =
+            entries.iter().map(|e| if let Entry::Batch { len, .. } = e { u64::from(*len) } else { 0 }).sum();
         (claimed == payload.len() as u64).then_some(Block { header, entries, payload })
     }
 }
@@ -158,7 +159,7 @@ mod tests {
     fn block() -> Bytes {
         let mut builder = BlockBuilder::new(BytesMut::new());
         let tp = TopicPartition::default();
-        builder.entry(&Entry::LogStart { tp, to: Offset(4) });
+        builder.entry(&Entry::LogStart { tp, to: Offset(4), first_segment: None });
         builder.entry(&Entry::Batch { tp, base: Offset(4), len: 10 });
         assert_eq!(builder.batch(&[b"01234", b"56789"]).len(), 10);
         builder.finish(7, Incarnation([3; 16]), 99).0

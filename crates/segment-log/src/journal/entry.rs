@@ -22,21 +22,48 @@ pub(crate) struct SegmentExtent {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Entry {
     /// The next `len` bytes of the payload are a batch that continues the log of `tp`.
-    Batch { tp: TopicPartition, base: Offset, len: u32 },
+    Batch {
+        tp: TopicPartition,
+        base: Offset,
+        len: u32,
+    },
     /// The log up to the end of the last of these segments is durable in segments. Lists those that changed since the last
     /// entry of this kind or the manifest, and the epochs that began since.
-    Placed { tp: TopicPartition, segments: Vec<SegmentExtent>, epochs: Vec<(LeaderEpoch, Offset)> },
+    Placed {
+        tp: TopicPartition,
+        segments: Vec<SegmentExtent>,
+        epochs: Vec<(LeaderEpoch, Offset)>,
+    },
     /// The log now ends at `to`. Where segments were cut, the last one is `segment` and `len` bytes long.
-    Truncated { tp: TopicPartition, to: Offset, cut: Option<(Offset, u64)> },
+    Truncated {
+        tp: TopicPartition,
+        to: Offset,
+        cut: Option<(Offset, u64)>,
+    },
     /// The log is empty and starts at `start`.
-    Reset { tp: TopicPartition, start: Offset },
-    /// Records below `to` are gone.
-    LogStart { tp: TopicPartition, to: Offset },
-    Created { tp: TopicPartition, options: ReplicaOptions },
-    Deleted { tp: TopicPartition },
+    Reset {
+        tp: TopicPartition,
+        start: Offset,
+    },
+    /// Records below `to` are gone, and so are the segments with a base offset below `first_segment`. It is named, because a
+    /// replay knows less about segments than the life that removed them did.
+    LogStart {
+        tp: TopicPartition,
+        to: Offset,
+        first_segment: Option<Offset>,
+    },
+    Created {
+        tp: TopicPartition,
+        options: ReplicaOptions,
+    },
+    Deleted {
+        tp: TopicPartition,
+    },
     /// From here on batches may be appended to the current segment without a word in the journal (page-cache durability).
     /// What lies behind the last known end was cut off before.
-    Unjournaled { tp: TopicPartition },
+    Unjournaled {
+        tp: TopicPartition,
+    },
 }
 
 const BATCH: u8 = 1;
@@ -92,9 +119,10 @@ impl Entry {
                 head(RESET);
                 into.put_i64(offset.0);
             }
-            Entry::LogStart { to: offset, .. } => {
+            Entry::LogStart { to, first_segment, .. } => {
                 head(LOG_START);
-                into.put_i64(offset.0);
+                into.put_i64(to.0);
+                into.put_i64(first_segment.unwrap_or(Offset::UNKNOWN).0);
             }
             Entry::Created { options, .. } => {
                 head(CREATED);
@@ -117,7 +145,11 @@ impl Entry {
                 Entry::Truncated { tp, to, cut: (segment != Offset::UNKNOWN).then_some((segment, len)) }
             }
             RESET => Entry::Reset { tp, start: fields.offset()? },
-            LOG_START => Entry::LogStart { tp, to: fields.offset()? },
+            LOG_START => {
+                let to = fields.offset()?;
+                let first_segment = Some(fields.offset()?).filter(|base| *base != Offset::UNKNOWN);
+                Entry::LogStart { tp, to, first_segment }
+            }
             CREATED => Entry::Created { tp, options: ReplicaOptions { segment_bytes: fields.u32()? } },
             DELETED => Entry::Deleted { tp },
             UNJOURNALED => Entry::Unjournaled { tp },
@@ -168,15 +200,15 @@ mod tests {
     #[test]
     fn every_kind_reads_back_and_no_cut_of_it_does() {
         let tp = TopicPartition { topic: TopicId([7; 16]), partition: PartitionIndex(3) };
-        let extent =
-            SegmentExtent { base: Offset(1), len: 2, next_offset: Offset(3), max_timestamp: Timestamp(4) };
+        let extent = SegmentExtent { base: Offset(1), len: 2, next_offset: Offset(3), max_timestamp: Timestamp(4) };
         let entries = [
             Entry::Batch { tp, base: Offset(9), len: 70 },
             Entry::Placed { tp, segments: vec![extent, extent], epochs: vec![(LeaderEpoch(1), Offset(2))] },
             Entry::Truncated { tp, to: Offset(5), cut: None },
             Entry::Truncated { tp, to: Offset(5), cut: Some((Offset(0), 100)) },
             Entry::Reset { tp, start: Offset(8) },
-            Entry::LogStart { tp, to: Offset(8) },
+            Entry::LogStart { tp, to: Offset(8), first_segment: None },
+            Entry::LogStart { tp, to: Offset(8), first_segment: Some(Offset(7)) },
             Entry::Created { tp, options: ReplicaOptions { segment_bytes: 1000 } },
             Entry::Deleted { tp },
             Entry::Unjournaled { tp },

@@ -159,13 +159,7 @@ impl JournalReader {
         Ok(())
     }
 
-    fn is_whole(
-        &self,
-        file: &dyn VfsFile,
-        size: u64,
-        position: u64,
-        header: &BlockHeader,
-    ) -> Result<bool, OpenError> {
+    fn is_whole(&self, file: &dyn VfsFile, size: u64, position: u64, header: &BlockHeader) -> Result<bool, OpenError> {
         if position + header.size() > size {
             return Ok(false);
         }

@@ -63,7 +63,8 @@ mod tests {
 
     #[test]
     fn keys_sort_by_partition() {
-        let tp = |topic, partition| TopicPartition { topic: TopicId([topic; 16]), partition: PartitionIndex(partition) };
+        let tp =
+            |topic, partition| TopicPartition { topic: TopicId([topic; 16]), partition: PartitionIndex(partition) };
         let mut keys = vec![key(tp(2, 0)), key(tp(1, 300)), key(tp(1, 2))];
         keys.sort();
         assert_eq!(keys, [key(tp(1, 2)), key(tp(1, 300)), key(tp(2, 0))]);

@@ -236,15 +236,16 @@ impl LogStore {
                 let tail = self.copy_out(&part.writes, seq - 1);
                 let items: Vec<Item<'_>> =
                     tail.iter().map(|batch| Item { pieces: [&batch.bytes, &[]], batch: batch.clone() }).collect();
-                let placed_now = self.place(replica, &mut stage.placing, &items, false).and_then(|(mut placement, _)| {
-                    if placement.grown.iter().any(|growth| growth.is_new) {
-                        // Recovery looks at the end of one segment only, so the journal must name it.
-                        self.sync_growth(replica, &mut placement)?;
-                        let state = replica.state();
-                        stage.entries.push(placed(replica, &state, &placement, &tail));
-                    }
-                    Ok(placement)
-                });
+                let placed_now =
+                    self.place(replica, &mut stage.placing, &items, false).and_then(|(mut placement, _)| {
+                        if placement.grown.iter().any(|growth| growth.is_new) {
+                            // Recovery looks at the end of one segment only, so the journal must name it.
+                            self.sync_growth(replica, &mut placement)?;
+                            let state = replica.state();
+                            stage.entries.push(placed(replica, &state, &placement, &tail));
+                        }
+                        Ok(placement)
+                    });
                 match placed_now {
                     Ok(placement) => stage.placement = placement,
                     Err(error) => {
@@ -322,7 +323,8 @@ impl LogStore {
     ) -> Result<u64, StoreError> {
         let prefix: Vec<Entry> =
             staged.iter_mut().flatten().flat_map(|stage| std::mem::take(&mut stage.entries)).collect();
-        let told: Vec<bool> = parts.iter().map(|part| prefix.iter().any(|e| e.partition() == part.replica.tp)).collect();
+        let told: Vec<bool> =
+            parts.iter().map(|part| prefix.iter().any(|e| e.partition() == part.replica.tp)).collect();
         let through_journal: Vec<usize> = (0..parts.len()).filter(|i| parts[*i].route == Route::Journal).collect();
         let mut written = 0;
         let mut tails: Vec<Vec<TailBatch>> = parts.iter().map(|_| Vec::new()).collect();

@@ -89,7 +89,7 @@ impl LogStore {
 
     fn is_sync_due(&self) -> bool {
         let unsynced = self.lock_work().unsynced.len();
-        unsynced > 0 && unsynced <= SYNC_CHEAP && self.is_journal_worth_releasing()
+        unsynced <= SYNC_CHEAP && self.is_journal_worth_releasing()
             || self.is_journal_half_full()
             || self.counters.unjournaled_bytes.load(Ordering::Relaxed) >= self.options.unsynced_bytes_max
     }

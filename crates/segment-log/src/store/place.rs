@@ -38,7 +38,8 @@ struct End {
 }
 
 impl LogStore {
-    /// Moves all pending batches of a replica into its segments, through the page cache. Returns how many bytes.
+    /// Moves all pending batches of a replica into its segments: large extents past the page cache, which costs a fraction of
+    /// the CPU and is durable at once, small ones through it. Returns how many bytes.
     pub(super) fn place_pending(&self, replica: &Replica, placing: &mut Placing) -> Result<u64, StoreError> {
         let pending: Vec<TailBatch> = replica.state().pending().cloned().collect();
         let Some(first) = pending.first() else { return Ok(0) };
@@ -46,18 +47,28 @@ impl LogStore {
         let items: Vec<Item<'_>> =
             pending.iter().map(|batch| Item { pieces: [&batch.bytes, &[]], batch: batch.clone() }).collect();
         let bytes = items.iter().map(Item::size).sum::<u64>();
-        let (placement, _) = self.place(replica, placing, &items, false)?;
+        let durable = {
+            let state = replica.state();
+            // A direct write ends in zeros. During recovery there may be batches behind that only a look will find.
+            bytes >= self.options.direct_bytes_min() && !state.unjournaled
+        };
+        if durable && !replica.state().is_synced() {
+            self.sync_replica(replica)?;
+        }
+        let (placement, _) = self.place(replica, placing, &items, durable)?;
         {
             let mut state = replica.state();
             self.apply(&mut state, &placement);
-            state.unsynced_seq.get_or_insert(first_seq);
-            state.check_invariants();
             // Under the replica's lock: a commit that appends more tells of it after it has published.
             let mut work = self.lock_work();
+            if !durable {
+                state.unsynced_seq.get_or_insert(first_seq);
+                work.unsynced.insert(replica.tp);
+            }
             if state.first_pending_index().is_none() {
                 work.pending.remove(&replica.tp);
             }
-            work.unsynced.insert(replica.tp);
+            state.check_invariants();
         }
         self.counters.pending_bytes.fetch_sub(bytes, Ordering::Relaxed);
         self.counters.placed_bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -124,9 +135,8 @@ impl LogStore {
                 placing.ragged_end = None;
                 file.write_at(current.len, &pieces).map_err(|error| self.poison.judge(error))?;
             }
-            let batches = now
-                .iter()
-                .map(|item| (item.batch.base, item.batch.next, item.size(), item.batch.max_timestamp));
+            let batches =
+                now.iter().map(|item| (item.batch.base, item.batch.next, item.size(), item.batch.max_timestamp));
             match placement.grown.last_mut().filter(|growth| growth.segment == current.base) {
                 Some(growth) => growth.batches.extend(batches),
                 None => placement.grown.push(Growth {

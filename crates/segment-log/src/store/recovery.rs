@@ -85,7 +85,9 @@ impl LogStore {
         let mut reader = JournalReader::open(vfs.as_ref(), start, manifest.incarnation)?;
         let store = LogStore::from_manifest(vfs, kv, options, &manifest)?;
         if !manifest.clean {
-            store.replay(&mut reader, &manifest, &mut report)?;
+            let ahead = JournalReader::open(store.vfs.as_ref(), start, manifest.incarnation)?;
+            let placed = store.look_ahead(ahead)?;
+            store.replay(&mut reader, &manifest, &placed, &mut report)?;
         }
         store.take_up_journal(&reader, start)?;
         if !manifest.clean {
@@ -133,10 +135,25 @@ impl LogStore {
         })
     }
 
+    /// The last block for each replica that tells of segments: all batches that come before it are in them, and those segments
+    /// must not be written again, for they hold more than the journal does.
+    fn look_ahead(&self, mut reader: JournalReader) -> Result<BTreeMap<TopicPartition, u64>, OpenError> {
+        let mut placed = BTreeMap::new();
+        while let Some(block) = reader.next_block(&self.pool)? {
+            for entry in block.entries {
+                if let Entry::Placed { tp, .. } = entry {
+                    placed.insert(tp, block.header.seq);
+                }
+            }
+        }
+        Ok(placed)
+    }
+
     fn replay(
         &self,
         reader: &mut JournalReader,
         manifest: &Manifest,
+        placed: &BTreeMap<TopicPartition, u64>,
         report: &mut RecoveryReport,
     ) -> Result<(), OpenError> {
         let as_of: BTreeMap<TopicPartition, u64> = manifest.replicas.iter().map(|r| (r.tp, r.as_of)).collect();
@@ -144,7 +161,7 @@ impl LogStore {
         while let Some(block) = reader.next_block(&self.pool)? {
             report.replayed_blocks += 1;
             report.replayed_bytes += block.header.size();
-            self.replay_block(block, &as_of, &mut removed)?;
+            self.replay_block(block, &as_of, placed, &mut removed)?;
             let pending = self.counters.pending_bytes.load(Ordering::Relaxed);
             if pending > self.options.pending_bytes_max() {
                 self.place_all(u64::MAX)?;
@@ -176,6 +193,7 @@ impl LogStore {
         &self,
         block: Block,
         as_of: &BTreeMap<TopicPartition, u64>,
+        placed: &BTreeMap<TopicPartition, u64>,
         removed: &mut Removed,
     ) -> Result<(), OpenError> {
         let (seq, size) = (block.header.seq, block.header.size());
@@ -193,7 +211,8 @@ impl LogStore {
             if let Entry::Batch { .. } = entry {
                 owners.insert(tp);
             }
-            self.replay_entry(seq, entry, bytes, removed)?;
+            let is_placed = placed.get(&tp).is_some_and(|placed| seq < *placed);
+            self.replay_entry(seq, entry, bytes, is_placed, removed)?;
         }
         let owners: Vec<Arc<Replica>> = owners.into_iter().filter_map(|tp| self.replica(tp).ok()).collect();
         if !owners.is_empty() {
@@ -203,7 +222,14 @@ impl LogStore {
         Ok(())
     }
 
-    fn replay_entry(&self, seq: u64, entry: Entry, bytes: Bytes, removed: &mut Removed) -> Result<(), OpenError> {
+    fn replay_entry(
+        &self,
+        seq: u64,
+        entry: Entry,
+        bytes: Bytes,
+        is_placed: bool,
+        removed: &mut Removed,
+    ) -> Result<(), OpenError> {
         let tp = entry.partition();
         let impossible = |reason| OpenError::JournalImpossible { block: seq, tp, reason };
         if let Entry::Created { options, .. } = entry {
@@ -222,6 +248,8 @@ impl LogStore {
                 if header.size() != bytes.len() || header.base_offset != base || base < state.log_end {
                     return Err(impossible("a batch that does not continue the log"));
                 }
+                // What a later block tells to be in segments is of use for its offsets only, until that block is met.
+                let bytes = if is_placed { Bytes::new() } else { bytes };
                 state.append(TailBatch::new(&header, seq, bytes));
             }
             Entry::Placed { segments, epochs, .. } => {
@@ -230,6 +258,7 @@ impl LogStore {
                     return Err(impossible("segments that end before where they ended"));
                 }
                 state.apply_placed(&segments, &epochs);
+                state.tail.clear();
             }
             Entry::Truncated { to, cut, .. } => {
                 if to > state.log_end || to < state.log_start {
@@ -238,11 +267,11 @@ impl LogStore {
                 gone = state.truncate(to, cut, seq);
             }
             Entry::Reset { start, .. } => gone = state.reset(start, seq),
-            Entry::LogStart { to, .. } => {
+            Entry::LogStart { to, first_segment, .. } => {
                 if to > state.log_end {
                     return Err(impossible("a log start behind the log"));
                 }
-                gone = state.advance_log_start(to);
+                gone = state.advance_log_start(to, first_segment);
             }
             Entry::Deleted { .. } => {
                 drop(state);
@@ -362,11 +391,7 @@ impl LogStore {
 }
 
 /// The batch at `position` when it is whole, undamaged and continues the log at `end`.
-fn good_batch(
-    file: &dyn store_api::VfsFile,
-    position: u64,
-    end: Offset,
-) -> Result<Option<StampedBatch>, StoreError> {
+fn good_batch(file: &dyn store_api::VfsFile, position: u64, end: Offset) -> Result<Option<StampedBatch>, StoreError> {
     let failed = |error| StoreError::Failed(Arc::new(error));
     let mut head = [0; HEADER_LEN];
     if file.read_at(position, &mut head).map_err(failed)? < HEADER_LEN {

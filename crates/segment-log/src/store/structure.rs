@@ -225,7 +225,8 @@ impl LogStore {
         if made_known && unjournaled {
             entries.push(Entry::Unjournaled { tp });
         }
-        entries.push(Entry::LogStart { tp, to });
+        let first_segment = replica.state().first_segment_kept(to);
+        entries.push(Entry::LogStart { tp, to, first_segment });
         let seq = self.write_change(&mut journal, &entries)?;
         let gone = {
             let mut state = replica.state();
@@ -233,7 +234,7 @@ impl LogStore {
                 state.mark_told();
             }
             state.last_seq = seq;
-            let gone = state.advance_log_start(to);
+            let gone = state.advance_log_start(to, first_segment);
             state.check_invariants();
             gone
         };

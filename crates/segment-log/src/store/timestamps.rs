@@ -75,12 +75,7 @@ impl LogStore {
     }
 
     /// An offset at or before the first batch with such a timestamp, by segments and their indexes.
-    fn first_candidate(
-        &self,
-        replica: &Replica,
-        timestamp: Timestamp,
-        log_start: Offset,
-    ) -> Result<Offset, ReadError> {
+    fn first_candidate(&self, replica: &Replica, timestamp: Timestamp, log_start: Offset) -> Result<Offset, ReadError> {
         let found = {
             let state = replica.state();
             let late = state.segments.iter().find(|segment| segment.max_timestamp >= timestamp);
@@ -114,7 +109,8 @@ impl LogStore {
         }
         let read = self.read(tp, first, Offset(i64::MAX), 0)?;
         let Some(batch) = read.batches.first() else { return Ok(None) };
-        let Ok(records) = Records::read(header, batch.slice(HEADER_LEN.min(batch.len())..), DECOMPRESSED_BYTES_MAX) else {
+        let Ok(records) = Records::read(header, batch.slice(HEADER_LEN.min(batch.len())..), DECOMPRESSED_BYTES_MAX)
+        else {
             // Header-only validation lets unreadable records in. The batch is as near as anyone can get.
             return Ok(wanted(header.max_timestamp).then(|| hit(first, header.max_timestamp)));
         };

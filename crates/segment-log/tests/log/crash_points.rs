@@ -106,7 +106,7 @@ fn try_crash(image: &Image<'_>, kv: &MemKv, survivors: Survivors, random: &mut R
         let (start, end) = store.bounds(tp).unwrap();
         let before = read_all(&store, tp, start).unwrap();
         let next = batch(end, 1000, 1, 50);
-        store.commit(&[write(tp, next.clone())]).unwrap();
+        store.commit(&[write(tp, next.clone())]).unwrap_or_else(|error| panic!("{what}: append to {tp}: {error:?}"));
         let after_loss = vfs.after_crash(Survivors::Nothing, random);
         let last = recover(&after_loss, MemKv::new(), &what);
         let found = read_all(&last, tp, start).unwrap();

@@ -100,7 +100,11 @@ fn a_full_disk_refuses_and_goes_on_by_itself() {
     disk.vfs.set_capacity(u64::MAX);
     let (store, _) = disk.open();
     for (i, end) in ends.iter().enumerate() {
-        assert_eq!(store.bounds(tp(i as i32)).unwrap().1, Offset(*end), "refused batches stay away after a restart too");
+        assert_eq!(
+            store.bounds(tp(i as i32)).unwrap().1,
+            Offset(*end),
+            "refused batches stay away after a restart too"
+        );
     }
 }
 

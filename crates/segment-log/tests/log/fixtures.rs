@@ -8,7 +8,7 @@ use base_types::{Incarnation, Offset};
 use segment_log::{Checkpoint, FlushBudget, LogOptions, LogStore};
 use store_api::{FileUse, MemKv, MemVfs, Vfs};
 
-use crate::support::{batch, bases, lazy, options, replica_options, tp, write};
+use crate::support::{bases, batch, lazy, options, replica_options, tp, write};
 
 const FILES: [&str; 5] = ["manifest", "journal/00000001", "partitions/0", "partitions/1", "partitions/2"];
 
@@ -28,7 +28,9 @@ fn write_all(vfs: &MemVfs) {
         store.commit(&[write(tp(i), batch(Offset(0), 1, 2, 20)), write(tp(i), batch(Offset(2), 2, 2, 20))]).unwrap();
     }
     let state = bytes::Bytes::from_static(b"state");
-    store.checkpoint(tp(0), &Checkpoint { as_of: Offset(4), high_watermark: Offset(4), producer_state: state }).unwrap();
+    store
+        .checkpoint(tp(0), &Checkpoint { as_of: Offset(4), high_watermark: Offset(4), producer_state: state })
+        .unwrap();
     store.flush(FlushBudget::EVERYTHING).unwrap();
     store.commit(&[write(tp(0), batch(Offset(4), 3, 1, 2500))]).unwrap();
     store.truncate(tp(1), Offset(2)).unwrap();

@@ -4,7 +4,7 @@ use base_types::{LeaderEpoch, Offset, Timestamp};
 use record_batch::{BatchBuilder, Compression, Producer, StampedBatch};
 use segment_log::{Checkpoint, FlushBudget, ReadError, TimestampHit};
 
-use crate::support::{ALL, Disk, batch, batch_with, bases, producer, read_all, replica_options, tp, write};
+use crate::support::{ALL, Disk, bases, batch, batch_with, producer, read_all, replica_options, tp, write};
 
 /// Batches of three records each at 0, 3, 6, …
 fn filled(disk: &mut Disk, batches: i64) -> segment_log::LogStore {
@@ -108,11 +108,8 @@ fn a_record_is_found_by_its_time_inside_every_kind_of_batch() {
         for time in 0..300 {
             let hit = store.find_timestamp(tp(0), Timestamp(time), ALL).unwrap().unwrap();
             let offset = time.max(start);
-            let expected = TimestampHit {
-                offset: Offset(offset),
-                timestamp: Timestamp(offset),
-                leader_epoch: LeaderEpoch(1),
-            };
+            let expected =
+                TimestampHit { offset: Offset(offset), timestamp: Timestamp(offset), leader_epoch: LeaderEpoch(1) };
             assert_eq!(hit, expected);
         }
         assert_eq!(store.find_timestamp(tp(0), Timestamp(300), ALL).unwrap(), None);

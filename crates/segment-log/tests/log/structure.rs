@@ -137,3 +137,33 @@ fn an_idle_partition_holds_no_file() {
     store.flush(FlushBudget::EVERYTHING).unwrap();
     assert!(store.stats().open_files <= 3);
 }
+
+#[test]
+fn a_replay_does_not_write_over_what_a_later_block_tells_of() {
+    // In this life the journal's batches are placed bit by bit, and behind them a large batch goes straight to the segment. A replay
+    // that places the former anew, in other portions, must leave the latter alone.
+    for portions in 1..12_i64 {
+        for large in [2_500, 6_000] {
+            let mut disk = Disk::new();
+            let (store, _) = disk.open();
+            store.create_replica(tp(0), ReplicaOptions { segment_bytes: 16 << 10 }).unwrap();
+            let mut end = 0;
+            for _ in 0..portions {
+                for _ in 0..4 {
+                    store.commit(&[write(tp(0), batch(Offset(end), 1, 1, 1200))]).unwrap();
+                    end += 1;
+                }
+                store.commit(&[write(tp(0), batch(Offset(end), 1, 1, large))]).unwrap();
+                end += 1;
+            }
+            store.commit(&[write(tp(0), batch(Offset(end), 1, 1, 500))]).unwrap();
+            drop(store);
+            for survivors in [Survivors::Nothing, Survivors::Everything] {
+                let vfs = disk.vfs.after_crash(survivors, &mut base_types::Random::new(1));
+                let mut again = Disk { vfs, kv: disk.kv.clone(), life: 60 };
+                let (store, _) = again.open_with(|options| options.tail_cache_bytes = 4 << 10);
+                assert_eq!(bases(&store, tp(0)), (0..=end).collect::<Vec<_>>());
+            }
+        }
+    }
+}

@@ -100,9 +100,8 @@ impl VfsFile for OsFile {
 
     fn write_durable(&self, position: u64, bytes: &[u8]) -> Result<(), DiskError> {
         let block = BLOCK_BYTES as u64;
-        let aligned = position % block == 0
-            && bytes.len() % BLOCK_BYTES == 0
-            && bytes.as_ptr().align_offset(BLOCK_BYTES) == 0;
+        let aligned =
+            position % block == 0 && bytes.len() % BLOCK_BYTES == 0 && bytes.as_ptr().align_offset(BLOCK_BYTES) == 0;
         match self.direct().filter(|_| aligned) {
             Some(direct) => self.write_all(direct, position, bytes),
             None => {
@@ -128,7 +127,11 @@ impl VfsFile for OsFile {
     fn preallocate(&self, size: u64) -> Result<(), DiskError> {
         match rustix::fs::fallocate(&self.buffered, FallocateFlags::empty(), 0, size) {
             Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {
-                if self.size()? < size { self.set_size(size) } else { Ok(()) }
+                if self.size()? < size {
+                    self.set_size(size)
+                } else {
+                    Ok(())
+                }
             }
             result => result.map_err(self.failed(DiskOperation::Resize)),
         }
