@@ -1,7 +1,8 @@
 //! What one hop costs: CPU seconds per gigabyte, both sides together, over loopback, beside raw TCP in the same run.
 //!
-//! `cargo bench -p rpc --bench hop`. Two threads, each with a runtime of its own, as two services would be. Every shape runs in
-//! rounds, taken in turn so that a noisy moment hits all of them; the median round is shown.
+//! `cargo bench -p rpc --bench hop [-- --only "1 MiB" --mib 512]`. Two threads, each with a runtime of its own, as two services would be. Every shape runs in
+//! rounds, taken in turn so that a noisy moment hits all of them; the median round is shown. On a busy machine run it with
+//! `MIMALLOC_PURGE_DELAY=1000`: freed pages go back to the kernel after 10 ms by default, and coming back they fault in again.
 #![allow(clippy::disallowed_methods, reason = "a bench reads clocks")]
 
 use std::io::{Read, Write};
@@ -21,7 +22,7 @@ use rpc::{Duplex, Server};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const ROUNDS: usize = 5;
-const BULK_BYTES: usize = 2 << 30;
+const BULK_MIB: usize = 2048;
 
 #[derive(Clone, Copy)]
 struct Cost {
@@ -31,11 +32,17 @@ struct Cost {
 
 fn main() {
     // `cargo test --benches` runs it, too: then a short round proves that it works.
-    let is_bench = std::env::args().any(|argument| argument == "--bench");
-    let (rounds, bulk) = if is_bench { (ROUNDS, BULK_BYTES) } else { (1, 8 << 20) };
+    let arguments: Vec<String> = std::env::args().collect();
+    let is_bench = arguments.iter().any(|argument| argument == "--bench");
+    let option = |name: &str| arguments.iter().skip_while(|argument| *argument != name).nth(1);
+    let mib = option("--mib").and_then(|text| text.parse().ok()).unwrap_or(BULK_MIB);
+    let (rounds, bulk) = if is_bench { (ROUNDS, mib << 20) } else { (1, 8 << 20) };
     let address = serve();
     println!("{:<44} {:>10} {:>10} {:>12}", "shape", "CPU-s/GB", "GB/s", "µs CPU/msg");
     for (name, size) in [("1 MiB", 1 << 20), ("256 KiB", 256 << 10), ("64 KiB", 64 << 10), ("1 KiB", 1 << 10)] {
+        if option("--only").is_some_and(|only| only != name) {
+            continue;
+        }
         let bytes = if size == 1 << 10 { bulk / 16 } else { bulk };
         let count = bytes / size;
         let append = append(size);
@@ -67,7 +74,7 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
 }
 
-/// A server in a thread of its own: counts raft messages and answers each 1,000,000th or ping, acknowledges appends.
+/// A server in a thread of its own: takes raft messages and sends the last of a run back, answers every append.
 fn serve() -> String {
     let (address_tx, address_rx) = std::sync::mpsc::sync_channel(1);
     std::thread::spawn(move || {
