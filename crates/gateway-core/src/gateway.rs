@@ -482,7 +482,7 @@ impl Gateway {
         let Some(&connection) = self.operations.get(&operation) else { return };
         let Some(state) = self.connections.get_mut(&connection) else { return };
         let Some(index) = state.slots.iter().position(|slot| slot.operation == operation) else { return };
-        if !matches!(state.slots[index].work, Work::Produce(_)) {
+        if !state.slots.get(index).is_some_and(|slot| matches!(slot.work, Work::Produce(_))) {
             return self.tell(now, operation, effects, |waiting, cx| waiting.storage_answered(cx, call, result));
         }
         api::produce_answered(now.tick, state, index, call, result, &mut self.shared.stats);

@@ -60,6 +60,8 @@ impl World {
         let mut records = vec![
             Record::ClusterNamed { cluster_id: "cluster".into() },
             Record::FeatureChanged { name: "metadata.version".into(), level: 30 },
+            Record::FeatureChanged { name: "eligible.leader.replicas.version".into(), level: 1 },
+            Record::FeatureChanged { name: "transaction.version".into(), level: 2 },
         ];
         records.extend((1..=brokers).map(broker));
         world.at = 10;

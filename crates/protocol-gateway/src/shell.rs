@@ -72,7 +72,7 @@ pub async fn serve(
         controller: ControllerSide::Closed,
         events: Vec::new(),
         metrics,
-        measured: Instant::now(),
+        looked: Instant::now(),
         status,
         draining: false,
     };
@@ -95,7 +95,12 @@ const INBOX: usize = 1024;
 /// Events of one turn; a longer one would keep answers from leaving.
 const TURN: usize = 512;
 const SLICES_MAX: usize = 64;
-const MEASURE_EVERY: Duration = Duration::from_secs(1);
+/// How often the loop looks at what no event tells: counters, and connections on which nothing happens.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// `connections.max.idle.ms`
+const IDLE_MAX: Duration = Duration::from_secs(600);
+/// A client that has an answer waiting and takes none of it for this long is gone, or might as well be.
+const STALLED_MAX: Duration = Duration::from_secs(60);
 
 async fn accept(listener: TcpListener, inbox: mpsc::Sender<Inbound>) {
     loop {
@@ -130,7 +135,7 @@ struct Shell {
     /// What came up and the core has not been told yet.
     events: Vec<Event>,
     metrics: Option<Metrics>,
-    measured: Instant,
+    looked: Instant,
     status: watch::Sender<Status>,
     /// Asked to stop: no reader reads any more, whatever the core says.
     draining: bool,
@@ -145,6 +150,14 @@ struct Connection {
     blocked: bool,
     /// The core has ended it: it goes when its last bytes have left.
     closing: bool,
+    /// When it was last given an answer, or took bytes of one.
+    active: Instant,
+}
+
+impl Connection {
+    fn patience(&self) -> Duration {
+        if self.out.is_empty() { IDLE_MAX } else { STALLED_MAX }
+    }
 }
 
 struct Node {
@@ -201,11 +214,26 @@ impl Shell {
         }
         let status = Status { ready: self.gateway.is_ready(), controller: self.gateway.has_controller() };
         self.status.send_if_modified(|told| std::mem::replace(told, status) != status);
-        if let Some(metrics) = &mut self.metrics
-            && self.measured.elapsed() >= MEASURE_EVERY
-        {
-            self.measured = Instant::now();
-            metrics.counted(self.gateway.stats(), self.gateway.image().at().0);
+        if self.looked.elapsed() >= LOOK_EVERY {
+            self.looked = Instant::now();
+            self.end_silent();
+            if let Some(metrics) = &mut self.metrics {
+                metrics.counted(self.gateway.stats(), self.gateway.image().at().0);
+            }
+        }
+    }
+
+    /// Ends connections on which nothing has happened for too long.
+    fn end_silent(&mut self) {
+        let now = Instant::now();
+        let silent = |state: &Connection| now.duration_since(state.active) > state.patience();
+        let ended: Vec<ConnectionId> =
+            self.connections.iter().filter(|(_, state)| silent(state)).map(|(id, _)| *id).collect();
+        for connection in ended {
+            tracing::debug!(connection = connection.0, "closing a silent connection");
+            self.connections.remove(&connection);
+            self.dirty.remove(&connection);
+            self.events.push(Event::ConnectionClosed { connection });
         }
     }
 
@@ -259,7 +287,8 @@ impl Shell {
         let stream = Arc::new(stream);
         let (paused, paused_rx) = watch::channel(false);
         tokio::spawn(reader::read(connection, stream.clone(), paused_rx, self.inbox_tx.clone(), self.started));
-        let state = Connection { stream, paused, out: VecDeque::new(), blocked: false, closing: false };
+        let state =
+            Connection { stream, paused, out: VecDeque::new(), blocked: false, closing: false, active: Instant::now() };
         self.connections.insert(connection, state);
         self.events.push(Event::ConnectionOpened { connection });
     }
@@ -308,11 +337,19 @@ impl Shell {
                 Effect::Send { connection, segments, request } => {
                     self.measure(request);
                     if let Some(state) = self.connections.get_mut(&connection) {
+                        if state.out.is_empty() {
+                            state.active = Instant::now();
+                        }
                         state.out.extend(segments);
                         self.dirty.insert(connection);
                     }
                 }
-                Effect::Complete { request, .. } => self.measure(request),
+                Effect::Complete { connection, request } => {
+                    self.measure(request);
+                    if let Some(state) = self.connections.get_mut(&connection) {
+                        state.active = Instant::now();
+                    }
+                }
                 Effect::Close { connection, reason } => {
                     tracing::debug!(connection = connection.0, ?reason, "closing a connection");
                     if let Some(state) = self.connections.get_mut(&connection) {
@@ -388,6 +425,7 @@ impl Shell {
             }
             let (written, result) = write_out(&state.stream, &mut state.out);
             if written > 0 {
+                state.active = Instant::now();
                 self.events.push(Event::BytesSent { connection, bytes: written });
             }
             match result {

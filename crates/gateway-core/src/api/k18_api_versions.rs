@@ -7,13 +7,14 @@
 //! answered in version 0 with error 35 and the range of this one API, and its body is not looked at (trap 1); the header of the
 //! answer never has tagged fields (trap 2). Answered before the metadata is known and, later, before authentication (trap 14).
 //!
-//! Features: `metadata.version` alone. Those that promise transactions v2 or new group protocols are told when they are kept.
+//! Features: `metadata.version` and eligible leader replicas. Those that promise transactions v2 or new group protocols are told
+//! when they are kept.
 
 use std::ops::RangeInclusive;
 
 use base_types::ErrorCode;
 use kafka_wire::k18_api_versions::{ApiVersion, FinalizedFeatureKey, SupportedFeatureKey};
-use kafka_wire::{ApiKey, ApiVersionsRequest, ApiVersionsResponse, KafkaString, Reader, encode_response};
+use kafka_wire::{ApiKey, ApiVersionsRequest, ApiVersionsResponse, Reader, encode_response};
 
 use crate::api;
 use crate::effect::CloseReason;
@@ -21,8 +22,8 @@ use crate::operation::{Answer, Begun, Context};
 
 pub(crate) const SUPPORTED: RangeInclusive<i16> = 0..=4;
 
-/// `metadata.version` from 3.3-IV3 to 4.3-IV0, as Kafka 4.3.0 has it.
-const METADATA_VERSION: (&str, i16, i16) = ("metadata.version", 7, 30);
+/// Name, oldest and newest level, as Kafka 4.3.0 has them: 3.3-IV3 to 4.3-IV0, and eligible leader replicas (KIP-966).
+const FEATURES: [(&str, i16, i16); 2] = [("eligible.leader.replicas.version", 0, 1), ("metadata.version", 7, 30)];
 
 /// Takes the body undecoded, since the version may be one that nobody can decode.
 pub(crate) fn begin(cx: &mut Context<'_>, reader: &mut Reader) -> Begun {
@@ -40,13 +41,15 @@ pub(crate) fn begin(cx: &mut Context<'_>, reader: &mut Reader) -> Begun {
     }
     let mut response = ApiVersionsResponse { api_keys: table(), ..Default::default() };
     if cx.version() >= 3 {
-        let (name, min_version, max_version) = METADATA_VERSION;
-        let name = KafkaString::from_static(name);
-        response.supported_features = vec![SupportedFeatureKey { name, min_version, max_version }];
+        response.supported_features = FEATURES
+            .into_iter()
+            .filter(|(_, min_version, _)| cx.version() >= 4 || *min_version > 0)
+            .map(|(name, min_version, max_version)| SupportedFeatureKey { name: name.into(), min_version, max_version })
+            .collect();
         response.finalized_features = cx
             .image
             .features()
-            .filter(|(name, level)| *name == METADATA_VERSION.0 && *level > 0)
+            .filter(|(name, level)| *level > 0 && FEATURES.iter().any(|(known, ..)| known == name))
             .map(|(name, level)| FinalizedFeatureKey {
                 name: name.into(),
                 max_version_level: level,
@@ -166,12 +169,21 @@ mod tests {
                 response.supported_features.iter().map(|f| (&*f.name, f.min_version, f.max_version)).collect();
             let finalized: Vec<_> =
                 response.finalized_features.iter().map(|f| (&*f.name, f.max_version_level)).collect();
+            // Trap 6: a feature with minimum 0 makes older clients stumble.
+            let (elr, metadata) = (("eligible.leader.replicas.version", 0, 1), ("metadata.version", 7, 30));
+            assert_eq!(
+                features,
+                match version {
+                    0..=2 => vec![],
+                    3 => vec![metadata],
+                    _ => vec![elr, metadata],
+                }
+            );
             if version >= 3 {
-                // Trap 6: no feature with minimum 0 is among them.
-                assert_eq!((features, finalized), (vec![("metadata.version", 7, 30)], vec![("metadata.version", 30)]));
+                assert_eq!(finalized, [("eligible.leader.replicas.version", 1), ("metadata.version", 30)]);
                 assert!(response.finalized_features_epoch > 0);
             } else {
-                assert_eq!((features.len(), finalized.len()), (0, 0));
+                assert_eq!(finalized.len(), 0);
             }
         }
     }
