@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use base_types::{BrokerEpoch, BrokerId, Incarnation, LeaderEpoch, Now, Random, Tick, Timestamp, TopicPartition};
+use base_types::{
+    BrokerEpoch, BrokerId, Incarnation, LeaderEpoch, Now, Offset, Random, Tick, Timestamp, TopicPartition,
+};
 use peer_api::controller::{FromController, ToController};
 use peer_api::metadata::{MetadataOffset, PartitionState, Update};
 use peer_api::replication::{FromFollower, FromLeader, Hello};
-use peer_api::storage::{Acks, AppendError, FromStorage, Response, ToStorage};
+use peer_api::storage::{Acks, FromStorage, Response, ToStorage};
 use record_batch::BatchHeader;
 use storage_core::{ControllerStream, Effect, Effects, Event, GatewayStream, Identity, PeerStream, StorageNode};
 
@@ -613,13 +615,19 @@ impl World {
         let asked = self.gateways.answered(stream, id, &response);
         match (asked, response) {
             (Asked::Append { acks, partitions }, Response::Append(response)) => {
+                let alone = partitions.len() == 1;
                 for ((partition, _, crc), (_, result)) in partitions.into_iter().zip(response.partitions) {
                     match result {
-                        Ok(appended) => self.appended(n, acks, partition, appended.base_offset, crc),
-                        Err(error) if error.is_definite() => self.counts.refused += 1,
-                        Err(AppendError::TimedOut | AppendError::LeaderChanged { .. } | AppendError::StorageFailed) => {
-                            self.counts.indeterminate += 1;
+                        Ok(appended) => {
+                            self.counts.appended += 1;
+                            match acks {
+                                Acks::All => self.committed(partition, appended.base_offset, crc),
+                                // Beside others it may have waited for them, and have been cut off meanwhile.
+                                Acks::Leader if alone => self.durable(n, partition, appended.base_offset, crc),
+                                Acks::Leader => {}
+                            }
                         }
+                        Err(error) if error.is_definite() => self.counts.refused += 1,
                         Err(_) => self.counts.indeterminate += 1,
                     }
                 }
@@ -644,25 +652,27 @@ impl World {
         }
     }
 
-    /// At the moment of the answer the batch is durable where it was promised to be (R16).
-    fn appended(&mut self, n: usize, acks: Acks, partition: TopicPartition, offset: base_types::Offset, crc: u32) {
-        self.counts.appended += 1;
-        if acks == Acks::Leader {
-            assert_eq!(
-                self.machines[n].disk.crc_at(partition, offset),
-                Some(crc),
-                "{partition} at {offset} is not here"
-            );
-            return;
+    fn durable(&mut self, n: usize, partition: TopicPartition, offset: Offset, crc: u32) {
+        if self.is_known(partition) {
+            let here = self.machines[n].disk.crc_at(partition, offset);
+            assert_eq!(here, Some(crc), "{partition} at {offset} is not here");
         }
+    }
+
+    /// At the moment of the answer the batch is durable where it was promised to be (R16).
+    fn committed(&mut self, partition: TopicPartition, offset: Offset, crc: u32) {
         self.counts.committed += 1;
-        // Whoever has heard already that the topic is deleted has deleted it.
-        if self.controller.image.topic(partition.topic).is_some() {
+        if self.is_known(partition) {
             let holders = self.machines.iter().filter(|m| m.disk.crc_at(partition, offset) == Some(crc)).count();
             assert!(holders >= MIN_INSYNC.min(self.machines.len()), "R16: {partition} at {offset} is on {holders}");
             let before = self.gateways.committed.insert((partition, offset), crc);
             assert!(before.is_none(), "R10: {partition} at {offset} was given twice");
         }
+    }
+
+    /// Whoever has heard already that a topic is deleted has deleted it.
+    fn is_known(&self, partition: TopicPartition) -> bool {
+        self.controller.image.topic(partition.topic).is_some()
     }
 }
 
