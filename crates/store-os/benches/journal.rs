@@ -11,9 +11,9 @@ use std::{
 
 use base_types::{Incarnation, LeaderEpoch, Offset, PartitionIndex, Timestamp, TopicId, TopicPartition};
 use record_batch::{BatchBuilder, Compression, StampedBatch};
-use segment_log::{Durability, FlushBudget, LogOptions, LogStore, LogWrite, ReplicaOptions};
-use store_api::{BLOCK_BYTES, FileUse, MemKv, Vfs};
-use store_os::{DirectIo, OsVfs};
+use segment_log::{Checkpoint, Durability, FlushBudget, LogOptions, LogStore, LogWrite, ReplicaOptions};
+use store_api::{BLOCK_BYTES, FileUse, KvStore, MemKv, Vfs};
+use store_os::{DirectIo, OsVfs, RocksKv};
 
 fn tp(index: i32) -> TopicPartition {
     TopicPartition { topic: TopicId([1; 16]), partition: PartitionIndex(index) }
@@ -50,11 +50,22 @@ struct Bench {
 
 impl Bench {
     fn store(&self, name: &str, direct: DirectIo, partitions: i32, adjust: impl FnOnce(&mut LogOptions)) -> LogStore {
+        self.store_with(name, direct, partitions, Arc::new(MemKv::new()), adjust)
+    }
+
+    fn store_with(
+        &self,
+        name: &str,
+        direct: DirectIo,
+        partitions: i32,
+        kv: Arc<dyn KvStore>,
+        adjust: impl FnOnce(&mut LogOptions),
+    ) -> LogStore {
         let root = self.root.join(name);
         let vfs = Arc::new(OsVfs::open(&root, direct).expect("a data directory"));
         let mut options = LogOptions::new(Incarnation([1; 16]));
         adjust(&mut options);
-        let (store, _) = LogStore::open(vfs, Arc::new(MemKv::new()), options).expect("a log");
+        let (store, _) = LogStore::open(vfs, kv, options).expect("a log");
         let all: Vec<_> = (0..partitions).map(|i| (tp(i), ReplicaOptions::default())).collect();
         store.create_replicas(&all).expect("replicas");
         store
@@ -194,10 +205,11 @@ fn throughput(bench: &Bench, batch_bytes: usize, partitions: i32, per_commit: i3
 
 fn recovery(bench: &Bench, gigabytes: f64) {
     let name = "recovery";
+    let derived = || Arc::new(RocksKv::open(&bench.root.join("derived")).expect("derived state").kv);
     let template = Template::new(256 << 10);
     let small = Template::new(4 << 10);
     {
-        let store = bench.store(name, DirectIo::Auto, 8, |_| {});
+        let store = bench.store_with(name, DirectIo::Auto, 8, derived(), |_| {});
         let mut next = [0_i64; 8];
         let rounds = (gigabytes * 1e9 / (8.0 * template.bytes.len() as f64)) as i64;
         for round in 0..rounds {
@@ -214,13 +226,22 @@ fn recovery(bench: &Bench, gigabytes: f64) {
             if round % 16 == 0 && store.is_flush_due() {
                 store.flush(FlushBudget::DUE).expect("a flush");
             }
+            if round % 128 == 0 {
+                // As the core does now and then.
+                for i in 0..8 {
+                    let as_of = Offset(next[i as usize]);
+                    let checkpoint = Checkpoint { as_of, high_watermark: as_of, producer_state: bytes::Bytes::new() };
+                    store.checkpoint(tp(i), &checkpoint).expect("a checkpoint");
+                }
+            }
         }
         // Dropped without a word, as by kill -9.
     }
     let vfs = Arc::new(OsVfs::open(&bench.root.join(name), DirectIo::Auto).expect("the directory"));
+    let kv = derived();
     let started = Instant::now();
     let (store, report) =
-        LogStore::open(vfs, Arc::new(MemKv::new()), LogOptions::new(Incarnation([2; 16]))).expect("a log");
+        LogStore::open(vfs, kv, LogOptions::new(Incarnation([2; 16]))).expect("a log");
     let opened = started.elapsed();
     for tp in store.replicas() {
         store.open_replica(tp).expect("a replica");

@@ -4,16 +4,16 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use base_types::Incarnation;
 use bytes::Bytes;
-use store_api::{BLOCK_BYTES, FileUse, Vfs, VfsFile};
+use store_api::{BLOCK_BYTES, DiskError, FileUse, Vfs, VfsFile};
 
 use super::{
     DIRECTORY, JournalPosition,
-    block::{Block, BlockHeader, VERSION},
+    block::{Block, BlockHeader, HEADER_BYTES, VERSION},
     path,
 };
 use crate::{OpenError, slab::SlabPool};
 
-/// How far the look behind the end reads at a time.
+/// Read at a time.
 const LOOK_BYTES: usize = 1 << 20;
 
 pub(crate) struct JournalReader {
@@ -24,6 +24,33 @@ pub(crate) struct JournalReader {
     incarnation: Incarnation,
     /// Whether a block was read: before that, nothing in the first file is needed.
     started: bool,
+    /// Whether what lies behind the end was looked at before.
+    end_is_known: bool,
+    window: Window,
+}
+
+/// A stretch of a file, so that small blocks are not read one by one.
+#[derive(Default)]
+struct Window {
+    file: u32,
+    position: u64,
+    bytes: Vec<u8>,
+}
+
+impl Window {
+    /// `len` bytes at `position`; fewer at the end of the file.
+    fn read(&mut self, file: &dyn VfsFile, number: u32, position: u64, len: usize) -> Result<&[u8], DiskError> {
+        let end = self.position + self.bytes.len() as u64;
+        if self.file != number || position < self.position || position + len as u64 > end {
+            self.bytes.resize(len.max(LOOK_BYTES), 0);
+            let have = file.read_at(position, &mut self.bytes)?;
+            self.bytes.truncate(have);
+            (self.file, self.position) = (number, position);
+        }
+        let start = (position - self.position) as usize;
+        let have = len.min(self.bytes.len().saturating_sub(start));
+        Ok(&self.bytes[start..start + have])
+    }
 }
 
 struct FileAtRest {
@@ -45,7 +72,22 @@ impl JournalReader {
             let size = file.size()?;
             files.insert(number, FileAtRest { file, size });
         }
-        Ok(JournalReader { files, passed: Vec::new(), next: start, incarnation, started: false })
+        let window = Window::default();
+        Ok(JournalReader {
+            files,
+            passed: Vec::new(),
+            next: start,
+            incarnation,
+            started: false,
+            end_is_known: false,
+            window,
+        })
+    }
+
+    /// For a second reading of the same journal.
+    #[must_use]
+    pub(crate) fn with_known_end(self) -> JournalReader {
+        JournalReader { end_is_known: true, ..self }
     }
 
     /// All files there are.
@@ -69,9 +111,10 @@ impl JournalReader {
             return self.advance(block).map(Some);
         }
         // The next block did not fit this file: it is the first of another one.
-        for (&number, _) in &self.files {
-            let start = JournalPosition { file: number, position: 0, ..self.next };
-            if number == self.next.file {
+        let others: Vec<u32> = self.files.keys().copied().filter(|number| *number != self.next.file).collect();
+        for file in others {
+            let start = JournalPosition { file, position: 0, ..self.next };
+            if !self.may_continue(start)? {
                 continue;
             }
             if let Some(block) = self.block_at(start, pool)? {
@@ -83,8 +126,18 @@ impl JournalReader {
                 return self.advance(block).map(Some);
             }
         }
-        self.check_end()?;
+        if !self.end_is_known {
+            self.check_end()?;
+        }
         Ok(None)
+    }
+
+    /// Whether the header at `place` is that of the block that continues the chain. Reads no more than that.
+    fn may_continue(&self, place: JournalPosition) -> Result<bool, OpenError> {
+        let Some(FileAtRest { file, .. }) = self.files.get(&place.file) else { return Ok(false) };
+        let mut head = [0; HEADER_BYTES];
+        let whole = file.read_at(place.position, &mut head)? == HEADER_BYTES;
+        Ok(whole && BlockHeader::parse(&head).is_some_and(|header| header.seq == place.seq))
     }
 
     fn advance(&mut self, (header, bytes): (BlockHeader, Bytes)) -> Result<Block, OpenError> {
@@ -108,23 +161,25 @@ impl JournalReader {
     }
 
     /// The block that continues the chain at `place`, when there is one and it is whole.
-    fn block_at(&self, place: JournalPosition, pool: &SlabPool) -> Result<Option<(BlockHeader, Bytes)>, OpenError> {
+    fn block_at(
+        &mut self,
+        place: JournalPosition,
+        pool: &SlabPool,
+    ) -> Result<Option<(BlockHeader, Bytes)>, OpenError> {
         let Some(FileAtRest { file, size }) = self.files.get(&place.file) else { return Ok(None) };
-        let mut first = [0; BLOCK_BYTES];
-        if file.read_at(place.position, &mut first)? < BLOCK_BYTES {
-            return Ok(None);
-        }
-        let Some(header) = BlockHeader::parse(&first) else { return Ok(None) };
+        let head = self.window.read(file.as_ref(), place.file, place.position, HEADER_BYTES)?;
+        let Some(header) = BlockHeader::parse(head) else { return Ok(None) };
         let continues = header.seq == place.seq && header.previous_crc == place.previous_crc;
         if !continues || place.position + header.size() > *size {
             return Ok(None);
         }
-        let mut bytes = pool.carve(header.size() as usize);
-        bytes.extend_from_slice(&first);
-        bytes.resize(header.size() as usize, 0);
-        let rest = bytes.len() - BLOCK_BYTES;
-        let whole = file.read_at(place.position + BLOCK_BYTES as u64, &mut bytes[BLOCK_BYTES..])? == rest;
-        Ok((whole && header.matches(&bytes)).then(|| (header, bytes.freeze())))
+        let block = self.window.read(file.as_ref(), place.file, place.position, header.size() as usize)?;
+        if block.len() as u64 != header.size() || !header.matches(block) {
+            return Ok(None);
+        }
+        let mut bytes = pool.carve(block.len());
+        bytes.extend_from_slice(block);
+        Ok(Some((header, bytes.freeze())))
     }
 
     /// A good block with a later number, written by the same life as the last good one, proves that the missing one was durable.

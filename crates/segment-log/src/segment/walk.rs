@@ -9,8 +9,10 @@ use crate::{
     error::{CorruptBatch, Damage},
 };
 
-/// Read at a time: several small batches, or the header of a large one.
+/// Read at a time where batches are small: several of them.
 const CHUNK_BYTES: usize = 32 << 10;
+/// Read where they are large: a header and little else.
+const HEAD_BYTES: usize = 512;
 
 /// Yields `(position, header)` of the batches in `position..len`.
 pub(crate) struct SegmentWalk<'a> {
@@ -21,6 +23,8 @@ pub(crate) struct SegmentWalk<'a> {
     len: u64,
     chunk: Vec<u8>,
     chunk_at: u64,
+    /// The size of the batch before.
+    latest: usize,
     /// The offset the next batch must have, once known.
     expected: Option<Offset>,
 }
@@ -33,7 +37,7 @@ impl<'a> SegmentWalk<'a> {
         position: u64,
         len: u64,
     ) -> SegmentWalk<'a> {
-        SegmentWalk { file, tp, segment, position, len, chunk: Vec::new(), chunk_at: 0, expected: None }
+        SegmentWalk { file, tp, segment, position, len, chunk: Vec::new(), chunk_at: 0, latest: 0, expected: None }
     }
 
     fn step(&mut self) -> Result<Option<(u64, BatchHeader)>, ReadError> {
@@ -44,7 +48,8 @@ impl<'a> SegmentWalk<'a> {
         let wanted = HEADER_LEN.min((self.len - position) as usize);
         let chunk_end = self.chunk_at + self.chunk.len() as u64;
         if position < self.chunk_at || position + wanted as u64 > chunk_end {
-            self.chunk.resize(CHUNK_BYTES.min((self.len - position) as usize), 0);
+            let chunk = if self.latest > CHUNK_BYTES / 2 { HEAD_BYTES } else { CHUNK_BYTES };
+            self.chunk.resize(chunk.min((self.len - position) as usize), 0);
             let have = self.file.read_at(position, &mut self.chunk)?;
             self.chunk.truncate(have);
             self.chunk_at = position;
@@ -67,6 +72,7 @@ impl<'a> SegmentWalk<'a> {
             return Err(self.corrupt(position, Damage::Short { wanted: header.size(), have }).into());
         }
         self.position = end;
+        self.latest = header.size();
         self.expected = Some(header.next_offset());
         Ok(Some((position, header)))
     }

@@ -87,6 +87,7 @@ impl LogStore {
         if !manifest.clean {
             let ahead = JournalReader::open(store.vfs.as_ref(), start, manifest.incarnation)?;
             let placed = store.look_ahead(ahead)?;
+            reader = reader.with_known_end();
             store.replay(&mut reader, &manifest, &placed, &mut report)?;
         }
         store.take_up_journal(&reader, start)?;
