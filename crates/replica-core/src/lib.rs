@@ -20,7 +20,7 @@
 //! Invariants kept: R1–R8, R10–R12, R16, R17, P1–P5, P8; see `docs/design/replication.md`.
 //!
 //! Tested in `tests/scenarios/*.txt` (recorded conversations of a few replicas), `tests/properties.rs` (random runs of a
-//! whole partition against a dumb twin), beside the pure modules, and in `sim`.
+//! whole partition against a dumb twin), `tests/hostile.rs`, `tests/reads.rs`, beside the pure modules, and in `sim`.
 
 mod effect;
 mod epoch_cache;

@@ -22,9 +22,15 @@ use cluster::controller::Proposal;
 const SEEDS: u64 = 2_000;
 const STEPS: usize = 500;
 
-/// Seeds that found something once. The name says what.
-const REGRESSIONS: &[(&str, u64)] =
-    &[("a follower that holds what is committed and lags all the same joins and leaves the ISR without end", 1593)];
+/// Seeds that found something once, or alone found what was broken on purpose. The name says what.
+const REGRESSIONS: &[(&str, u64)] = &[
+    ("a follower that holds what is committed and lags all the same joins and leaves the ISR without end", 1593),
+    ("a joiner that has the high watermark and not the start of the epoch lacks what was committed", 236),
+    ("an echo of `StartOver` drops what was acknowledged since", 363),
+    ("a late answer of the controller takes the ISR back", 349),
+    ("followers of the epoch before are believed under the next one", 394),
+    ("an opening of an earlier life leaves the follower unheard", 2114),
+];
 
 #[test]
 fn whatever_happens_nothing_acknowledged_is_lost() {
