@@ -74,17 +74,15 @@ fn each<T>(what: &str, run: impl Fn() -> T) {
     println!("{what:34}               {:9.2} µs", per_run(run).as_nanos() as f64 / 1000.0);
 }
 
-/// The best of several rounds, because other work on the machine only ever adds time.
+/// The best of many rounds, each shorter than a scheduler's slice: other work on the machine only ever adds time.
 fn per_run<T>(run: impl Fn() -> T) -> Duration {
     let mut best = Duration::MAX;
-    for _ in 0..20 {
+    for _ in 0..300 {
         let start = Instant::now();
         let mut runs = 0_u32;
-        while start.elapsed() < Duration::from_millis(20) {
-            for _ in 0..10 {
-                black_box(run());
-            }
-            runs += 10;
+        while start.elapsed() < Duration::from_micros(800) {
+            black_box(run());
+            runs += 1;
         }
         best = best.min(start.elapsed() / runs);
     }
