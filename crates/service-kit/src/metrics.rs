@@ -36,9 +36,11 @@ pub const LATENCY_SECONDS: &[f64] =
 #[derive(Clone)]
 pub struct Metrics {
     registry: Registry,
-    before_scrape: Arc<Mutex<Vec<Box<dyn Fn() + Send>>>>,
+    before_scrape: Arc<Mutex<Vec<Update>>>,
     process: Process,
 }
+
+type Update = Box<dyn Fn() + Send>;
 
 #[derive(Clone)]
 struct Process {

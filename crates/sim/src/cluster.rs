@@ -184,7 +184,11 @@ impl Cluster {
                             broker_epoch: disk.broker_epoch,
                         }
                     } else {
-                        Disk { vfs: disk.vfs.clone(), kv: Arc::new(disk.kv.after_kill()), broker_epoch: disk.broker_epoch }
+                        Disk {
+                            vfs: disk.vfs.clone(),
+                            kv: Arc::new(disk.kv.after_kill()),
+                            broker_epoch: disk.broker_epoch,
+                        }
                     };
                     self.disks.insert(id, after);
                 }

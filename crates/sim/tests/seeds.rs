@@ -32,7 +32,10 @@ fn two_hundred_histories_with_crashes_pauses_and_partitions_hold() {
     let reports: Vec<Report> = (1..=SEEDS).map(|seed| run(seed, Shape::default(), false)).collect();
     reports.iter().for_each(assert_holds);
     let acknowledged: usize = reports.iter().map(|report| report.acknowledged).sum();
-    assert!(acknowledged > 100 * SEEDS as usize, "only {acknowledged} records were acknowledged: the runs prove little");
+    assert!(
+        acknowledged > 100 * SEEDS as usize,
+        "only {acknowledged} records were acknowledged: the runs prove little"
+    );
 }
 
 #[test]
@@ -53,7 +56,8 @@ fn the_checkers_see_a_lost_a_doubled_and_a_reordered_record() {
     promises.acknowledged.insert(value(0), 0);
     promises.acknowledged.insert(value(1), 1);
     let judge = |seen: &[(i64, u64)]| {
-        let seen: BTreeMap<(i32, i64), Value> = seen.iter().map(|&(offset, number)| ((0, offset), value(number))).collect();
+        let seen: BTreeMap<(i32, i64), Value> =
+            seen.iter().map(|&(offset, number)| ((0, offset), value(number))).collect();
         checkers::judge(&seen, std::slice::from_ref(&promises))
     };
     assert_eq!(judge(&[(0, 0), (1, 1)]), Ok(()));

@@ -5,10 +5,17 @@ use crate::KvError;
 /// One change of a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KvChange {
-    Put { key: Vec<u8>, value: Vec<u8> },
-    Delete { key: Vec<u8> },
+    Put {
+        key: Vec<u8>,
+        value: Vec<u8>,
+    },
+    Delete {
+        key: Vec<u8>,
+    },
     /// Removes every key that starts with `prefix`, which is not empty.
-    DeletePrefix { prefix: Vec<u8> },
+    DeletePrefix {
+        prefix: Vec<u8>,
+    },
 }
 
 /// Changes that happen together or not at all.
@@ -47,12 +54,15 @@ pub enum KvDurability {
     Lazy,
 }
 
+/// A key and its value.
+pub type KvPair = (Vec<u8>, Vec<u8>);
+
 /// Ordered keys and values. Holds only what can be rebuilt from the log (decision 2), so losing it costs time and nothing else.
 pub trait KvStore: Send + Sync {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, KvError>;
 
     /// Keys that start with `prefix`, in order, at most `limit`; from `after` (exclusive) on when given.
-    fn scan(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<(Vec<u8>, Vec<u8>)>, KvError>;
+    fn scan(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<KvPair>, KvError>;
 
     fn write(&self, batch: &KvBatch, durability: KvDurability) -> Result<(), KvError>;
 }

@@ -23,7 +23,7 @@ mod memory_vfs;
 mod vfs;
 
 pub use error::{DiskError, DiskErrorKind, DiskOperation, KvError};
-pub use kv::{KvBatch, KvChange, KvDurability, KvStore, prefix_end};
+pub use kv::{KvBatch, KvChange, KvDurability, KvPair, KvStore, prefix_end};
 pub use memory_kv::MemKv;
 pub use memory_vfs::{DiskFault, Image, MemVfs, Observer, Survivors};
 pub use vfs::{FileUse, Vfs, VfsFile};

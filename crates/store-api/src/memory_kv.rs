@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Mutex};
 
 use base_types::Random;
 
-use crate::{KvBatch, KvChange, KvDurability, KvError, KvStore};
+use crate::{KvBatch, KvChange, KvDurability, KvError, KvPair, KvStore};
 
 type Map = BTreeMap<Vec<u8>, Vec<u8>>;
 
@@ -81,7 +81,7 @@ impl KvStore for MemKv {
         Ok(state.current.get(key).cloned())
     }
 
-    fn scan(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<(Vec<u8>, Vec<u8>)>, KvError> {
+    fn scan(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<KvPair>, KvError> {
         let state = self.lock();
         failing("scan", &state)?;
         Ok(state

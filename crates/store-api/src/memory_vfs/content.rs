@@ -46,7 +46,7 @@ impl Content {
 
     pub(super) fn set_len(&mut self, len: u64) {
         self.pages.resize(len.div_ceil(PAGE_BYTES as u64) as usize, None);
-        if len < self.len && len % PAGE_BYTES as u64 != 0 {
+        if len < self.len && !len.is_multiple_of(PAGE_BYTES as u64) {
             // What is cut off must read as zeros should the file grow again.
             let within = (len % PAGE_BYTES as u64) as usize;
             if let Some(Some(page)) = self.pages.last_mut() {

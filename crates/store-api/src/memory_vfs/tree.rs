@@ -134,7 +134,11 @@ impl Disk {
     }
 
     pub(super) fn alive(&self, id: NodeId, operation: DiskOperation, path: &str) -> Result<(), DiskError> {
-        if self.nodes.contains_key(&id) { Ok(()) } else { Err(DiskError::new(operation, path, DiskErrorKind::NotFound)) }
+        if self.nodes.contains_key(&id) {
+            Ok(())
+        } else {
+            Err(DiskError::new(operation, path, DiskErrorKind::NotFound))
+        }
     }
 
     pub(super) fn file(&self, id: NodeId) -> &File {
