@@ -9,6 +9,7 @@ use service_kit::health::Check;
 use service_kit::{Health, Metrics, Shutdown, Tasks};
 use store_os::{DirectIo, OsVfs};
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 
 use crate::ControllerHandle;
 use crate::config::{ControllerConfig, FileConfig};
@@ -42,10 +43,17 @@ pub async fn run(loaded: Loaded<FileConfig>) -> anyhow::Result<()> {
         .raft(move |_, stream| raft.accept_raft(stream))
         .health(rpc_health);
     let stop = shutdown.requested();
-    tasks.spawn("controller", task.run(stop));
-    // The listener outlives the task, so that the handover can be heard.
-    let stop = shutdown.requested();
-    tasks.spawn("grpc", async move { Ok(server.serve(grpc, stop).await?) });
+    let (handed_over, closing) = oneshot::channel::<()>();
+    tasks.spawn("controller", async move {
+        let result = task.run(stop).await;
+        drop(handed_over);
+        result
+    });
+    // The listener outlives the task, so that the answer to the handover can be heard.
+    tasks.spawn("grpc", async move {
+        let closing = async move { drop(closing.await) };
+        Ok(server.serve(grpc, closing).await?)
+    });
     let (stop, admin_health) = (shutdown.requested(), health.clone());
     tasks.spawn("http", async move { Ok(service_kit::admin::serve(http, metrics, admin_health, stop).await?) });
     let stop = shutdown.requested();

@@ -36,12 +36,10 @@ impl Client {
         let hello = ToController::Hello { role: Role::Broker(BrokerId(1)), follow_from: Some(view.at()) };
         stream.tx.send(hello).await.ok()?;
         let mut client = Client { stream, view, calls: 0 };
-        loop {
-            match client.stream.rx.recv().await? {
-                FromController::Welcome { .. } => return Some(client),
-                FromController::NotActive { .. } => return None,
-                other => panic!("before the welcome: {other:?}"),
-            }
+        match client.stream.rx.recv().await? {
+            FromController::Welcome { .. } => Some(client),
+            FromController::NotActive { .. } => None,
+            other => panic!("before the welcome: {other:?}"),
         }
     }
 

@@ -493,14 +493,13 @@ impl Consensus {
 }
 
 fn decode_entries(stored: &[(u64, Bytes)], snapshot_at: u64) -> Result<Vec<Entry>, RecoverError> {
+    let above = stored.iter().filter(|(index, _)| *index > snapshot_at);
     let mut entries = Vec::with_capacity(stored.len());
-    let mut expected = snapshot_at + 1;
-    for (index, bytes) in stored.iter().filter(|(index, _)| *index > snapshot_at) {
+    for ((index, bytes), expected) in above.zip(snapshot_at + 1..) {
         if *index != expected {
             return Err(RecoverError::Gap { expected, found: *index });
         }
         entries.push(format::decode_entry(*index, bytes)?);
-        expected += 1;
     }
     Ok(entries)
 }
