@@ -48,9 +48,8 @@ pub fn test(arguments: &[String]) -> Result<()> {
 /// A local cluster of real processes; the launcher is the one the end-to-end tests use.
 pub fn cluster(arguments: &[String]) -> Result<()> {
     if arguments.first().is_some_and(|verb| verb == "start") {
-        let services = ["metadata-controller", "storage-node", "protocol-gateway"];
-        let mut build = cargo(&["build", "--release", "--bins"]);
-        command::run(build.args(services.iter().flat_map(|name| ["--package", name])))?;
+        // The whole workspace, so that dependencies have the features they have in the tests: RocksDB is compiled once.
+        command::run(&mut cargo(&["build", "--release", "--workspace", "--bins"]))?;
     }
     let launcher = ["run", "--release", "--quiet", "--package", "tests-e2e", "--bin", "local-cluster", "--"];
     command::run(cargo(&launcher).args(arguments))
