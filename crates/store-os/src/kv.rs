@@ -8,7 +8,7 @@ use rocksdb::{
     BlockBasedOptions, Cache, DB, DBRecoveryMode, Direction, ErrorKind, IteratorMode, LogLevel, Options, ReadOptions,
     WriteBatch, WriteOptions,
 };
-use store_api::{KvBatch, KvChange, KvDurability, KvError, KvStore, prefix_end};
+use store_api::{KvBatch, KvChange, KvDurability, KvError, KvPair, KvStore, prefix_end};
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
@@ -77,7 +77,7 @@ impl KvStore for RocksKv {
         self.db.get(key).map_err(failed("get"))
     }
 
-    fn scan(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<(Vec<u8>, Vec<u8>)>, KvError> {
+    fn scan(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<KvPair>, KvError> {
         let mut read = ReadOptions::default();
         if let Some(end) = prefix_end(prefix) {
             read.set_iterate_upper_bound(end);

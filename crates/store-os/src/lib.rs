@@ -11,8 +11,7 @@
 //!
 //! Tested by the contract suites of `store-api` and by `segment-log` on real files, in `tests/`.
 
-// The one crate that touches files.
-#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "the one crate that touches files")]
 
 mod kv;
 mod vfs;

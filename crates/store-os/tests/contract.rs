@@ -1,5 +1,7 @@
 //! The real providers keep the promises that the models define.
 
+#![allow(clippy::disallowed_methods, reason = "tests on real files")]
+
 use std::cell::RefCell;
 
 use store_api::contract;

@@ -1,5 +1,7 @@
 //! The log on real files and the real RocksDB, against the same dumb twin as on the models.
 
+#![allow(clippy::disallowed_methods, reason = "tests on real files")]
+
 #[path = "../../segment-log/tests/log/support.rs"]
 #[allow(dead_code)]
 mod support;

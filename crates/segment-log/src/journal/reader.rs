@@ -161,11 +161,7 @@ impl JournalReader {
     }
 
     /// The block that continues the chain at `place`, when there is one and it is whole.
-    fn block_at(
-        &mut self,
-        place: JournalPosition,
-        pool: &SlabPool,
-    ) -> Result<Option<(BlockHeader, Bytes)>, OpenError> {
+    fn block_at(&mut self, place: JournalPosition, pool: &SlabPool) -> Result<Option<(BlockHeader, Bytes)>, OpenError> {
         let Some(FileAtRest { file, size }) = self.files.get(&place.file) else { return Ok(None) };
         let head = self.window.read(file.as_ref(), place.file, place.position, HEADER_BYTES)?;
         let Some(header) = BlockHeader::parse(head) else { return Ok(None) };

@@ -24,6 +24,8 @@ pub(crate) struct JournalWriter {
     /// Where the next block goes.
     next: JournalPosition,
     marks: VecDeque<JournalPosition>,
+    /// Written since blocks were last released.
+    unreleased_bytes: u64,
 }
 
 struct JournalFile {
@@ -52,6 +54,7 @@ impl JournalWriter {
             spare: Vec::new(),
             next,
             marks: VecDeque::from([start]),
+            unreleased_bytes: 0,
         };
         for &(number, end_seq) in live {
             let file = writer.vfs.open(&path(number), FileUse::Journal)?;
@@ -72,6 +75,10 @@ impl JournalWriter {
     pub(crate) fn live_bytes(&self) -> u64 {
         let full = self.live.len().saturating_sub(1) as u64 * self.file_bytes;
         full + self.next.position
+    }
+
+    pub(crate) fn unreleased_bytes(&self) -> u64 {
+        self.unreleased_bytes
     }
 
     pub(crate) fn capacity(&self) -> u64 {
@@ -158,6 +165,7 @@ impl JournalWriter {
         if let Some(current) = self.live.back() {
             current.file.write_durable(self.next.position, &bytes)?;
         }
+        self.unreleased_bytes += size;
         self.next.position += size;
         self.next.seq += 1;
         self.next.previous_crc = crc;
@@ -175,6 +183,7 @@ impl JournalWriter {
 
     /// Blocks before `start` are not needed any more: their files become spare. Returns how many.
     pub(crate) fn release(&mut self, start: JournalPosition) -> usize {
+        self.unreleased_bytes = 0;
         let mut released = 0;
         while self.live.len() > 1 && self.live[0].end_seq <= start.seq {
             if let Some(file) = self.live.pop_front() {

@@ -1,7 +1,7 @@
 //! Open segment files, the least recently used of which is closed: an idle partition holds none.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -20,8 +20,7 @@ pub(crate) struct SegmentFiles {
 
 #[derive(Default)]
 struct Open {
-    // Looked up by key only, never iterated in an order that matters.
-    files: HashMap<Key, (Arc<dyn VfsFile>, u64)>,
+    files: BTreeMap<Key, (Arc<dyn VfsFile>, u64)>,
     clock: u64,
 }
 

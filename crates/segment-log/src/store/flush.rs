@@ -40,7 +40,7 @@ pub struct FlushReport {
 }
 
 impl LogStore {
-    /// Whether [`LogStore::flush`] has anything due. Costs next to nothing.
+    /// Whether [`LogStore::flush`] has anything due. Waits for a commit in progress, and for nothing else.
     pub fn is_flush_due(&self) -> bool {
         self.is_placing_due() || self.is_sync_due()
     }
@@ -100,7 +100,7 @@ impl LogStore {
     }
 
     fn is_journal_worth_releasing(&self) -> bool {
-        self.lock_journal().live_bytes() >= self.options.journal_file_bytes / 2
+        self.lock_journal().unreleased_bytes() >= self.options.journal_file_bytes / 2
     }
 
     pub(super) fn lock_flushing(&self) -> MutexGuard<'_, ()> {

@@ -52,7 +52,6 @@ fn disk_path(name: &str) -> String {
 }
 
 #[test]
-#[allow(clippy::disallowed_methods, reason = "fixtures are files of the repository")]
 fn a_directory_of_version_1_opens() {
     let written = MemVfs::new();
     write_all(&written);

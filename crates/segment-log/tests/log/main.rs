@@ -1,5 +1,7 @@
 //! The log against a dumb twin, through every crash, under faults, and on files of earlier versions.
 
+#![allow(clippy::disallowed_methods, reason = "tests start threads and read fixtures")]
+
 mod crash_points;
 mod faults;
 mod fixtures;
