@@ -121,7 +121,8 @@ impl LogStore {
         let mut read = LogRead::new(from);
         let Some((mut position, first)) = found else { return Ok(read) };
         // With the base offset of the batch behind the last one.
-        let wanted = (bytes_max.max(first.size()).max(READ_BYTES_MIN) + HEADER_LEN).min((len - position) as usize);
+        let wanted = bytes_max.max(first.size()).max(READ_BYTES_MIN).saturating_add(HEADER_LEN);
+        let wanted = wanted.min((len - position) as usize);
         let mut buffer = BytesMut::zeroed(wanted);
         let have = file.read_at(position, &mut buffer)?;
         buffer.truncate(have);
