@@ -97,6 +97,13 @@ async fn serve(options: Dev) -> anyhow::Result<()> {
         memory_max: 256 << 20,
         ..protocol_gateway::Config::default()
     };
+    // As a Kafka broker does: connections are taken, and requests answered only once there is somebody to lead partitions. A client
+    // that is told of a cluster without brokers may not ask again for minutes.
+    let mut storing = storage.task;
+    tokio::select! {
+        () = until_unfenced(&storage.handle) => {}
+        ended = &mut storing => return ended?.context("the storage node ended by itself"),
+    }
     let (status, told) = watch::channel(protocol_gateway::Status::default());
     let links = LocalLinks { controller, storage: storage.handle.clone() };
     let gateway = protocol_gateway::serve(
@@ -111,7 +118,6 @@ async fn serve(options: Dev) -> anyhow::Result<()> {
     tokio::spawn(storage_node::follow(storage.handle.clone(), health.clone()));
     tokio::spawn(announce(told, health.clone(), options, address));
 
-    let mut storing = storage.task;
     tokio::select! {
         () = gateway => {}
         ended = &mut storing => return ended?.context("the storage node ended by itself"),
@@ -126,6 +132,17 @@ async fn serve(options: Dev) -> anyhow::Result<()> {
     stop_controller.request();
     controlling.await??;
     Ok(())
+}
+
+/// Waits until the controller trusts the storage node; for ever if the node has ended, which its task tells.
+async fn until_unfenced(storage: &storage_node::Handle) {
+    loop {
+        match storage.stats().await {
+            Some((stats, _)) if stats.registered && !stats.fenced => return,
+            Some(_) => tokio::time::sleep(Duration::from_millis(2)).await,
+            None => return std::future::pending().await,
+        }
+    }
 }
 
 /// Once everything is ready: makes the topics asked for, and says how to try it.
