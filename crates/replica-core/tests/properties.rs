@@ -29,6 +29,7 @@ const REGRESSIONS: &[(&str, u64)] = &[
     ("an echo of `StartOver` drops what was acknowledged since", 363),
     ("a late answer of the controller takes the ISR back", 349),
     ("followers of the epoch before are believed under the next one", 394),
+    ("a follower outside the ISR is cut by a leader that leads no more, which is harmless", 15997),
     ("an opening of an earlier life leaves the follower unheard", 2114),
 ];
 

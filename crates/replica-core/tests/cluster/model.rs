@@ -364,6 +364,9 @@ impl Cluster {
     }
 
     fn perform(&mut self, id: BrokerId, role: Role, effect: Effect) {
+        let state = &self.controller.state;
+        let is_current = self.replica(id).is_some_and(|replica| replica.leader_epoch() == state.leader_epoch);
+        let counts = is_current || state.isr.contains(&id);
         let Some(node) = self.nodes.get_mut(&id) else { return };
         match effect {
             Effect::Write { write, batch } => {
@@ -371,11 +374,11 @@ impl Cluster {
                 node.disk.jobs.push_back(Job::Write { write, batch });
             }
             Effect::Truncate { write, to } => {
-                self.oracle.check_cut(role, &node.view, to, None);
+                self.oracle.check_cut(role, counts, &node.view, to, None);
                 node.disk.jobs.push_back(Job::Truncate { write, to });
             }
             Effect::StartOver { write, at } => {
-                self.oracle.check_cut(role, &node.view, Offset::ZERO, Some(at));
+                self.oracle.check_cut(role, counts, &node.view, Offset::ZERO, Some(at));
                 node.disk.jobs.push_back(Job::StartOver { write, at });
             }
             Effect::Read { read, from, below, bytes_max } => {

@@ -148,10 +148,15 @@ impl Oracle {
         );
     }
 
-    /// `StartOver` may drop what lies below its new start; nothing else that was committed may go.
-    pub fn check_cut(&mut self, role: Role, view: &[StampedBatch], to: Offset, start: Option<Offset>) {
+    /// `StartOver` may drop what lies below its new start; nothing else that was committed may go. Except from a log that counts
+    /// for nothing: outside the ISR, a follower that does not know yet who leads may obey the leader before, which does not
+    /// know either. What it cut it gets back; R3 sees to it that it is no member meanwhile.
+    pub fn check_cut(&mut self, role: Role, counts: bool, view: &[StampedBatch], to: Offset, start: Option<Offset>) {
         assert_ne!(role, Role::Leader, "R12: a leader's log is cut");
         self.truncated += 1;
+        if !counts {
+            return;
+        }
         let cut = view.iter().map(entry_of).filter(|entry| entry.next > to);
         for entry in cut.filter(|entry| start.is_none_or(|start| entry.next > start)) {
             assert!(!self.committed.contains(&entry), "R12: {entry:?} was committed and is cut");
