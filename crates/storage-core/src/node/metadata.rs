@@ -53,6 +53,10 @@ impl StorageNode {
     /// data stays until a committed word deletes it (C10).
     pub(super) fn assign(&mut self, now: Now, partition: TopicPartition, effects: &mut Effects) {
         let Some(replica) = self.replica(partition) else { return };
+        // Metadata from before this life's registration may name us leader in an epoch whose last records we lost with the power.
+        if self.image.broker(self.me.broker).is_none_or(|known| known.incarnation != self.me.incarnation) {
+            return;
+        }
         let assignment = self.assignment(partition).unwrap_or_else(|| no_assignment(replica));
         self.replica_step(now, partition, replica_core::Event::MetadataChanged(assignment), effects);
     }
