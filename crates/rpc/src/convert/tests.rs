@@ -92,7 +92,7 @@ where
 {
     for kind in 0..T::KINDS {
         let make = || T::arbitrary(kind, &mut Source::new(seed));
-        let trace = (seed % 2 == 0).then_some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+        let trace = seed.is_multiple_of(2).then_some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
 
         let ours = encoded(make(), trace);
         let (decoded, decoded_trace) = same_after::<T>(&ours, seed);
