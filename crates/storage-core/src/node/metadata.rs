@@ -106,7 +106,9 @@ impl StorageNode {
             self.replica_step(now, partition, event, effects);
         }
         self.schedule(partition, None);
-        self.slots.remove(&partition);
+        if let Some(slot) = self.slots.remove(&partition) {
+            self.fetches.wake(&slot.waiters);
+        }
     }
 
     fn refresh_settings(&mut self, now: Now, touched: &Touched, effects: &mut Effects) {
