@@ -80,6 +80,13 @@ fn cpu() -> Duration {
     Duration::new(used.tv_sec as u64, used.tv_nsec as u32)
 }
 
+/// Minor page faults of this thread so far: what memory that is not used again costs, whatever else the machine does.
+fn faults() -> u64 {
+    let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap_or_default();
+    let behind_name = stat.rsplit(") ").next().unwrap_or_default();
+    behind_name.split(' ').nth(7).and_then(|field| field.parse().ok()).unwrap_or(0)
+}
+
 fn percentile(samples: &mut [Duration], of: usize) -> Duration {
     samples.sort();
     samples[(samples.len() * of / 100).min(samples.len() - 1)]
@@ -193,7 +200,7 @@ fn throughput(bench: &Bench, batch_bytes: usize, partitions: i32, per_commit: i3
     let template = Template::new(batch_bytes);
     let size = template.bytes.len();
     let commits = (gigabytes * 1e9 / (size as f64 * f64::from(per_commit))) as i64;
-    let (mut busy, mut spent) = (Duration::ZERO, Duration::ZERO);
+    let (mut busy, mut spent, mut faulted) = (Duration::ZERO, Duration::ZERO, 0);
     let mut next = vec![0_i64; partitions as usize];
     let mut commit = |i: i64| {
         let writes: Vec<LogWrite> = (0..per_commit)
@@ -204,12 +211,13 @@ fn throughput(bench: &Bench, batch_bytes: usize, partitions: i32, per_commit: i3
                 LogWrite { tp: tp(index), batch: template.at(base), durability: Durability::Fsync }
             })
             .collect();
+        let faults_before = faults();
         let (started, cpu_before) = (Instant::now(), cpu());
         store.commit(&writes).expect("a commit");
         if store.is_flush_due() {
             store.flush(FlushBudget::DUE).expect("a flush");
         }
-        (started.elapsed(), cpu().saturating_sub(cpu_before))
+        (started.elapsed(), cpu().saturating_sub(cpu_before), faults() - faults_before)
     };
     // Memory and files are touched first: this is not about the first use of a page.
     let warm = (commits / 5).max(1);
@@ -217,18 +225,20 @@ fn throughput(bench: &Bench, batch_bytes: usize, partitions: i32, per_commit: i3
         commit(i);
     }
     for i in warm..warm + commits {
-        let (elapsed, used) = commit(i);
+        let (elapsed, used, faults) = commit(i);
         busy += elapsed;
         spent += used;
+        faulted += faults;
     }
     let total = commits as f64 * f64::from(per_commit) * size as f64 / 1e9;
     let stats = store.stats();
     println!(
         "{per_commit} batches of {size} B per commit: {:.2} GB/s durable, {:.3} CPU-s/GB (commit and flush, one thread); \
-         bypassed {:.0} %",
+         bypassed {:.0} %, {:.0} page faults/GB",
         total / busy.as_secs_f64(),
         spent.as_secs_f64() / total,
-        100.0 * stats.bypassed_bytes as f64 / ((commits + warm) as f64 * f64::from(per_commit) * size as f64)
+        100.0 * stats.bypassed_bytes as f64 / ((commits + warm) as f64 * f64::from(per_commit) * size as f64),
+        faulted as f64 / total
     );
 }
 

@@ -121,6 +121,9 @@ impl LogStore {
         self.published.store(journal.last_seq(), Ordering::Release);
         drop(staged);
         drop(journal);
+        for part in parts.iter().filter(|part| part.route != Route::Journal) {
+            self.store_index_when_due(&part.replica);
+        }
         self.counters.commits.fetch_add(1, Ordering::Relaxed);
         self.counters.journal_bytes.fetch_add(report.journal_bytes, Ordering::Relaxed);
         self.tail.evict();

@@ -9,8 +9,6 @@ use crate::{StoreError, manifest::Manifest};
 
 /// With so few segments to sync, syncing them now costs less than a longer replay later.
 const SYNC_CHEAP: usize = 64;
-/// The index of an active segment is stored again when it covers this much more.
-const INDEX_STORE_BYTES: u64 = 16 << 20;
 
 /// How much of the background work to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -121,14 +119,7 @@ impl LogStore {
             };
             let mut placing = replica.placing();
             placed += self.place_pending(&replica, &mut placing)?;
-            let active = {
-                let state = replica.state();
-                let due = |s: &&crate::segment::Segment| s.len >= s.index_stored.saturating_add(INDEX_STORE_BYTES);
-                state.segments.back().filter(due).map(|segment| segment.base)
-            };
-            if let Some(base) = active {
-                self.store_index(&replica, base);
-            }
+            self.store_index_when_due(&replica);
         }
         Ok(placed)
     }

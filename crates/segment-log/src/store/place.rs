@@ -17,6 +17,9 @@ use crate::{
 /// A direct write is built up to this size at a time.
 const EXTENT_BYTES_MAX: usize = 4 << 20;
 
+/// The index of an active segment is stored again when it covers this much more.
+const INDEX_STORE_BYTES: u64 = 16 << 20;
+
 /// A batch on its way into a segment.
 pub(super) struct Item<'a> {
     /// Its bytes, in one or two pieces.
@@ -274,6 +277,18 @@ impl LogStore {
             ..item.batch.clone()
         };
         Ok(items.iter().zip(ranges).map(own).collect())
+    }
+
+    /// So that after a restart little has to be walked.
+    pub(super) fn store_index_when_due(&self, replica: &Replica) {
+        let active = {
+            let state = replica.state();
+            let due = |s: &&Segment| s.len >= s.index_stored.saturating_add(INDEX_STORE_BYTES);
+            state.segments.back().filter(due).map(|segment| segment.base)
+        };
+        if let Some(base) = active {
+            self.store_index(replica, base);
+        }
     }
 
     /// Keeps the index of the active segment where it is found after a restart. Derived state: failure is no harm.

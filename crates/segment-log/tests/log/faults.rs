@@ -200,3 +200,20 @@ fn the_store_of_derived_state_may_fail_or_vanish() {
     let (store, _) = disk.open();
     assert_eq!(bases(&store, tp(0)).len(), 100);
 }
+
+#[test]
+fn a_refused_page_cache_batch_is_not_found_by_recovery() {
+    let mut disk = Disk::new();
+    let (store, _) = disk.open();
+    store.create_replica(tp(0), replica_options()).unwrap();
+    store.commit(&[lazy(tp(0), batch(Offset(0), 1, 1, 10))]).unwrap();
+    // There is room for the first of two batches: a full disk takes what fits.
+    let first = batch(Offset(1), 1, 1, 100);
+    disk.vfs.set_capacity(disk.vfs.used() + first.size() as u64 + 10);
+    let both = [lazy(tp(0), first), lazy(tp(0), batch(Offset(2), 1, 1, 100))];
+    assert!(matches!(store.commit(&both), Err(StoreError::NoSpace)));
+    drop(store);
+    disk.vfs.set_capacity(u64::MAX);
+    let (store, _) = disk.open();
+    assert_eq!(bases(&store, tp(0)), [0], "a definite error means that the record is never visible (R17)");
+}
