@@ -32,19 +32,15 @@ impl Controller {
             };
             results.push((
                 partition,
-                result.map(|(state, is_new)| {
-                    if is_new {
-                        records.push(Record::PartitionChanged { partition, state: state.clone() });
-                    }
-                    state
-                }),
+                result.inspect(|state| records.push(Record::PartitionChanged { partition, state: state.clone() })),
             ));
         }
         Ok(Decision::after(records, Response::PartitionsAltered(results)))
     }
 
-    /// The state after the change, and whether it is another one than before.
-    fn alter_one(&self, leader: BrokerId, change: &IsrChange) -> Result<(PartitionState, bool), ErrorCode> {
+    /// The state after the change. Its partition epoch is a new one even if nothing else is: a leader that does not know the
+    /// fate of an earlier proposal proposes what it has, and what still comes late is then refused (KIP-497).
+    fn alter_one(&self, leader: BrokerId, change: &IsrChange) -> Result<PartitionState, ErrorCode> {
         let topic = self.pending.topic(change.partition.topic).ok_or(ErrorCode::UnknownTopicId)?;
         let old = topic.partition(change.partition.partition).ok_or(ErrorCode::UnknownTopicOrPartition)?;
         // Known only to a newer controller: this one is about to be told that it is no longer active.
@@ -74,9 +70,7 @@ impl Controller {
             return Err(ErrorCode::IneligibleReplica);
         }
         let change = Change { isr, ..Change::default() };
-        Ok(match changed(&self.pending, &topic.name, old, &change) {
-            Some(state) => (state, true),
-            None => (old.clone(), false),
-        })
+        let same = || PartitionState { partition_epoch: old.partition_epoch.next(), ..old.clone() };
+        Ok(changed(&self.pending, &topic.name, old, &change).unwrap_or_else(same))
     }
 }
