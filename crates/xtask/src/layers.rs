@@ -16,7 +16,8 @@ const LAW: &[(&str, &[&str])] = &[
     ("peer-api", &["record-batch"]),
     // - cores: decide, never act -
     ("replica-core", &["record-batch", "peer-api"]),
-    ("storage-core", &["record-batch", "peer-api", "replica-core"]),
+    ("coordinator-core", &["record-batch", "peer-api"]),
+    ("storage-core", &["record-batch", "peer-api", "replica-core", "coordinator-core"]),
     ("raft-core", &["peer-api"]),
     ("controller-core", &["raft-core", "peer-api"]),
     ("gateway-core", &["kafka-wire", "record-batch", "peer-api"]),
@@ -33,6 +34,7 @@ const LAW: &[(&str, &[&str])] = &[
         &[
             "storage-core",
             "replica-core",
+            "coordinator-core",
             "record-batch",
             "peer-api",
             "segment-log",
@@ -72,6 +74,7 @@ const LAW: &[(&str, &[&str])] = &[
             "kafka-wire",
             "peer-api",
             "replica-core",
+            "coordinator-core",
             "storage-core",
             "raft-core",
             "controller-core",

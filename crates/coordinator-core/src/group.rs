@@ -1,0 +1,8 @@
+//! A group of either kind.
+
+use crate::consumer::ConsumerGroup;
+
+#[derive(Debug)]
+pub(crate) enum Group {
+    Consumer(ConsumerGroup),
+}
