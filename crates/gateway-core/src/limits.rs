@@ -34,6 +34,9 @@ pub(crate) const FETCH_BYTES_MIN: usize = 64 * 1024;
 /// How long a metadata answer waits for a topic made on demand, or for a leader, before it says that there is none.
 pub(crate) const AUTO_CREATE_WAIT_MS: u64 = 5_000;
 pub(crate) const LEADER_WAIT_MS: u64 = 1_000;
+/// How long a client that asks for the cluster waits for a live broker. Kafka's brokers serve nobody before they are live; told
+/// of a cluster without brokers, librdkafka's admin client asks again only after half a minute.
+pub(crate) const BROKER_WAIT_MS: u64 = 5_000;
 
 /// `max.incremental.fetch.session.cache.slots`
 pub(crate) const FETCH_SESSIONS_MAX: usize = 1_000;

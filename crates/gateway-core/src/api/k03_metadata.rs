@@ -10,14 +10,14 @@
 //! Brokers are the live storage nodes, each at the address of the gateway that stands for it (`route.rs`); the controller is
 //! a live one of them. A topic that does not exist is made, if cluster and client allow it, and the answer waits until it
 //! has leaders. So does the answer for a named topic that has just lost a leader: `LEADER_NOT_AVAILABLE` makes some clients give
-//! up (trap 18), so it is said only after a while without one.
+//! up (trap 18), so it is said only after a while without one. And so does, for a while, any answer that would name no broker.
 //!
 //! Deviation from Kafka: the first answer for a topic made on demand holds it, where Kafka says `UNKNOWN_TOPIC_OR_PARTITION`.
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
-use base_types::{BrokerId, ErrorCode, TopicId};
+use base_types::{BrokerId, ErrorCode, Tick, TopicId};
 use kafka_wire::k03_metadata::{
     MetadataRequestTopic, MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
@@ -26,7 +26,7 @@ use peer_api::config::{Lookup, broker_config};
 use peer_api::controller::{self, NewTopic};
 use peer_api::metadata::{Image, MetadataOffset, PartitionState, Topic};
 
-use crate::limits::{AUTO_CREATE_WAIT_MS, LEADER_WAIT_MS};
+use crate::limits::{AUTO_CREATE_WAIT_MS, BROKER_WAIT_MS, LEADER_WAIT_MS};
 use crate::operation::{Begun, Context, Operation, Progress};
 use crate::route;
 
@@ -42,6 +42,8 @@ struct Metadata {
     topics: Option<Vec<Named>>,
     include_topic_operations: bool,
     include_cluster_operations: bool,
+    /// Until then no answer without brokers is given.
+    brokers_until: Tick,
     /// Asked of the controller and not yet answered.
     creating: bool,
     visible_at: MetadataOffset,
@@ -75,6 +77,7 @@ pub(crate) fn begin(cx: &mut Context<'_>, request: MetadataRequest) -> Begun {
         topics,
         include_topic_operations: request.include_topic_authorized_operations,
         include_cluster_operations: request.include_cluster_authorized_operations,
+        brokers_until: cx.now.tick.plus_ms(BROKER_WAIT_MS),
         creating: false,
         visible_at: MetadataOffset::default(),
     };
@@ -153,6 +156,14 @@ impl Metadata {
         if self.creating || cx.image.at() < self.visible_at || !self.is_complete(cx.image) {
             return Progress::Pending;
         }
+        self.finish_with_brokers(cx)
+    }
+
+    fn finish_with_brokers(&mut self, cx: &mut Context<'_>) -> Progress {
+        if cx.now.tick < self.brokers_until && route::live_brokers(cx.image).next().is_none() {
+            cx.wake_at(self.brokers_until);
+            return Progress::Pending;
+        }
         self.finish(cx)
     }
 
@@ -211,9 +222,6 @@ impl Metadata {
 
 impl Operation for Metadata {
     fn begin(&mut self, cx: &mut Context<'_>) -> Progress {
-        if self.topics.is_none() {
-            return self.finish(cx);
-        }
         let wait_ms = if self.creating { AUTO_CREATE_WAIT_MS } else { LEADER_WAIT_MS };
         cx.wake_at(cx.now.tick.plus_ms(wait_ms));
         self.look(cx)
@@ -237,7 +245,7 @@ impl Operation for Metadata {
     }
 
     fn woken(&mut self, cx: &mut Context<'_>) -> Progress {
-        self.finish(cx)
+        self.finish_with_brokers(cx)
     }
 }
 
@@ -383,6 +391,32 @@ mod tests {
         let response = world.ask::<MetadataRequest>(9, &quiet(&[]));
         assert_eq!(response.brokers.iter().map(|b| b.node_id).collect::<Vec<_>>(), [2]);
         assert_eq!(response.controller_id, 2);
+    }
+
+    /// At start-up every node is still fenced.
+    #[test]
+    fn a_cluster_without_live_brokers_is_told_only_after_a_while() {
+        let mut world = World::new(1);
+        world.topic("t", &[1]);
+        let (broker, broker_epoch) = (BrokerId(1), BrokerEpoch(1));
+        let turn = |world: &mut World, state| {
+            world.change(vec![Record::BrokerStateChanged { broker, broker_epoch, state }]);
+        };
+        let all = MetadataRequest { topics: None, ..quiet(&[]) };
+        for request in [all, quiet(&[]), quiet(&["t"]), quiet(&["unknown"])] {
+            turn(&mut world, BrokerState::Fenced);
+            world.send(9, &request);
+            world.pass(LEADER_WAIT_MS);
+            assert!(world.is_silent(), "{request:?}");
+            turn(&mut world, BrokerState::Active);
+            assert_eq!(world.answer::<MetadataRequest>(9).1.brokers.len(), 1);
+            turn(&mut world, BrokerState::Fenced);
+            world.send(9, &request);
+            world.pass(BROKER_WAIT_MS - 1);
+            assert!(world.is_silent(), "{request:?}");
+            world.pass(1);
+            assert_eq!(world.answer::<MetadataRequest>(9).1.brokers.len(), 0);
+        }
     }
 
     /// Traps 16 and 18: the first answer holds the new topic with its leaders.

@@ -2,16 +2,19 @@
 //!
 //! Versions 0–2. v1: endpoint type (KIP-919). v2: fenced brokers (KIP-1073).
 //!
+//! An answer that would name no broker waits a while for one, as Metadata's does.
+//!
 //! Deviation from Kafka: none known. Asked for controllers it says, as a broker does, that this is no controller's endpoint.
 
 use std::ops::RangeInclusive;
 
-use base_types::ErrorCode;
+use base_types::{ErrorCode, Tick};
 use kafka_wire::k60_describe_cluster::DescribeClusterBroker;
 use kafka_wire::{DescribeClusterRequest, DescribeClusterResponse, KafkaString};
 
 use crate::api::k03_metadata::CLUSTER_OPERATIONS;
-use crate::operation::{Begun, Context};
+use crate::limits::BROKER_WAIT_MS;
+use crate::operation::{Begun, Context, Operation, Progress};
 use crate::route;
 
 pub(crate) const SUPPORTED: RangeInclusive<i16> = 0..=2;
@@ -37,10 +40,56 @@ pub(crate) fn begin(cx: &mut Context<'_>, request: DescribeClusterRequest) -> Be
             ..Default::default()
         }));
     }
-    let brokers = cx
-        .image
+    Begun::settle(Describe { request, until: cx.now.tick.plus_ms(BROKER_WAIT_MS) }, cx)
+}
+
+struct Describe {
+    request: DescribeClusterRequest,
+    /// Until then no answer without brokers is given.
+    until: Tick,
+}
+
+impl Describe {
+    fn look(&self, cx: &mut Context<'_>) -> Progress {
+        let brokers = brokers(cx, self.request.include_fenced_brokers);
+        if brokers.is_empty() && cx.now.tick < self.until {
+            return Progress::Pending;
+        }
+        let response = DescribeClusterResponse {
+            endpoint_type: BROKERS,
+            cluster_id: cx.image.cluster_id().into(),
+            controller_id: route::controller_id(cx.image).0,
+            brokers,
+            cluster_authorized_operations: if self.request.include_cluster_authorized_operations {
+                CLUSTER_OPERATIONS
+            } else {
+                i32::MIN
+            },
+            ..Default::default()
+        };
+        cx.respond(&response).into()
+    }
+}
+
+impl Operation for Describe {
+    fn begin(&mut self, cx: &mut Context<'_>) -> Progress {
+        cx.wake_at(self.until);
+        self.look(cx)
+    }
+
+    fn metadata_changed(&mut self, cx: &mut Context<'_>) -> Progress {
+        self.look(cx)
+    }
+
+    fn woken(&mut self, cx: &mut Context<'_>) -> Progress {
+        self.look(cx)
+    }
+}
+
+fn brokers(cx: &Context<'_>, include_fenced: bool) -> Vec<DescribeClusterBroker> {
+    cx.image
         .brokers()
-        .filter(|broker| route::is_live(broker) || request.include_fenced_brokers)
+        .filter(|broker| route::is_live(broker) || include_fenced)
         .map(|broker| {
             let (host, port) = route::address_of(cx.image, broker, cx.shared.controller.advertised());
             DescribeClusterBroker {
@@ -51,19 +100,7 @@ pub(crate) fn begin(cx: &mut Context<'_>, request: DescribeClusterRequest) -> Be
                 is_fenced: cx.version() >= 2 && !route::is_live(broker),
             }
         })
-        .collect();
-    Begun::Answered(cx.respond(&DescribeClusterResponse {
-        endpoint_type: BROKERS,
-        cluster_id: cx.image.cluster_id().into(),
-        controller_id: route::controller_id(cx.image).0,
-        brokers,
-        cluster_authorized_operations: if request.include_cluster_authorized_operations {
-            CLUSTER_OPERATIONS
-        } else {
-            i32::MIN
-        },
-        ..Default::default()
-    }))
+        .collect()
 }
 
 #[cfg(test)]
@@ -93,6 +130,24 @@ mod tests {
                 assert_eq!(told, [(1, true), (2, false), (3, false)]);
             }
         }
+    }
+
+    #[test]
+    fn a_cluster_without_live_brokers_is_told_only_after_a_while() {
+        let mut world = World::new(1);
+        let (broker, broker_epoch) = (BrokerId(1), BrokerEpoch(1));
+        world.change(vec![Record::BrokerStateChanged { broker, broker_epoch, state: BrokerState::Fenced }]);
+        let mut request = DescribeClusterRequest { endpoint_type: BROKERS, ..Default::default() };
+        world.send(2, &request);
+        assert!(world.is_silent());
+        world.change(vec![Record::BrokerStateChanged { broker, broker_epoch, state: BrokerState::Active }]);
+        assert_eq!(world.answer::<DescribeClusterRequest>(2).1.brokers.len(), 1);
+        world.change(vec![Record::BrokerStateChanged { broker, broker_epoch, state: BrokerState::Fenced }]);
+        world.send(2, &request);
+        world.pass(BROKER_WAIT_MS);
+        assert_eq!(world.answer::<DescribeClusterRequest>(2).1.brokers.len(), 0);
+        request.include_fenced_brokers = true;
+        assert_eq!(world.ask::<DescribeClusterRequest>(2, &request).brokers.len(), 1, "those are brokers too");
     }
 
     #[test]
