@@ -103,8 +103,6 @@ pub struct Settings {
     pub log_append_time: bool,
     pub timestamp_before_ms_max: i64,
     pub timestamp_after_ms_max: i64,
-    /// A compacted topic refuses records without a key.
-    pub compacted: bool,
     /// A follower that has not caught up for so long leaves the ISR (`replica.lag.time.max.ms`).
     pub replica_lag_ms_max: u64,
 }
@@ -117,7 +115,6 @@ impl Default for Settings {
             log_append_time: false,
             timestamp_before_ms_max: i64::MAX,
             timestamp_after_ms_max: 3_600_000,
-            compacted: false,
             replica_lag_ms_max: 30_000,
         }
     }

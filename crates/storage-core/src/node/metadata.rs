@@ -205,7 +205,6 @@ pub(super) fn replica_settings(settings: &TopicSettings) -> Settings {
         log_append_time: settings.message_timestamp_type == TimestampType::LogAppendTime,
         timestamp_before_ms_max: settings.message_timestamp_before_max_ms,
         timestamp_after_ms_max: settings.message_timestamp_after_max_ms,
-        compacted: settings.cleanup_policy.compact,
         ..Settings::default()
     }
 }

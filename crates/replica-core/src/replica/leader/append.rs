@@ -105,10 +105,35 @@ fn check_settings(settings: &Settings, wall: Timestamp, batch: &ProducedBatch) -
     }
     if !settings.log_append_time {
         let late = header.max_timestamp.0.saturating_sub(wall.0) > settings.timestamp_after_ms_max;
-        let early = wall.0.saturating_sub(header.base_timestamp.0) > settings.timestamp_before_ms_max;
+        // No time at all is not an early time: nothing bounds it, as in Kafka.
+        let has_time = header.base_timestamp != Timestamp::NONE;
+        let early = has_time && wall.0.saturating_sub(header.base_timestamp.0) > settings.timestamp_before_ms_max;
         if late || early {
             return Err(AppendError::InvalidTimestamp);
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use record_batch::{BatchBuilder, BatchLimits, Compression};
+
+    use super::*;
+
+    #[test]
+    fn only_a_time_that_is_there_can_be_too_early_or_too_late() {
+        let settings =
+            Settings { timestamp_before_ms_max: 1_000, timestamp_after_ms_max: 1_000, ..Settings::default() };
+        let check = |time: Timestamp| {
+            let bytes = BatchBuilder::new(Compression::None).record(None, None, &[], time).build().unwrap();
+            let batch = ProducedBatch::check(bytes, &BatchLimits::default()).unwrap();
+            check_settings(&settings, Timestamp(10_000), &batch)
+        };
+        assert_eq!(check(Timestamp(8_999)), Err(AppendError::InvalidTimestamp));
+        assert_eq!(check(Timestamp(9_000)), Ok(()));
+        assert_eq!(check(Timestamp(11_000)), Ok(()));
+        assert_eq!(check(Timestamp(11_001)), Err(AppendError::InvalidTimestamp));
+        assert_eq!(check(Timestamp::NONE), Ok(()));
+    }
 }
