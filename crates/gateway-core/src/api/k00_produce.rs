@@ -37,11 +37,12 @@ use kafka_wire::k00_produce::{
     BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse, TopicProduceResponse,
 };
 use kafka_wire::{KafkaString, ProduceRequest, ProduceResponse, Uuid};
-use peer_api::metadata::{ConfigResource, Image};
+use peer_api::config::{Lookup, topic_config};
+use peer_api::metadata::Image;
 use peer_api::storage::{
     Acks, AppendError, AppendPartition, AppendRequest, Appended, Request, RequestId, Response, TransportError,
 };
-use record_batch::{BatchError, BatchLimits, ProducedBatch};
+use record_batch::{BatchError, BatchLimits, ProducedBatch, TimestampLimits};
 
 use crate::api::error;
 use crate::connection::{Connection, Slot, Work};
@@ -132,10 +133,10 @@ impl Failure {
     }
 
     /// Which records are at fault, for versions that carry it (KIP-467).
-    fn records(&self) -> Vec<i32> {
+    fn records(&self) -> &[i32] {
         match self {
-            Failure::Batch(BatchError::KeysMissing { records } | BatchError::Timestamps { records }) => records.clone(),
-            _ => Vec::new(),
+            Failure::Batch(error) => error.records_at_fault(),
+            _ => &[],
         }
     }
 
@@ -169,11 +170,10 @@ pub(crate) fn begin(cx: &mut Context<'_>, request: ProduceRequest) -> Begun {
         };
         produce.topics.push(Topic { name: topic.name, id: topic.topic_id, partitions: topic.partition_data.len() });
         let limits = BatchLimits {
-            // The topic's own limit, and its bounds on time, are the storage node's to keep.
+            // The topic's own limit is the storage node's to keep.
             max_message_bytes: FRAME_SIZE_MAX,
             zstd: cx.version() >= 7,
-            keys_required: known.is_ok_and(|topic| is_compacted(cx.image, &topic.name)),
-            ..Default::default()
+            ..known.map_or_else(|_| BatchLimits::default(), |topic| topic_limits(cx, &topic.name))
         };
         for data in topic.partition_data {
             let index = PartitionIndex(data.index);
@@ -196,11 +196,23 @@ fn producer_of(batch: &ProducedBatch) -> Option<(ProducerId, ProducerEpoch)> {
     header.has_producer_id().then_some((header.producer_id, header.producer_epoch))
 }
 
-/// Whether records need keys: the policy is the topic's own or, rarely, the cluster's.
-fn is_compacted(image: &Image, topic: &str) -> bool {
-    let own = image.config(&ConfigResource::Topic(topic.to_owned()), "cleanup.policy");
-    let policy = own.or_else(|| image.config(&ConfigResource::Cluster, "log.cleanup.policy"));
-    policy.is_some_and(|policy| policy.split(',').any(|word| word.trim() == "compact"))
+/// What the topic's configs demand of its records. The leader checks the times once more, by its own clock; here it can be
+/// told which records are at fault.
+fn topic_limits(cx: &Context<'_>, topic: &str) -> BatchLimits {
+    let lookup = Lookup::new(cx.image);
+    let value =
+        |name| topic_config(name).and_then(|definition| lookup.topic_value(topic, definition)).unwrap_or_default();
+    let timestamps = if value("message.timestamp.type") == "LogAppendTime" {
+        TimestampLimits::LogAppendTime
+    } else {
+        let bound = |name| value(name).parse().unwrap_or(i64::MAX);
+        TimestampLimits::CreateTime {
+            earliest: Timestamp(cx.now.wall.0.saturating_sub(bound("message.timestamp.before.max.ms"))),
+            latest: Timestamp(cx.now.wall.0.saturating_add(bound("message.timestamp.after.max.ms"))),
+        }
+    };
+    let keys_required = value("cleanup.policy").split(',').any(|word| word.trim() == "compact");
+    BatchLimits { timestamps, keys_required, ..BatchLimits::default() }
 }
 
 /// The checks that need no storage node, in Kafka's order.
@@ -391,9 +403,6 @@ impl Batch {
     /// The end of a batch, with the certainty that is left after all attempts.
     fn settle(&mut self, result: Result<Appended, Failure>) {
         let result = match result {
-            Err(Failure::Append(AppendError::DuplicateSequence)) => {
-                Err(Failure::Append(AppendError::DuplicateSequence))
-            }
             Err(failure) if self.ambiguous && failure.is_definite() => Err(Failure::Unknown),
             result => result,
         };
@@ -557,9 +566,9 @@ fn partition_response(cx: &mut Context<'_>, batch: Batch, leaders: &mut Vec<Brok
         response.error_message = failure.message().map(KafkaString::from);
         response.record_errors = failure
             .records()
-            .into_iter()
+            .iter()
             .map(|batch_index| BatchIndexAndErrorMessage {
-                batch_index,
+                batch_index: *batch_index,
                 batch_index_error_message: response.error_message.clone(),
             })
             .collect();

@@ -1,9 +1,9 @@
 use base_types::Sequence;
 use kafka_wire::MetadataRequest;
 use kafka_wire::k00_produce::{PartitionProduceData, TopicProduceData};
-use peer_api::metadata::Record;
+use peer_api::metadata::{ConfigResource, Record};
 use peer_api::storage::AppendResponse;
-use record_batch::{BatchBuilder, Compression};
+use record_batch::{BatchBuilder, Compression, StampedBatch};
 
 use super::*;
 use crate::testing::{C, World, batch, broker, numbered, tp};
@@ -203,6 +203,54 @@ fn a_record_without_key_on_a_compacted_topic_is_named() {
     assert_eq!(partition.error_code, 87);
     assert_eq!(partition.record_errors.iter().map(|record| record.batch_index).collect::<Vec<_>>(), [1]);
     assert!(partition.error_message.is_some());
+}
+
+#[test]
+fn a_record_with_a_time_out_of_bounds_is_named() {
+    let mut world = World::new(1);
+    world.topic("t", &[1]);
+    let set = |world: &mut World, name: &str, value: &str| {
+        let (name, value) = (name.to_owned(), Some(value.to_owned()));
+        world.change(vec![Record::ConfigChanged { resource: ConfigResource::Topic("t".into()), name, value }]);
+    };
+    let now = 1_700_000_000_000 + world.now as i64;
+    let records = |times: [i64; 3]| {
+        let builder = BatchBuilder::new(Compression::None);
+        times.into_iter().fold(builder, |b, time| b.record(None, None, &[], Timestamp(time))).build().unwrap()
+    };
+    let at_fault = |world: &mut World, times| -> (i16, Vec<i32>) {
+        let response = world.ask::<ProduceRequest>(8, &produce("t", -1, &[(0, records(times))]));
+        let partition = &response.responses[0].partition_responses[0];
+        (partition.error_code, partition.record_errors.iter().map(|record| record.batch_index).collect())
+    };
+    assert_eq!(at_fault(&mut world, [now, now + 3_700_000, now]), (32, vec![1]));
+    set(&mut world, "message.timestamp.before.max.ms", "1000");
+    assert_eq!(at_fault(&mut world, [now - 1_001, -1, now - 1_002]), (32, vec![0, 2]));
+    assert!(world.to_storage.is_empty());
+    set(&mut world, "message.timestamp.type", "LogAppendTime");
+    world.send(8, &produce("t", -1, &[(0, records([0, 0, 0]))]));
+    assert_eq!(world.to_storage.len(), 1, "the time that the broker gives is always in time");
+}
+
+/// A client must not claim the broker's part, where the broker has one.
+#[test]
+fn a_claim_of_log_append_time_is_refused_where_the_broker_gives_the_time() {
+    let mut world = World::new(1);
+    world.topic("t", &[1]);
+    let plain = ProducedBatch::check(batch("v"), &BatchLimits::default()).unwrap();
+    let claim = StampedBatch::stamp_with_log_append_time(&plain, Offset(0), LeaderEpoch(0), Timestamp(1));
+    let claim = claim.to_bytes();
+    world.send(9, &produce("t", -1, &[(0, claim.clone())]));
+    assert_eq!(world.to_storage.len(), 1);
+    let (node, call, asked) = append(&mut world);
+    settle(&mut world, node, call, &asked, Ok(0));
+    world.answer::<ProduceRequest>(9);
+    world.change(vec![Record::ConfigChanged {
+        resource: ConfigResource::Cluster,
+        name: "log.message.timestamp.type".into(),
+        value: Some("LogAppendTime".into()),
+    }]);
+    assert_eq!(codes(&world.ask::<ProduceRequest>(9, &produce("t", -1, &[(0, claim)]))), [32]);
 }
 
 #[test]
