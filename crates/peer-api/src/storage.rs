@@ -113,10 +113,9 @@ pub enum AppendError {
     TimedOut,
     /// The leader lost its leadership before the batch was committed. Indeterminate.
     LeaderChanged { leader: BrokerId, leader_epoch: LeaderEpoch },
-    /// A gap in the producer's sequence (P3). Definite.
+    /// Neither the next of the producer's sequence nor one of the batches remembered (P3): a gap, or a batch that was appended
+    /// too long ago to be known again, which Kafka tells by the same code. Definite for this attempt.
     OutOfOrderSequence { expected: Sequence, got: Sequence },
-    /// The batch was appended before, but too long ago to tell where (P2). Definite for this attempt.
-    DuplicateSequence,
     /// An older producer epoch (P4). Definite.
     InvalidProducerEpoch { current: ProducerEpoch, got: ProducerEpoch },
     /// Larger than the topic's `max.message.bytes`. Definite.
@@ -141,7 +140,6 @@ impl AppendError {
             | AppendError::UnknownPartition
             | AppendError::NotEnoughReplicas
             | AppendError::OutOfOrderSequence { .. }
-            | AppendError::DuplicateSequence
             | AppendError::InvalidProducerEpoch { .. }
             | AppendError::MessageTooLarge { .. }
             | AppendError::InvalidTimestamp

@@ -5,7 +5,6 @@
 //! | code in a Produce answer                                          | outcome                                  |
 //! |-------------------------------------------------------------------|------------------------------------------|
 //! | `REQUEST_TIMED_OUT`, `NOT_ENOUGH_REPLICAS_AFTER_APPEND`           | indeterminate: may yet be seen           |
-//! | `DUPLICATE_SEQUENCE_NUMBER`                                       | appended before, by an earlier attempt   |
 //! | every other error                                                 | definite: nothing was appended, ever     |
 //!
 //! Deviation from Kafka: a leader that loses its leadership before a batch is committed gives `NOT_LEADER_OR_FOLLOWER` there,
@@ -27,7 +26,6 @@ pub(crate) fn append(error: &AppendError) -> ErrorCode {
             ErrorCode::RequestTimedOut
         }
         AppendError::OutOfOrderSequence { .. } => ErrorCode::OutOfOrderSequenceNumber,
-        AppendError::DuplicateSequence => ErrorCode::DuplicateSequenceNumber,
         AppendError::InvalidProducerEpoch { .. } => ErrorCode::InvalidProducerEpoch,
         AppendError::MessageTooLarge { .. } => ErrorCode::MessageTooLarge,
         AppendError::InvalidTimestamp => ErrorCode::InvalidTimestamp,
@@ -56,7 +54,6 @@ pub(crate) fn append_message(error: &AppendError) -> Option<String> {
         AppendError::OutOfOrderSequence { expected, got } => {
             format!("sequence {got} came where {expected} was expected")
         }
-        AppendError::DuplicateSequence => "appended before, too long ago to tell at which offset".to_owned(),
         AppendError::InvalidProducerEpoch { current, got } => {
             format!("producer epoch {got} is older than the current {current}")
         }
@@ -128,7 +125,6 @@ mod tests {
             AppendError::TimedOut,
             AppendError::LeaderChanged { leader, leader_epoch },
             AppendError::OutOfOrderSequence { expected: Sequence(1), got: Sequence(3) },
-            AppendError::DuplicateSequence,
             AppendError::InvalidProducerEpoch { current: ProducerEpoch(2), got: ProducerEpoch(1) },
             AppendError::MessageTooLarge { size: 2, max: 1 },
             AppendError::InvalidTimestamp,

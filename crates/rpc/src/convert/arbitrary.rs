@@ -152,7 +152,7 @@ impl Source {
 
     fn append_error(&mut self) -> AppendError {
         let (leader, leader_epoch) = (self.broker(), self.epoch());
-        match self.0.below(15) {
+        match self.0.below(14) {
             0 => AppendError::NotLeader { leader, leader_epoch },
             1 => AppendError::UnknownPartition,
             2 => AppendError::NotEnoughReplicas,
@@ -160,15 +160,14 @@ impl Source {
             4 => AppendError::TimedOut,
             5 => AppendError::LeaderChanged { leader, leader_epoch },
             6 => AppendError::OutOfOrderSequence { expected: Sequence(self.i32()), got: Sequence(self.i32()) },
-            7 => AppendError::DuplicateSequence,
-            8 => {
+            7 => {
                 AppendError::InvalidProducerEpoch { current: ProducerEpoch(self.i16()), got: ProducerEpoch(self.i16()) }
             }
-            9 => AppendError::MessageTooLarge { size: self.u32() as usize, max: self.u32() as usize },
-            10 => AppendError::InvalidTimestamp,
-            11 => AppendError::InvalidRecord(self.text().into()),
-            12 => AppendError::Corrupt,
-            13 => AppendError::NoSpace,
+            8 => AppendError::MessageTooLarge { size: self.u32() as usize, max: self.u32() as usize },
+            9 => AppendError::InvalidTimestamp,
+            10 => AppendError::InvalidRecord(self.text().into()),
+            11 => AppendError::Corrupt,
+            12 => AppendError::NoSpace,
             _ => AppendError::StorageFailed,
         }
     }

@@ -216,7 +216,6 @@ fn to_append_error(error: AppendError) -> proto::AppendError {
             (out.expected, out.got) = (expected.0.into(), got.0.into());
             Kind::OutOfOrderSequence
         }
-        AppendError::DuplicateSequence => Kind::DuplicateSequence,
         AppendError::InvalidProducerEpoch { current, got } => {
             (out.expected, out.got) = (current.0.into(), got.0.into());
             Kind::InvalidProducerEpoch
@@ -252,7 +251,6 @@ fn from_append_error(error: proto::AppendError) -> Result<AppendError, Malformed
             expected: Sequence(narrow(error.expected, "expected sequence")?),
             got: Sequence(narrow(error.got, "sequence")?),
         },
-        Kind::DuplicateSequence => AppendError::DuplicateSequence,
         Kind::InvalidProducerEpoch => AppendError::InvalidProducerEpoch {
             current: ProducerEpoch(narrow(error.expected, "current producer epoch")?),
             got: ProducerEpoch(narrow(error.got, "producer epoch")?),
