@@ -67,6 +67,7 @@ pub enum Effect {
         partition: TopicPartition,
         settings: TopicSettings,
     },
+    /// Append to the log. A write that does not continue it, because one before it found no space, finds no space either.
     Write {
         partition: TopicPartition,
         write: WriteId,
@@ -82,7 +83,7 @@ pub enum Effect {
         write: WriteId,
         at: Offset,
     },
-    /// Keep derived state; it holds as of `as_of`, which is durable by the time this is performed (S4).
+    /// Keep derived state; it holds as of `as_of`, which is durable already (S4).
     Checkpoint {
         partition: TopicPartition,
         as_of: Offset,

@@ -78,7 +78,7 @@ pub enum Event {
         partition: TopicPartition,
         on_disk: OnDisk,
     },
-    /// The replica cannot be opened; the directory has failed.
+    /// The replica cannot be opened now. It is tried again.
     ReplicaOpenFailed {
         partition: TopicPartition,
     },

@@ -10,10 +10,13 @@
 //!
 //! What it must not know: tokio, gRPC, files, RocksDB, Kafka's request formats.
 //!
-//! Invariants kept: R14 and R18 (by broker epoch and topic id), C10 (only a committed tombstone deletes), S4, W1 (requests of
-//! one stream are taken up in order), W5 (a read is checked again after the disk has answered).
+//! Every request is answered exactly once, unless its stream ends first. `docs/design/storage-node.md` says how and why.
 //!
-//! Tested in `tests/node.rs`, in `sim`, and by the services' end-to-end tests.
+//! Invariants kept: R14 and R18 (by broker epoch and topic id), C10 (only a committed tombstone deletes), C11 (the view never
+//! goes back), S4 (only what is durable is checkpointed), S8, W1 (requests of one stream are taken up in order), W5 (a read is
+//! checked again after the disk has answered).
+//!
+//! Tested in `tests/node.rs` (exact effects, step by step), `tests/properties.rs` (random runs of whole nodes), and in `sim`.
 
 mod effect;
 mod event;

@@ -168,7 +168,7 @@ impl StorageNode {
             let Some((_, Ok(plan))) = plans.get(range.place) else { continue };
             let Some((_, answer)) = answers.get_mut(range.place) else { continue };
             match (read, answer.as_mut()) {
-                // The client's history is not ours any more, or the replica was opened anew and knows less.
+                // The history that the client claims has gone meanwhile.
                 _ if plan.below < range.below => {}
                 (Ok(batches), Ok(fetched)) => fetched.records = room.take(batches),
                 (Err(failure), _) => *answer = Err(read_error(failure)),

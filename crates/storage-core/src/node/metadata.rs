@@ -106,9 +106,7 @@ impl StorageNode {
             self.replica_step(now, partition, event, effects);
         }
         self.schedule(partition, None);
-        if let Some(slot) = self.slots.remove(&partition) {
-            self.fetches.wake(&slot.waiters);
-        }
+        self.slots.remove(&partition);
     }
 
     fn refresh_settings(&mut self, now: Now, touched: &Touched, effects: &mut Effects) {

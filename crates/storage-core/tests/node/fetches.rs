@@ -1,6 +1,8 @@
+use base_types::{BrokerId, LeaderEpoch, Offset};
 use bytes::Bytes;
+use peer_api::replication::FromLeader;
 use peer_api::storage::{Acks, Request, RequestId};
-use storage_core::{Event, FetchKey, ReadFailure};
+use storage_core::{Event, FetchKey, ReadFailure, WriteId};
 
 use crate::host::*;
 
@@ -140,7 +142,7 @@ fn diverging_history_is_told_at_once_and_without_records() {
     let mut host = Host::leading();
     append_one(&mut host, 1);
     let mut other_history = fetch_from(tp(1, 0), 1);
-    other_history.last_fetched_epoch = base_types::LeaderEpoch(2);
+    other_history.last_fetched_epoch = LeaderEpoch(2);
     let asked = host.asked(1, 7, fetch(100_000, vec![other_history, fetch_from(tp(1, 0), 0)]));
     // Epoch 2 is older than all that is here.
     assert_eq!(asked, ["fetch 1: 1-0 0..1"]);
@@ -151,11 +153,37 @@ fn diverging_history_is_told_at_once_and_without_records() {
     host.opened(tp(1, 0), log(4, 2));
     append_one(&mut host, 1);
     let mut beyond = fetch_from(tp(1, 0), 5);
-    beyond.last_fetched_epoch = base_types::LeaderEpoch(2);
+    beyond.last_fetched_epoch = LeaderEpoch(2);
     assert_eq!(host.asked(1, 7, fetch(100_000, vec![beyond])), ["answer 1 #7: 1-0 diverging"]);
     assert_eq!(host.asked(1, 8, fetch(100_000, vec![beyond, fetch_from(tp(1, 0), 4)])), ["fetch 2: 1-0 4..5"]);
     let answer = read(&mut host, 2, vec![Ok(vec![stored(4, 3)])]);
     assert_eq!(answer, ["answer 1 #8: 1-0 diverging, 1-0 1 below 5"]);
+}
+
+#[test]
+fn records_are_not_shown_once_the_history_asked_for_is_gone() {
+    let mut host = Host::registered();
+    host.updated(vec![topic(1), partition(tp(1, 0), 1, 3, &[1, 2])]);
+    host.opened(tp(1, 0), log(2, 2));
+    append_one(&mut host, 1);
+    let mut claims_epoch_3 = fetch_from(tp(1, 0), 0);
+    claims_epoch_3.last_fetched_epoch = LeaderEpoch(3);
+    assert_eq!(host.asked(1, 7, fetch(1, vec![claims_epoch_3])), ["fetch 1: 1-0 0..2"]);
+
+    // Another leads, has nothing of epoch 3, and hands back.
+    host.updated(vec![partition(tp(1, 0), 2, 4, &[1, 2])]);
+    host.step(Event::LeaderConnected { leader: BrokerId(2) });
+    let message = FromLeader::Diverged {
+        partition: tp(1, 0),
+        leader_epoch: LeaderEpoch(4),
+        epoch: LeaderEpoch(2),
+        end_offset: Offset(2),
+    };
+    let cut = host.step(Event::LeaderSaid { leader: BrokerId(2), message });
+    assert_eq!(cut, ["truncate 2 1-0 to 2"]);
+    host.step(Event::LogChanged { partition: tp(1, 0), write: WriteId(2), on_disk: log(2, 2) });
+    host.updated(vec![partition(tp(1, 0), 1, 5, &[1, 2])]);
+    assert_eq!(read(&mut host, 1, vec![Ok(vec![stored(0, 2)])]), ["answer 1 #7: 1-0 diverging"]);
 }
 
 #[test]
