@@ -24,7 +24,7 @@ use record_batch::{BatchBuilder, Compression};
 const ADDRESS: &str = "127.0.0.1:19692";
 const TOPIC: &str = "bench";
 const PARTITIONS: i32 = 4;
-const IN_FLIGHT: usize = 8;
+const IN_FLIGHT: usize = 16;
 const PRODUCE_VERSION: i16 = 9;
 
 struct Server {

@@ -35,7 +35,7 @@ impl LogOptions {
             journal_bytes_max: 512 * MIB,
             tail_cache_bytes: 64 * MIB,
             // A client's batch of "256 KiB" is a little smaller than that.
-            bypass_bytes: 128 << 10,
+            bypass_bytes: 768 << 10,
             index_interval_bytes: 64 << 10,
             reserve_bytes: 64 * MIB,
             open_files_max: 256,

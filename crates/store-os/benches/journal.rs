@@ -163,6 +163,7 @@ fn per_file(bench: &Bench, files: usize, bytes: usize, rounds: usize) -> Vec<Dur
 fn dirty_partitions(bench: &Bench, direct: DirectIo, batch_bytes: usize, rounds: usize) {
     let partitions = 64;
     let store = bench.store(&format!("dirty-{direct:?}-{batch_bytes}"), direct, partitions, |_| {});
+    // The first commits pay for the making of files; what is measured is what comes after.
     while store.prepare_journal().expect("a spare") {}
     let template = Template::new(batch_bytes);
     let mut samples = Vec::with_capacity(rounds);

@@ -59,11 +59,14 @@ impl LogStore {
         Ok(report)
     }
 
-    /// Makes one more journal file ready ahead of need. `false` when there is one. For a background thread.
+    /// Makes one more journal file ready ahead of need. `false` when there is one. For a background thread; commits go on
+    /// meanwhile.
     pub fn prepare_journal(&self) -> Result<bool, StoreError> {
         self.poison.check()?;
-        let prepared = self.lock_journal().prepare_spare();
-        prepared.map_err(|error| self.poison.judge(error))
+        let Some(mut filling) = self.lock_journal().begin_filling() else { return Ok(false) };
+        let filled = filling.run();
+        self.lock_journal().end_filling(filling, filled.is_ok());
+        filled.map(|()| true).map_err(|error| self.poison.judge(error))
     }
 
     /// The orderly end: everything in segments, durable, and marked so (S12). The store must not be used afterwards.
