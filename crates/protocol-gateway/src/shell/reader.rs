@@ -1,13 +1,13 @@
 //! Reads one client's frames.
 //!
-//! A buffer exists only while there are bytes: an idle connection holds none. It grows with the bytes received, never with
-//! the length a frame claims (W8), and frames are split off it without a copy.
+//! A buffer exists only while there are bytes: an idle connection holds none. It grows with the bytes received, of this frame or
+//! of the one before, never with the length a frame claims (W8), and frames are split off it without a copy.
 
 use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use gateway_core::{ConnectionId, Event, FRAME_SIZE_MAX, FRAME_SIZE_MIN, Stamp};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
@@ -15,6 +15,9 @@ use tokio::sync::{mpsc, watch};
 use super::Inbound;
 
 const READ_SIZE: usize = 64 * 1024;
+/// From this length on a frame has a buffer of its own.
+const LARGE_FRAME: usize = 16 * 1024;
+const PREFIX: usize = 4;
 /// The most that a large frame's buffer grows at once.
 const GROWTH_MAX: usize = 4 * 1024 * 1024;
 
@@ -52,6 +55,7 @@ struct Frames<'a> {
 impl Frames<'_> {
     async fn pass_on(&self, stream: &TcpStream, paused: &mut watch::Receiver<bool>) -> io::Result<()> {
         let mut buffer = BytesMut::new();
+        let mut last_frame = 0;
         loop {
             if *paused.borrow_and_update() {
                 if paused.changed().await.is_err() {
@@ -60,8 +64,8 @@ impl Frames<'_> {
                 continue;
             }
             stream.readable().await?;
-            reserve(&mut buffer);
-            match stream.try_read_buf(&mut buffer) {
+            let room = reserve(&mut buffer, last_frame);
+            match stream.try_read_buf(&mut (&mut buffer).limit(room)) {
                 Ok(0) => return Ok(()),
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -71,6 +75,7 @@ impl Frames<'_> {
                 Err(error) => return Err(error),
             }
             while let Some(frame) = split(&mut buffer)? {
+                last_frame = frame.len();
                 let stamp = Stamp(self.started.elapsed().as_micros() as u64);
                 let event = Event::FrameReceived { connection: self.connection, frame, stamp };
                 if self.inbox.send(Inbound::Event(event)).await.is_err() {
@@ -82,11 +87,19 @@ impl Frames<'_> {
     }
 }
 
-/// Room for the next read: what is missing of the frame at hand, as far as the bytes already received justify it.
-fn reserve(buffer: &mut BytesMut) {
-    let missing = length(buffer).map_or(0, |length| (length + 4).saturating_sub(buffer.len()));
-    let earned = buffer.len().clamp(READ_SIZE, GROWTH_MAX);
-    buffer.reserve(missing.clamp(READ_SIZE.min(earned), earned));
+/// Makes room for the next read, and returns how much to read. Small frames are read many at once. A large one is read without
+/// what follows it, for that would be moved to the next buffer; and since senders send frames of like sizes, the one after it
+/// is expected to be as large. Room is made as far as bytes already received justify it.
+fn reserve(buffer: &mut BytesMut, last_frame: usize) -> usize {
+    let earned = buffer.len().max(last_frame + PREFIX).clamp(READ_SIZE, GROWTH_MAX);
+    let wanted = match length(buffer) {
+        Some(length) if length >= LARGE_FRAME => (length + PREFIX).saturating_sub(buffer.len()).max(1),
+        None if last_frame >= LARGE_FRAME => last_frame + PREFIX - buffer.len(),
+        _ => READ_SIZE,
+    };
+    let room = wanted.min(earned);
+    buffer.reserve(room);
+    room
 }
 
 /// An empty buffer is given back.
@@ -151,10 +164,42 @@ mod tests {
     #[test]
     fn memory_grows_with_bytes_received_and_not_with_bytes_claimed() {
         let mut buffer = BytesMut::from(&(FRAME_SIZE_MAX as i32).to_be_bytes()[..]);
-        reserve(&mut buffer);
+        reserve(&mut buffer, 0);
         assert!(buffer.capacity() <= 2 * READ_SIZE, "{}", buffer.capacity());
         buffer.resize(1 << 20, 0);
-        reserve(&mut buffer);
+        reserve(&mut buffer, 0);
         assert!(buffer.capacity() <= 4 << 20, "{}", buffer.capacity());
+    }
+
+    /// Feeds `bytes` as a socket with `at_once` bytes in it would, and counts how often bytes were moved to another buffer.
+    fn feed(bytes: &[u8], at_once: usize, mut last_frame: usize) -> (usize, usize) {
+        let (mut rest, mut frames, mut moves, mut buffer) = (bytes, 0, 0, BytesMut::new());
+        while !rest.is_empty() {
+            let at = buffer.as_ptr();
+            let room = reserve(&mut buffer, last_frame);
+            moves += usize::from(!buffer.is_empty() && buffer.as_ptr() != at);
+            let (now, later) = rest.split_at(room.min(at_once).min(rest.len()));
+            buffer.extend_from_slice(now);
+            rest = later;
+            while let Some(frame) = split(&mut buffer).unwrap() {
+                (last_frame, frames) = (frame.len(), frames + 1);
+            }
+            release(&mut buffer);
+        }
+        (frames, moves)
+    }
+
+    #[test]
+    fn frames_like_the_last_one_are_read_without_moving_bytes() {
+        let stream = framed(&[7; 300_000]).repeat(5);
+        for at_once in [1 << 20, 65_536, 50_001, 300_004] {
+            assert_eq!(feed(&stream, at_once, 300_000), (5, 0), "{at_once}");
+        }
+        assert_eq!(feed(&stream, 1 << 20, 0).0, 5);
+        let mut mixed = framed(&[1; 10]).repeat(1000);
+        mixed.extend_from_slice(&framed(&[2; 100_000]));
+        mixed.extend_from_slice(&framed(&[3; 10]).repeat(1000));
+        let (frames, moves) = feed(&mixed, 1 << 20, 100_000);
+        assert!(frames == 2001 && moves <= 4, "{frames} {moves}");
     }
 }
