@@ -85,6 +85,11 @@ impl ConsumerGroup {
         vec![ConsumerRecord::Group(None)]
     }
 
+    /// Nobody is in it.
+    pub fn is_empty(&self) -> bool {
+        self.state() == GroupState::Empty
+    }
+
     pub fn state(&self) -> GroupState {
         GroupState::Empty
     }

@@ -1,33 +1,46 @@
-//! `struct GroupCoordinator` and its one entry point: who may be served at all, what waits for which write.
+//! `struct GroupCoordinator` and its one entry point: who may be served at all, what is folded, what waits for which write.
+
+mod administration;
+mod expiry;
+mod membership;
+mod offsets;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use base_types::{Now, Random, Tick};
-use peer_api::groups::{Caller, ConsumerGroupDescribe, CoordinatorError, GroupNotFound, GroupRequest, GroupResponse};
+use base_types::{Now, Random, Tick, TopicId, invariant};
+use peer_api::groups::{Caller, CoordinatorError, GroupRequest, GroupResponse};
 use peer_api::metadata::Image;
 use peer_api::storage::AppendError;
 
+use crate::classic::ClassicGroup;
 use crate::consumer::ConsumerGroup;
 use crate::effect::{Effect, Effects};
 use crate::event::{AppendId, Event, LogRecord, RequestKey, Settings};
 use crate::group::Group;
-use crate::records::{Decoded, Record};
+use crate::offsets::Offsets;
+use crate::records::{ConsumerRecord, Decoded, OffsetKey, Record};
 use crate::timers::{Timer, Timers};
 use crate::turn::{Outcome, Turn};
 
 /// How many timers fire in one step at most. What is left is due at once.
 const TIMERS_PER_STEP: usize = 1_000;
 
+/// How many tombstones one append holds at most, where they need not be written together.
+const TOMBSTONES_PER_APPEND: usize = 1_000;
+
 /// The coordinator of the groups of one partition of `__consumer_offsets`.
 #[derive(Debug)]
 pub struct GroupCoordinator {
-    settings: Settings,
-    random: Random,
+    desk: Desk,
     life: Life,
     /// The partition has `min.insync.replicas` in sync.
     writable: bool,
     groups: BTreeMap<String, Group>,
-    timers: Timers,
+    offsets: Offsets,
+    /// Topics that are gone and whose offsets have yet to go.
+    removed_topics: Vec<(TopicId, String)>,
+    /// Where looking for old offsets goes on.
+    expiry_from: Option<String>,
     /// Not answered yet.
     open: BTreeSet<RequestKey>,
     in_flight: BTreeMap<AppendId, InFlight>,
@@ -35,6 +48,28 @@ pub struct GroupCoordinator {
     last_append: BTreeMap<String, AppendId>,
     next_append: AppendId,
     records_skipped: u64,
+}
+
+/// What every decision is made with.
+#[derive(Debug)]
+struct Desk {
+    settings: Settings,
+    random: Random,
+    timers: Timers,
+}
+
+impl Desk {
+    fn turn<'a>(&'a mut self, now: Now, image: &'a Image, group_id: &'a str) -> Turn<'a> {
+        Turn {
+            now,
+            settings: &self.settings,
+            image,
+            random: &mut self.random,
+            timers: &mut self.timers,
+            group_id,
+            outcome: Outcome::default(),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +85,7 @@ enum Life {
 #[derive(Debug)]
 struct InFlight {
     groups: BTreeSet<String>,
+    offsets: Vec<OffsetKey>,
     /// When those who wait are told that it takes too long.
     deadline: Tick,
     answers: Vec<(RequestKey, GroupResponse)>,
@@ -59,12 +95,13 @@ impl GroupCoordinator {
     /// `random` makes member ids, which must differ from those of every other coordinator and of every earlier life.
     pub fn new(settings: Settings, random: Random) -> GroupCoordinator {
         GroupCoordinator {
-            settings,
-            random,
+            desk: Desk { settings, random, timers: Timers::default() },
             life: Life::Loading,
             writable: true,
             groups: BTreeMap::new(),
-            timers: Timers::default(),
+            offsets: Offsets::default(),
+            removed_topics: Vec::new(),
+            expiry_from: None,
             open: BTreeSet::new(),
             in_flight: BTreeMap::new(),
             last_append: BTreeMap::new(),
@@ -82,9 +119,9 @@ impl GroupCoordinator {
             Event::Requested { request, caller, body } => self.requested(now, image, request, &caller, body, effects),
             Event::AppendCommitted(append) => self.append_committed(append, effects),
             Event::AppendRefused { append, error } => self.append_refused(append, &error, effects),
-            Event::WritableChanged(writable) => self.writable = writable,
-            Event::MetadataChanged { removed: _ } => self.metadata_changed(now, image, effects),
-            Event::SettingsChanged(settings) => self.settings = settings,
+            Event::WritableChanged(writable) => self.writable_changed(now, image, writable, effects),
+            Event::MetadataChanged { removed } => self.metadata_changed(now, image, removed, effects),
+            Event::SettingsChanged(settings) => self.desk.settings = settings,
             Event::Ticked => self.ticked(now, image, effects),
             Event::Unloaded => {
                 self.life = Life::Unloaded;
@@ -95,60 +132,123 @@ impl GroupCoordinator {
 
     /// When [`Event::Ticked`] is due. The owner asks again after each step.
     pub fn next_deadline(&self) -> Option<Tick> {
-        let timers = if self.life == Life::Serving && self.writable { self.timers.next() } else { None };
+        let timers = if self.may_decide() { self.desk.timers.next() } else { None };
         let waiting = self.in_flight.values().find(|append| !append.answers.is_empty()).map(|append| append.deadline);
         [timers, waiting].into_iter().flatten().min()
     }
 
-    /// Cheap, and without effect.
-    pub fn check_invariants(&self) {}
+    /// Without effect; grows with the number of groups and offsets.
+    pub fn check_invariants(&self) {
+        for (group_id, group) in &self.groups {
+            group.check_invariants(group_id);
+        }
+        for (append, in_flight) in &self.in_flight {
+            assert!(*append < self.next_append, "{append:?} is in flight and was not asked for");
+            for (request, _) in &in_flight.answers {
+                assert!(self.open.contains(request), "{request:?} waits for {append:?} and is answered");
+            }
+        }
+        if self.life == Life::Serving {
+            for group_id in self.offsets.groups() {
+                invariant!(G4, self.groups.contains_key(group_id), "{group_id} has offsets and is no group");
+            }
+        }
+    }
 
     /// Records that could not be read when loading. They are not folded; everything else is.
     pub fn records_skipped(&self) -> u64 {
         self.records_skipped
     }
 
+    /// How many groups and offsets there are.
+    pub fn size(&self) -> (usize, usize) {
+        (self.groups.len(), self.offsets.len())
+    }
+
     fn load(&mut self, record: &LogRecord) {
         match Record::decode(record) {
-            Ok(Decoded::Known(record)) => self.apply(&record),
+            Ok(Decoded::Known(record)) => self.fold(&record),
             Ok(Decoded::Other { .. }) => {}
             Err(_) => self.records_skipped += 1,
         }
     }
 
-    fn apply(&mut self, record: &Record) {
+    /// Compaction keeps the last record of each key where it was, so what belongs together may come in any order: a group is
+    /// judged only when everything was read.
+    fn fold(&mut self, record: &Record) {
         match record {
-            Record::Offset { .. } | Record::Classic { .. } => {}
-            Record::Consumer { group_id, record } => {
-                let group =
-                    self.groups.entry(group_id.clone()).or_insert_with(|| Group::Consumer(ConsumerGroup::default()));
-                let Group::Consumer(group) = group;
-                group.apply(record);
-                if group.is_gone() {
+            Record::Offset { key, value } => self.offsets.load(key, value.as_ref()),
+            Record::Classic { group_id, value: Some(value) } => {
+                self.groups.insert(group_id.clone(), Group::Classic(ClassicGroup::from_value(value)));
+            }
+            Record::Classic { group_id, value: None } => {
+                if let Some(Group::Classic(_)) = self.groups.get(group_id) {
                     self.groups.remove(group_id);
                 }
+            }
+            Record::Consumer { group_id, record } => self.fold_consumer(group_id, record),
+        }
+    }
+
+    fn fold_consumer(&mut self, group_id: &str, record: &ConsumerRecord) {
+        match self.groups.get_mut(group_id) {
+            Some(Group::Consumer(group)) => group.apply(record),
+            // What is taken back of a group that became a classic one.
+            Some(Group::Classic(_)) | None if record.is_tombstone() => {}
+            Some(Group::Classic(_)) | None => {
+                let mut group = ConsumerGroup::default();
+                group.apply(record);
+                self.groups.insert(group_id.to_owned(), Group::Consumer(group));
             }
         }
     }
 
     fn finish_load(&mut self, now: Now, image: &Image, effects: &mut Effects) {
+        if self.life != Life::Loading {
+            return;
+        }
         self.life = Life::Serving;
+        self.groups.retain(|_, group| !matches!(group, Group::Consumer(group) if group.is_gone()));
+        for group_id in self.offsets.groups() {
+            self.groups.entry(group_id.clone()).or_insert_with(|| Group::Classic(ClassicGroup::default()));
+        }
+        self.begin_sessions(now, image, effects);
+        self.schedule_expiry(now);
+        self.forget_removed_topics(now, effects);
+    }
+
+    /// Nobody knows, or could tell, when members were heard of last: it counts from now.
+    fn begin_sessions(&mut self, now: Now, image: &Image, effects: &mut Effects) {
         let ids: Vec<String> = self.groups.keys().cloned().collect();
         for group_id in ids {
-            self.with_group(now, image, &group_id, effects, |group, turn| match group {
-                Group::Consumer(group) => group.loaded(turn),
-            });
+            self.decide(now, image, &group_id, effects, |group, turn| group.loaded(turn));
         }
     }
 
-    fn metadata_changed(&mut self, now: Now, image: &Image, effects: &mut Effects) {
-        if self.life != Life::Serving {
+    fn writable_changed(&mut self, now: Now, image: &Image, writable: bool, effects: &mut Effects) {
+        let becomes_writable = writable && !self.writable;
+        self.writable = writable;
+        if becomes_writable && self.life == Life::Serving {
+            // Heartbeats of the consumer protocol were refused meanwhile.
+            self.begin_sessions(now, image, effects);
+            self.forget_removed_topics(now, effects);
+        }
+    }
+
+    fn metadata_changed(&mut self, now: Now, image: &Image, removed: Vec<(TopicId, String)>, effects: &mut Effects) {
+        self.removed_topics.extend(removed);
+        if !self.may_decide() {
             return;
         }
-        let ids: Vec<String> = self.groups.keys().cloned().collect();
+        self.forget_removed_topics(now, effects);
+        let is_consumer = |group: &Group| matches!(group, Group::Consumer(_));
+        let ids: Vec<String> =
+            self.groups.iter().filter(|(_, group)| is_consumer(group)).map(|(id, _)| id.clone()).collect();
         for group_id in ids {
-            self.with_group(now, image, &group_id, effects, |group, turn| match group {
-                Group::Consumer(group) => group.metadata_changed(turn),
+            self.decide(now, image, &group_id, effects, |group, turn| {
+                if let Group::Consumer(group) = group {
+                    group.metadata_changed(turn);
+                }
             });
         }
     }
@@ -162,39 +262,49 @@ impl GroupCoordinator {
         body: GroupRequest,
         effects: &mut Effects,
     ) {
-        self.open.insert(request);
-        match self.life {
-            Life::Serving => {}
-            Life::Loading | Life::Distrusted => {
-                return self.reply(request, Err(CoordinatorError::LoadInProgress), effects);
-            }
-            Life::Unloaded => return self.reply(request, Err(CoordinatorError::NotCoordinator), effects),
+        let is_new = self.open.insert(request);
+        assert!(is_new, "{request:?} is asked a second time");
+        if let Some(error) = self.refusal(&body) {
+            return self.reply(request, Err(error), effects);
         }
         match body {
+            // While the groups are read a member is kept in the belief that all is well, as Kafka does: it would only come again.
+            GroupRequest::Heartbeat(_) if self.life != Life::Serving => {
+                self.reply(request, Ok(GroupResponse::Heartbeat(Ok(()))), effects);
+            }
+            GroupRequest::JoinGroup(join) => self.join_group(now, image, request, caller, join, effects),
+            GroupRequest::SyncGroup(sync) => self.sync_group(now, image, request, sync, effects),
+            GroupRequest::Heartbeat(heartbeat) => self.heartbeat(now, image, request, &heartbeat, effects),
+            GroupRequest::LeaveGroup(leave) => self.leave_group(now, image, request, leave, effects),
             GroupRequest::ConsumerGroupHeartbeat(heartbeat) => {
-                let group_id = heartbeat.group_id.clone();
-                self.groups.entry(group_id.clone()).or_insert_with(|| Group::Consumer(ConsumerGroup::default()));
-                self.with_group(now, image, &group_id, effects, |group, turn| match group {
-                    Group::Consumer(group) => group.heartbeat(turn, request, caller, heartbeat),
-                });
+                self.consumer_heartbeat(now, image, request, caller, heartbeat, effects);
             }
+            GroupRequest::OffsetCommit(commit) => self.commit_offsets(now, image, request, commit, effects),
+            GroupRequest::OffsetFetch(fetch) => self.fetch_offsets(image, request, &fetch, effects),
+            GroupRequest::OffsetDelete(delete) => self.delete_offsets(now, request, &delete, effects),
+            GroupRequest::DescribeGroups(describe) => self.describe_groups(request, &describe, effects),
             GroupRequest::ConsumerGroupDescribe(describe) => {
-                let response = self.describe_consumer_groups(image, &describe);
-                self.reply(request, Ok(response), effects);
+                self.describe_consumer_groups(image, request, &describe, effects);
             }
-            _ => self.reply(request, Err(CoordinatorError::NotAvailable), effects),
+            GroupRequest::ListGroups(list) => self.list_groups(request, &list, effects),
+            GroupRequest::DeleteGroups(delete) => self.delete_groups(now, request, &delete, effects),
         }
     }
 
-    fn describe_consumer_groups(&self, image: &Image, describe: &ConsumerGroupDescribe) -> GroupResponse {
-        let described = describe.groups.iter().map(|group_id| match self.groups.get(group_id) {
-            Some(Group::Consumer(group)) => (group_id.clone(), Ok(group.describe(image))),
-            None => {
-                let message = format!("Group {group_id} not found.");
-                (group_id.clone(), Err(GroupNotFound { message }))
-            }
-        });
-        GroupResponse::ConsumerGroupDescribe(described.collect())
+    /// Why nothing can be served now, or not this.
+    fn refusal(&self, body: &GroupRequest) -> Option<CoordinatorError> {
+        match (self.life, body) {
+            (Life::Loading | Life::Distrusted, GroupRequest::Heartbeat(_)) => None,
+            (Life::Loading | Life::Distrusted, _) => Some(CoordinatorError::LoadInProgress),
+            (Life::Unloaded, _) => Some(CoordinatorError::NotCoordinator),
+            (Life::Serving, body) if !self.writable && may_write(body) => Some(CoordinatorError::NotAvailable),
+            (Life::Serving, _) => None,
+        }
+    }
+
+    /// Whether what is decided by itself, and not on request, can be written.
+    fn may_decide(&self) -> bool {
+        self.life == Life::Serving && self.writable
     }
 
     fn ticked(&mut self, now: Now, image: &Image, effects: &mut Effects) {
@@ -207,77 +317,75 @@ impl GroupCoordinator {
         for (request, _) in late {
             self.reply(request, Err(CoordinatorError::TimedOut), effects);
         }
-        // What timers decide is written: it waits until it can be.
-        if self.life != Life::Serving || !self.writable {
+        if !self.may_decide() {
             return;
         }
         for _ in 0..TIMERS_PER_STEP {
-            match self.timers.pop_due(now.tick) {
+            match self.desk.timers.pop_due(now.tick) {
                 Some(Timer::Group { group_id, kind }) => {
-                    self.with_group(now, image, &group_id, effects, |group, turn| match group {
-                        Group::Consumer(group) => group.timer_fired(turn, &kind),
-                    });
+                    self.decide(now, image, &group_id, effects, |group, turn| group.timer_fired(turn, &kind));
                 }
-                Some(Timer::Expiry) => {}
+                // The rest of a round may be due at once: it waits for the next step.
+                Some(Timer::Expiry) => {
+                    self.expire_offsets(now, effects);
+                    break;
+                }
                 None => break,
             }
         }
     }
 
-    /// Lets one group decide, and settles what comes of it.
-    fn with_group(
+    /// Lets one group decide, and settles what comes of it. `false` when there is no such group.
+    fn decide(
         &mut self,
         now: Now,
         image: &Image,
         group_id: &str,
         effects: &mut Effects,
-        decide: impl FnOnce(&mut Group, &mut Turn<'_>),
-    ) {
-        let Some(group) = self.groups.get_mut(group_id) else { return };
-        let mut turn = Turn {
-            now,
-            settings: &self.settings,
-            image,
-            random: &mut self.random,
-            timers: &mut self.timers,
-            group_id,
-            outcome: Outcome::default(),
-        };
-        decide(group, &mut turn);
+        decision: impl FnOnce(&mut Group, &mut Turn<'_>),
+    ) -> bool {
+        let Some(group) = self.groups.get_mut(group_id) else { return false };
+        let mut turn = self.desk.turn(now, image, group_id);
+        decision(group, &mut turn);
         let outcome = turn.outcome;
-        let Group::Consumer(state) = group;
-        if state.is_gone() {
+        if matches!(group, Group::Consumer(group) if group.is_gone()) {
             self.groups.remove(group_id);
         }
         self.settle(now, group_id, outcome, effects);
+        true
     }
 
     fn settle(&mut self, now: Now, group_id: &str, outcome: Outcome, effects: &mut Effects) {
         if !outcome.records.is_empty() {
-            let append = self.next_append;
-            self.next_append = AppendId(append.0 + 1);
-            let records = outcome.records.iter().map(Record::encode).collect();
-            effects.push(Effect::Append { append, records });
-            let in_flight = InFlight {
-                groups: BTreeSet::from([group_id.to_owned()]),
-                deadline: now.tick.plus_ms(self.settings.commit_timeout_ms),
-                answers: Vec::new(),
-            };
-            self.in_flight.insert(append, in_flight);
-            self.last_append.insert(group_id.to_owned(), append);
+            self.append(now, BTreeSet::from([group_id.to_owned()]), &outcome.records, effects);
         }
-        let waits_for = self.last_append.get(group_id).and_then(|append| self.in_flight.get_mut(append));
-        match waits_for {
-            Some(append) => append.answers.extend(outcome.answers),
-            None => {
-                for (request, response) in outcome.answers {
-                    self.reply(request, Ok(response), effects);
-                }
-            }
+        let waits_for = self.last_append.get(group_id).copied();
+        for (request, response) in outcome.answers {
+            self.reply_after(waits_for, request, response, effects);
         }
         for (request, response) in outcome.answers_at_once {
             self.reply(request, Ok(response), effects);
         }
+    }
+
+    /// Asks the log for one batch. Groups have changed already; offsets change here.
+    fn append(&mut self, now: Now, groups: BTreeSet<String>, records: &[Record], effects: &mut Effects) -> AppendId {
+        let append = self.next_append;
+        self.next_append = AppendId(append.0 + 1);
+        let mut offsets = Vec::new();
+        for record in records {
+            if let Record::Offset { key, value } = record {
+                self.offsets.change(append, key, value.as_ref());
+                offsets.push(key.clone());
+            }
+        }
+        for group_id in &groups {
+            self.last_append.insert(group_id.clone(), append);
+        }
+        let deadline = now.tick.plus_ms(self.desk.settings.commit_timeout_ms);
+        self.in_flight.insert(append, InFlight { groups, offsets, deadline, answers: Vec::new() });
+        effects.push(Effect::Append { append, records: records.iter().map(Record::encode).collect() });
+        append
     }
 
     fn append_committed(&mut self, append: AppendId, effects: &mut Effects) {
@@ -286,6 +394,9 @@ impl GroupCoordinator {
             if self.last_append.get(group_id) == Some(&append) {
                 self.last_append.remove(group_id);
             }
+        }
+        for key in &committed.offsets {
+            self.offsets.settle(append, key);
         }
         for (request, response) in committed.answers {
             self.reply(request, Ok(response), effects);
@@ -320,10 +431,42 @@ impl GroupCoordinator {
         }
     }
 
+    /// When the append is committed; now if there is none, or if it is already.
+    fn reply_after(
+        &mut self,
+        append: Option<AppendId>,
+        request: RequestKey,
+        response: GroupResponse,
+        effects: &mut Effects,
+    ) {
+        match append.and_then(|append| self.in_flight.get_mut(&append)) {
+            Some(in_flight) => in_flight.answers.push((request, response)),
+            None => self.reply(request, Ok(response), effects),
+        }
+    }
+
     /// Every answer goes out here, and each request is open until then.
     fn reply(&mut self, request: RequestKey, response: Result<GroupResponse, CoordinatorError>, effects: &mut Effects) {
         let was_open = self.open.remove(&request);
         assert!(was_open, "{request:?} is answered a second time");
         effects.push(Effect::Reply { request, response });
+    }
+}
+
+/// Requests that are refused up front while nothing can be written. Those that only may write are among them.
+fn may_write(body: &GroupRequest) -> bool {
+    match body {
+        GroupRequest::JoinGroup(_)
+        | GroupRequest::SyncGroup(_)
+        | GroupRequest::LeaveGroup(_)
+        | GroupRequest::OffsetCommit(_)
+        | GroupRequest::OffsetDelete(_)
+        | GroupRequest::DeleteGroups(_)
+        | GroupRequest::ConsumerGroupHeartbeat(_) => true,
+        GroupRequest::Heartbeat(_)
+        | GroupRequest::OffsetFetch(_)
+        | GroupRequest::DescribeGroups(_)
+        | GroupRequest::ListGroups(_)
+        | GroupRequest::ConsumerGroupDescribe(_) => false,
     }
 }

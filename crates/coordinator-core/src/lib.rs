@@ -19,11 +19,13 @@
 //!
 //! Invariants kept: G1, G2, G3, G4, G6, G8.
 
+mod classic;
 mod consumer;
 mod coordinator;
 mod effect;
 mod event;
 mod group;
+mod offsets;
 pub mod records;
 mod timers;
 mod turn;

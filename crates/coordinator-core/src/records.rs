@@ -110,6 +110,20 @@ pub enum ConsumerRecord {
     },
 }
 
+impl ConsumerRecord {
+    pub fn is_tombstone(&self) -> bool {
+        match self {
+            ConsumerRecord::Group(value) => value.is_none(),
+            ConsumerRecord::PartitionMetadata { present } => !present,
+            ConsumerRecord::Member { value, .. } => value.is_none(),
+            ConsumerRecord::TargetAssignment(value) => value.is_none(),
+            ConsumerRecord::TargetMember { value, .. } => value.is_none(),
+            ConsumerRecord::CurrentMember { value, .. } => value.is_none(),
+            ConsumerRecord::RegularExpression { value, .. } => value.is_none(),
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct ConsumerGroupValue {
     pub epoch: i32,

@@ -424,10 +424,11 @@ pub enum GroupKind {
 impl GroupKind {
     pub const ALL: &[GroupKind] = &[GroupKind::Classic, GroupKind::Consumer];
 
+    /// As brokers write it; tools show it capitalised.
     pub fn name(self) -> &'static str {
         match self {
-            GroupKind::Classic => "Classic",
-            GroupKind::Consumer => "Consumer",
+            GroupKind::Classic => "classic",
+            GroupKind::Consumer => "consumer",
         }
     }
 }

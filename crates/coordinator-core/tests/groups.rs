@@ -1,0 +1,9 @@
+//! What clients of a group coordinator see, rule by rule. The codes are those of Apache Kafka 4.3.
+
+#[path = "groups/world.rs"]
+mod world;
+
+#[path = "groups/classic.rs"]
+mod classic;
+#[path = "groups/static_members.rs"]
+mod static_members;
