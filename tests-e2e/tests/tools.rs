@@ -20,11 +20,7 @@ const QUORUM: &str = "org.apache.kafka.tools.MetadataQuorumCommand";
 const LOG_DIRS: &str = "org.apache.kafka.tools.LogDirsCommand";
 
 /// What a tool printed, without what has to differ.
-///
-/// Apache Kafka writes a cluster-wide `min.insync.replicas=1` when it formats a cluster with eligible leader replicas; we do not
-/// (deviations.md), so it is taken out.
 fn comparable(text: &str) -> Vec<String> {
-    let text = text.replace("min.insync.replicas=1,", "").replace("Configs: min.insync.replicas=1", "Configs: ");
     let mut lines: Vec<String> = text
         .lines()
         .map(str::trim_end)

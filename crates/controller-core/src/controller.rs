@@ -16,7 +16,7 @@ use peer_api::config::{Lookup, topic_config};
 use peer_api::controller::{
     ActiveController, Error, FromController, QuorumInfo, QuorumVoter, Refusal, Request, Response,
 };
-use peer_api::metadata::{BrokerState, Image, MetadataOffset, PartitionState, Record};
+use peer_api::metadata::{BrokerState, ConfigResource, Image, MetadataOffset, PartitionState, Record};
 use peer_api::storage::RequestId;
 use raft_core::{Committed, Consensus, ReadId, RecoverError, Role, Stored};
 
@@ -317,6 +317,13 @@ impl Controller {
             records.push(Record::ClusterNamed { cluster_id: self.config.cluster_id.clone() });
             let features = self.config.features.iter();
             records.extend(features.map(|(name, level)| Record::FeatureChanged { name: name.clone(), level: *level }));
+            // Who is in an ELR depends on the minimum, so all must mean the same by it: with ELR it is the cluster's, from the
+            // first entry on (KIP-966).
+            records.push(Record::ConfigChanged {
+                resource: ConfigResource::Cluster,
+                name: "min.insync.replicas".to_owned(),
+                value: Some("1".to_owned()),
+            });
         }
         self.propose(now, records, None, effects);
     }
