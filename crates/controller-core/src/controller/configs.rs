@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use base_types::ErrorCode;
-use peer_api::config::{Definition, Kind, broker_config, topic_config, validate_broker, validate_topic};
+use peer_api::config::{Definition, InvalidConfig, Kind, broker_config, topic_config, validate_broker, validate_topic};
 use peer_api::controller::{ConfigChange, ConfigChanges, ConfigOperation, Refusal, Response};
 use peer_api::metadata::{ConfigResource, Image, MetadataOffset, Record};
 
@@ -141,7 +141,7 @@ fn validate(
             if wanted.get(MIN_ISR) != current.get(MIN_ISR) {
                 return invalid("Broker-level min.insync.replicas cannot be altered while ELR is enabled.");
             }
-            validate_broker(wanted, true).map_err(|error| refusal(ErrorCode::InvalidConfig, error.0))?;
+            validate_broker(wanted, true).map_err(invalid_broker_config)?;
             match image.broker(*id) {
                 Some(_) => Ok(()),
                 None => Err(refusal(ErrorCode::BrokerIdNotRegistered, format!("No broker with id {id} found."))),
@@ -151,9 +151,14 @@ fn validate(
             if current.contains_key(MIN_ISR) && !wanted.contains_key(MIN_ISR) {
                 return invalid("Cluster-level min.insync.replicas cannot be removed while ELR is enabled.");
             }
-            validate_broker(wanted, false).map_err(|error| refusal(ErrorCode::InvalidConfig, error.0))
+            validate_broker(wanted, false).map_err(invalid_broker_config)
         }
     }
+}
+
+/// Kafka's brokers check these before the controller does, and tell them by this code (KAFKA-13609).
+fn invalid_broker_config(error: InvalidConfig) -> Refusal {
+    refusal(ErrorCode::InvalidRequest, error.0)
 }
 
 /// A lower minimum empties ELRs; allowing unclean elections finds leaders.
