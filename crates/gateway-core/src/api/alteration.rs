@@ -3,7 +3,7 @@
 use base_types::{BrokerId, ErrorCode};
 use kafka_wire::KafkaString;
 use peer_api::controller::{ConfigChange, ConfigChanges, ConfigOperation, Error, Refusal, Request, Response};
-use peer_api::metadata::ConfigResource;
+use peer_api::metadata::{ConfigResource, Image};
 
 use crate::api::administration::{self, Change, TIMEOUT_MS};
 use crate::api::error;
@@ -45,8 +45,11 @@ pub(crate) fn begin(
     for (index, resource) in resources.iter().enumerate() {
         let same = |other: &Resource| other.kind == resource.kind && other.name == resource.name;
         let twice = resources.iter().enumerate().any(|(other, found)| other != index && same(found));
-        let checked =
-            if twice { Err(refuse("Each resource must appear at most once.")) } else { check(resource, replace_all) };
+        let checked = if twice {
+            Err(refuse("Each resource must appear at most once."))
+        } else {
+            check(cx.image, resource, replace_all)
+        };
         match checked {
             Ok(change) => {
                 changes.push(change);
@@ -67,11 +70,15 @@ fn refuse(text: impl Into<String>) -> Refusal {
     Refusal { code: ErrorCode::InvalidRequest, message: text.into() }
 }
 
-fn check(resource: &Resource, replace_all: bool) -> Result<ConfigChanges, Refusal> {
+fn check(image: &Image, resource: &Resource, replace_all: bool) -> Result<ConfigChanges, Refusal> {
     let target = match resource.kind {
         TOPIC => ConfigResource::Topic(resource.name.to_string()),
         BROKER if resource.name.is_empty() => ConfigResource::Cluster,
         BROKER => match resource.name.parse() {
+            // Kafka's broker refuses every id but its own, before the controller is asked.
+            Ok(id) if image.broker(BrokerId(id)).is_none() => {
+                return Err(refuse(format!("Unexpected broker id: there is no broker {id}")));
+            }
             Ok(id) => ConfigResource::Broker(BrokerId(id)),
             Err(_) => {
                 let name = resource.name.escape_default();

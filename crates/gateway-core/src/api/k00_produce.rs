@@ -162,6 +162,7 @@ pub(crate) fn begin(cx: &mut Context<'_>, request: ProduceRequest) -> Begun {
         batches: Vec::new(),
         calls: BTreeMap::new(),
     };
+    let asked = Asked { acks: request.acks, has_transactional_id: request.transactional_id.is_some() };
     for topic in request.topic_data {
         let known = if cx.version() >= 13 {
             route::topic_by_wire_id(cx.image, topic.topic_id).ok_or(ErrorCode::UnknownTopicId)
@@ -177,7 +178,7 @@ pub(crate) fn begin(cx: &mut Context<'_>, request: ProduceRequest) -> Begun {
         };
         for data in topic.partition_data {
             let index = PartitionIndex(data.index);
-            let admitted = admit(request.acks, known, index, data.records, &limits);
+            let admitted = admit(&asked, known, index, data.records, &limits);
             let partition = TopicPartition { topic: known.map(|topic| topic.id).unwrap_or_default(), partition: index };
             let (batch, state) = match admitted {
                 Ok(batch) => (Some(batch), State::Ready),
@@ -215,9 +216,15 @@ fn topic_limits(cx: &Context<'_>, topic: &str) -> BatchLimits {
     BatchLimits { timestamps, keys_required, ..BatchLimits::default() }
 }
 
+/// What the request says of all its batches.
+struct Asked {
+    acks: i16,
+    has_transactional_id: bool,
+}
+
 /// The checks that need no storage node, in Kafka's order.
 fn admit(
-    acks: i16,
+    asked: &Asked,
     topic: Result<&peer_api::metadata::Topic, ErrorCode>,
     index: PartitionIndex,
     records: Option<Bytes>,
@@ -228,7 +235,7 @@ fn admit(
         return Err(Failure::Refused(ErrorCode::UnknownTopicOrPartition, None));
     }
     let batch = ProducedBatch::check(records.unwrap_or_default(), limits).map_err(Failure::Batch)?;
-    if !matches!(acks, -1..=1) {
+    if !matches!(asked.acks, -1..=1) {
         return Err(Failure::Refused(ErrorCode::InvalidRequiredAcks, None));
     }
     if route::is_internal(&topic.name) {
@@ -236,6 +243,9 @@ fn admit(
         return Err(Failure::Refused(ErrorCode::InvalidTopicException, Some(message)));
     }
     if batch.header().attributes.is_transactional() {
+        if !asked.has_transactional_id {
+            return Err(Failure::Refused(ErrorCode::TransactionalIdAuthorizationFailed, None));
+        }
         // What Kafka's coordinator says of a producer id that no transactional id was given; none is given yet.
         let message = "no transactional id holds this producer id".to_owned();
         return Err(Failure::Refused(ErrorCode::InvalidProducerIdMapping, Some(message)));

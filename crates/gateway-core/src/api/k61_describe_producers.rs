@@ -11,6 +11,7 @@ use kafka_wire::k61_describe_producers::{PartitionResponse, ProducerState, Topic
 use kafka_wire::{DescribeProducersRequest, DescribeProducersResponse};
 use peer_api::storage::{ActiveProducer, ReadError, Request, Response};
 
+use crate::api::k03_metadata::is_valid_name;
 use crate::api::scatter::{self, Question};
 use crate::limits::READ_TIMEOUT_MS;
 use crate::operation::{Answer, Begun, Context};
@@ -21,7 +22,12 @@ pub(crate) fn begin(cx: &mut Context<'_>, request: DescribeProducersRequest) -> 
     let mut asks = Vec::new();
     for topic in &request.topics {
         for partition in &topic.partition_indexes {
-            asks.push(scatter::leader(cx, &topic.name, *partition).map(|(partition, node)| (node, partition)));
+            let leader = if is_valid_name(&topic.name) {
+                scatter::leader(cx, &topic.name, *partition)
+            } else {
+                Err(ErrorCode::InvalidTopicException)
+            };
+            asks.push(leader.map(|(partition, node)| (node, partition)));
         }
     }
     scatter::ask(cx, Producers { topics: request.topics }, asks, READ_TIMEOUT_MS)
@@ -87,7 +93,9 @@ mod tests {
     fn producers_of_a_partition_are_listed() {
         let mut world = World::new(1);
         world.topic("t", &[1]);
-        let topics = vec![TopicRequest { name: "t".into(), partition_indexes: vec![0, 3] }];
+        let asked =
+            |name: &str, partitions: &[i32]| TopicRequest { name: name.into(), partition_indexes: partitions.to_vec() };
+        let topics = vec![asked("t", &[0, 3]), asked("a b", &[0])];
         world.send(0, &DescribeProducersRequest { topics });
         let (node, call, request) = world.next_request();
         let Request::DescribeProducers(asks) = request else { panic!("{request:?}") };
@@ -101,6 +109,7 @@ mod tests {
         let (_, response) = world.answer::<DescribeProducersRequest>(0);
         let partitions = &response.topics[0].partitions;
         assert_eq!((partitions[0].error_code, partitions[1].error_code), (0, 3));
+        assert_eq!(response.topics[1].partitions[0].error_code, 17);
         let told = &partitions[0].active_producers[0];
         assert_eq!((told.producer_id, told.producer_epoch, told.last_sequence, told.last_timestamp), (4, 1, 9, 7));
     }

@@ -178,8 +178,11 @@ fn what_is_wrong_with_a_request_is_said_per_partition_and_nothing_leaves() {
         .record(None, Some(b"v"), &[], Timestamp(1))
         .build()
         .unwrap();
-    assert_eq!(code(9, &produce("t", -1, &[(0, transactional)])), [49]);
-    assert_eq!(world.send(13, &by_id(topic, good)), 11);
+    let mut named = produce("t", -1, &[(0, transactional.clone())]);
+    assert_eq!(code(9, &named), [53]);
+    named.transactional_id = Some("tx".into());
+    assert_eq!(code(9, &named), [49]);
+    assert_eq!(world.send(13, &by_id(topic, good)), 12);
     assert_eq!(world.to_storage.len(), 1);
 }
 
