@@ -1,107 +1,263 @@
-//! Groups of the consumer protocol (KIP-848).
+//! Groups of the consumer protocol (KIP-848): the coordinator assigns, members only say what they want and what they own.
+//!
+//! ```text
+//!  a heartbeat ─► members, regular expressions ──► group epoch ──► target assignment ──► what this member may have now
+//!                 (what is wanted)                 (it changed)    (of all members)      (reconcile.rs)
+//! ```
+//!
+//! Three epochs. The *group epoch* grows when members, subscriptions or the topics behind them change. The *assignment epoch*
+//! is the group epoch for which the target was computed. The *member epoch* is the assignment epoch that a member has reached.
+//! A partition goes from one member to another in two heartbeats: the first says that it owns it no more, then the second is
+//! given it.
 //!
 //! The contract with the coordinator:
 //!
 //! - [`ConsumerGroup::apply`] folds one record; loading and live decisions use the same fold.
-//! - A decision gets a [`Turn`], folds each record that it writes, and answers through the turn.
+//! - A decision gets a [`Turn`](crate::turn::Turn), folds each record that it writes, and answers through the turn.
 //! - A group that has folded away ([`ConsumerGroup::is_gone`]) is dropped by the coordinator.
-//! - Offsets are the coordinator's. It asks the group who may commit and fetch, which topics are subscribed to, and which
-//!   records make the group go away.
+//!
+//! What it must not know: the other kind of group, Kafka's request formats, how records are written.
+//!
+//! Invariants kept: G1 (asserted where a member is given something), G6 (asserted in every decision), G7.
+//!
+//! Tested beside the pure modules, in `consumer/tests.rs` and, with random schedules, in `tests/consumer_groups.rs`.
 
-use base_types::{ErrorCode, PartitionIndex, TopicId};
-use peer_api::groups::{
-    Caller, ConsumerGroupDescription, ConsumerGroupHeartbeat, GroupResponse, GroupState, OffsetCommit, Refused,
-};
-use peer_api::metadata::Image;
+pub mod assignor;
+mod describe;
+mod heartbeat;
+mod member;
+mod offsets;
+mod partitions;
+mod pattern;
+mod reconcile;
+mod target;
 
-use crate::event::RequestKey;
-use crate::records::{ConsumerGroupValue, ConsumerRecord};
-use crate::timers::GroupTimer;
+use std::collections::BTreeMap;
+
+use base_types::{Tick, TopicPartition, invariant};
+use peer_api::groups::GroupState;
+use peer_api::metadata::MetadataOffset;
+
+use crate::records::{ConsumerGroupValue, ConsumerRecord, Record, RegularExpressionValue, TargetAssignmentValue};
 use crate::turn::Turn;
+
+use member::{Current, Description, LEAVE_TO_RETURN, Member};
+use partitions::Partitions;
 
 #[derive(Debug, Default)]
 pub(crate) struct ConsumerGroup {
+    // - what the log says -
     value: Option<ConsumerGroupValue>,
+    target: Option<TargetAssignmentValue>,
+    targets: BTreeMap<String, Partitions>,
+    members: BTreeMap<String, Member>,
+    /// What regular expressions stood for when they were resolved last.
+    resolved: BTreeMap<String, RegularExpressionValue>,
+    /// Kafka before 4.1 left a record that is not needed any more.
+    has_partition_metadata: bool,
+
+    // - what follows from it -
+    /// By instance id.
+    static_members: BTreeMap<String, String>,
+    /// Who must be asked before anybody else gets a partition.
+    holders: BTreeMap<TopicPartition, String>,
+    /// How many members subscribe to a name, to a regular expression.
+    names: BTreeMap<String, usize>,
+    regexes: BTreeMap<String, usize>,
+    /// Grows when the topics that the group subscribes to may be others.
+    subscription_version: u64,
+
+    // - what only this life knows -
+    sessions: BTreeMap<String, Tick>,
+    /// Members that must give something up, and the epoch that they must leave in time.
+    revocations: BTreeMap<String, i32>,
+    /// When the group epoch last grew, as far as this life knows.
+    changed_at: Tick,
+    /// The metadata that the regular expressions were last resolved against, and when that was.
+    resolved_at: Option<(MetadataOffset, Tick)>,
+    /// The hash of the subscribed topics, as of this metadata and this version of the subscription.
+    hashed: Option<(MetadataOffset, u64, i64)>,
 }
 
 impl ConsumerGroup {
+    /// Tolerant of what a half-compacted log may hold: the last word on a partition wins, and what is not there is not removed.
     pub fn apply(&mut self, record: &ConsumerRecord) {
-        if let ConsumerRecord::Group(value) = record {
-            self.value = *value;
+        match record {
+            ConsumerRecord::Group(value) => self.value = *value,
+            ConsumerRecord::PartitionMetadata { present } => self.has_partition_metadata = *present,
+            ConsumerRecord::Member { member_id, value: Some(value) } => {
+                self.describe_member(member_id, Description::from_value(value));
+            }
+            ConsumerRecord::Member { member_id, value: None } => self.remove_member(member_id),
+            ConsumerRecord::TargetAssignment(value) => self.target = *value,
+            ConsumerRecord::TargetMember { member_id, value: Some(topics) } => {
+                self.targets.insert(member_id.clone(), partitions::from_topics(topics));
+            }
+            ConsumerRecord::TargetMember { member_id, value: None } => {
+                self.targets.remove(member_id);
+            }
+            ConsumerRecord::CurrentMember { member_id, value: Some(value) } => {
+                self.set_current(member_id, Current::from_value(value));
+            }
+            ConsumerRecord::CurrentMember { member_id, value: None } => {
+                if self.members.contains_key(member_id) {
+                    self.set_current(member_id, Current::default());
+                }
+            }
+            ConsumerRecord::RegularExpression { regex, value: Some(value) } => {
+                self.resolved.insert(regex.clone(), value.clone());
+                self.subscription_version += 1;
+            }
+            ConsumerRecord::RegularExpression { regex, value: None } => {
+                self.resolved.remove(regex);
+                self.subscription_version += 1;
+            }
         }
     }
 
     /// Nothing of it is in the log any more.
     pub fn is_gone(&self) -> bool {
         self.value.is_none()
+            && self.target.is_none()
+            && self.targets.is_empty()
+            && self.members.is_empty()
+            && self.resolved.is_empty()
+            && !self.has_partition_metadata
     }
 
-    /// The log was read to its end: sessions begin now.
-    pub fn loaded(&mut self, _turn: &mut Turn<'_>) {}
-
-    pub fn heartbeat(
-        &mut self,
-        turn: &mut Turn<'_>,
-        request: RequestKey,
-        _caller: &Caller,
-        _heartbeat: ConsumerGroupHeartbeat,
-    ) {
-        let refused = Refused { error: ErrorCode::UnsupportedVersion, message: None };
-        turn.reply_at_once(request, GroupResponse::ConsumerGroupHeartbeat(Err(refused)));
-    }
-
-    pub fn timer_fired(&mut self, _turn: &mut Turn<'_>, _timer: &GroupTimer) {}
-
-    /// The image is another one: topics the group subscribes to may have changed.
-    pub fn metadata_changed(&mut self, _turn: &mut Turn<'_>) {}
-
-    /// Whether the member may commit at all. Of single partitions it is asked in [`ConsumerGroup::check_commit_of`].
-    pub fn check_commit(&self, commit: &OffsetCommit) -> Result<(), ErrorCode> {
-        if commit.member_id.is_empty() { Ok(()) } else { Err(ErrorCode::UnknownMemberId) }
-    }
-
-    /// Whether the member, whose commit passed [`ConsumerGroup::check_commit`], may commit this partition (a member that lags
-    /// behind the group's epoch only what it was assigned by then).
-    pub fn check_commit_of(
-        &self,
-        _commit: &OffsetCommit,
-        _topic: TopicId,
-        _partition: PartitionIndex,
-    ) -> Result<(), ErrorCode> {
-        Ok(())
-    }
-
-    pub fn check_fetch(&self, member_id: Option<&str>, _member_epoch: i32) -> Result<(), ErrorCode> {
-        if member_id.is_none() { Ok(()) } else { Err(ErrorCode::UnknownMemberId) }
-    }
-
-    /// Whether any member subscribes to the topic: its offsets are then neither deleted on request nor expired.
-    pub fn is_subscribed_to(&self, _topic: &str) -> bool {
-        false
-    }
-
-    /// What must be written for an empty group to go away. Its offsets are not among it.
-    pub fn tombstones(&self) -> Vec<ConsumerRecord> {
-        vec![ConsumerRecord::Group(None)]
+    pub fn state(&self) -> GroupState {
+        if self.members.is_empty() {
+            GroupState::Empty
+        } else if self.epoch() > self.assignment_epoch() {
+            GroupState::Assigning
+        } else if self.members.values().all(|member| member.is_reconciled_to(self.assignment_epoch())) {
+            GroupState::Stable
+        } else {
+            GroupState::Reconciling
+        }
     }
 
     /// Nobody is in it.
     pub fn is_empty(&self) -> bool {
-        self.state() == GroupState::Empty
+        self.members.is_empty()
     }
 
-    pub fn state(&self) -> GroupState {
-        GroupState::Empty
+    pub fn epoch(&self) -> i32 {
+        self.value.map_or(0, |value| value.epoch)
     }
 
-    pub fn describe(&self, _image: &Image) -> ConsumerGroupDescription {
-        let epoch = self.value.unwrap_or_default().epoch;
-        ConsumerGroupDescription {
-            state: self.state(),
-            group_epoch: epoch,
-            assignment_epoch: epoch,
-            assignor_name: String::new(),
-            members: Vec::new(),
+    pub fn assignment_epoch(&self) -> i32 {
+        self.target.map_or(0, |target| target.epoch)
+    }
+
+    fn describe_member(&mut self, member_id: &str, description: Description) {
+        let member = self.members.entry(member_id.to_owned()).or_default();
+        let old = std::mem::replace(&mut member.description, description);
+        let new = member.description.clone();
+        self.forget_description(member_id, &old);
+        for name in new.subscribed_names.iter() {
+            self.subscription_version += u64::from(!self.names.contains_key(name));
+            *self.names.entry(name.clone()).or_default() += 1;
         }
+        if let Some(regex) = new.regex() {
+            self.subscription_version += u64::from(!self.regexes.contains_key(regex));
+            *self.regexes.entry(regex.to_owned()).or_default() += 1;
+        }
+        if let Some(instance_id) = new.instance_id {
+            self.static_members.insert(instance_id, member_id.to_owned());
+        }
+    }
+
+    fn forget_description(&mut self, member_id: &str, old: &Description) {
+        for name in &old.subscribed_names {
+            self.subscription_version += u64::from(take_one(&mut self.names, name));
+        }
+        if let Some(regex) = old.regex() {
+            self.subscription_version += u64::from(take_one(&mut self.regexes, regex));
+        }
+        if let Some(instance_id) = &old.instance_id
+            && self.static_members.get(instance_id).is_some_and(|owner| owner == member_id)
+        {
+            self.static_members.remove(instance_id);
+        }
+    }
+
+    fn remove_member(&mut self, member_id: &str) {
+        let Some(member) = self.members.remove(member_id) else { return };
+        self.forget_description(member_id, &member.description);
+        self.release(member_id, &member.current);
+        self.sessions.remove(member_id);
+        self.revocations.remove(member_id);
+    }
+
+    fn set_current(&mut self, member_id: &str, current: Current) {
+        let member = self.members.entry(member_id.to_owned()).or_default();
+        let old = std::mem::replace(&mut member.current, current);
+        let held: Vec<TopicPartition> = member.current.held().collect();
+        self.release(member_id, &old);
+        for partition in held {
+            self.holders.insert(partition, member_id.to_owned());
+        }
+    }
+
+    fn release(&mut self, member_id: &str, old: &Current) {
+        for partition in old.held() {
+            if self.holders.get(&partition).is_some_and(|holder| holder == member_id) {
+                self.holders.remove(&partition);
+            }
+        }
+    }
+
+    // - what decisions write: folded at once -
+
+    fn write(&mut self, turn: &mut Turn<'_>, record: ConsumerRecord) {
+        self.apply(&record);
+        turn.write(Record::Consumer { group_id: turn.group_id.to_owned(), record });
+    }
+
+    fn write_current(&mut self, turn: &mut Turn<'_>, member_id: &str, current: &Current) {
+        for partition in current.held() {
+            let holder = self.holders.get(&partition);
+            invariant!(
+                G1,
+                holder.is_none_or(|holder| holder == member_id),
+                "{partition} of group {} goes to {member_id} while {holder:?} holds it",
+                turn.group_id
+            );
+        }
+        let known = self.members.get(member_id).map_or(0, |member| member.current.epoch);
+        invariant!(
+            G6,
+            current.epoch >= known || current.epoch == LEAVE_TO_RETURN,
+            "member {member_id} of group {} goes from epoch {known} to {}",
+            turn.group_id,
+            current.epoch
+        );
+        let value = Some(current.to_value());
+        self.write(turn, ConsumerRecord::CurrentMember { member_id: member_id.to_owned(), value });
+    }
+
+    fn write_description(&mut self, turn: &mut Turn<'_>, member_id: &str, description: &Description) {
+        let value = Some(description.to_value());
+        self.write(turn, ConsumerRecord::Member { member_id: member_id.to_owned(), value });
+    }
+
+    /// In this order, so that whoever reads the log in pieces never sees a member that has nothing but partitions.
+    fn write_removal(&mut self, turn: &mut Turn<'_>, member_id: &str) {
+        let member_id = member_id.to_owned();
+        self.write(turn, ConsumerRecord::CurrentMember { member_id: member_id.clone(), value: None });
+        self.write(turn, ConsumerRecord::TargetMember { member_id: member_id.clone(), value: None });
+        self.write(turn, ConsumerRecord::Member { member_id, value: None });
+    }
+}
+
+/// Whether it was the last one.
+fn take_one(counts: &mut BTreeMap<String, usize>, key: &str) -> bool {
+    match counts.get_mut(key) {
+        Some(count) if *count > 1 => {
+            *count -= 1;
+            false
+        }
+        _ => counts.remove(key).is_some(),
     }
 }

@@ -120,7 +120,7 @@ impl GroupCoordinator {
             Event::AppendCommitted(append) => self.append_committed(append, effects),
             Event::AppendRefused { append, error } => self.append_refused(append, &error, effects),
             Event::WritableChanged(writable) => self.writable_changed(now, image, writable, effects),
-            Event::MetadataChanged { removed } => self.metadata_changed(now, image, removed, effects),
+            Event::MetadataChanged { removed } => self.metadata_changed(now, removed, effects),
             Event::SettingsChanged(settings) => self.desk.settings = settings,
             Event::Ticked => self.ticked(now, image, effects),
             Event::Unloaded => {
@@ -235,22 +235,12 @@ impl GroupCoordinator {
         }
     }
 
-    fn metadata_changed(&mut self, now: Now, image: &Image, removed: Vec<(TopicId, String)>, effects: &mut Effects) {
+    fn metadata_changed(&mut self, now: Now, removed: Vec<(TopicId, String)>, effects: &mut Effects) {
         self.removed_topics.extend(removed);
         if !self.may_decide() {
             return;
         }
         self.forget_removed_topics(now, effects);
-        let is_consumer = |group: &Group| matches!(group, Group::Consumer(_));
-        let ids: Vec<String> =
-            self.groups.iter().filter(|(_, group)| is_consumer(group)).map(|(id, _)| id.clone()).collect();
-        for group_id in ids {
-            self.decide(now, image, &group_id, effects, |group, turn| {
-                if let Group::Consumer(group) = group {
-                    group.metadata_changed(turn);
-                }
-            });
-        }
     }
 
     fn requested(

@@ -75,6 +75,8 @@ pub struct Settings {
     pub commit_timeout_ms: u64,
     pub consumer_heartbeat_interval_ms: i32,
     pub consumer_session_timeout_ms: i32,
+    /// How soon after a target of a group the next one may be computed.
+    pub consumer_assignment_interval_ms: i32,
     pub consumer_group_size_max: usize,
     /// Server-side assignors by name; the first is the default.
     pub consumer_assignors: Vec<String>,
@@ -104,6 +106,7 @@ impl Settings {
             commit_timeout_ms: millis("offsets.commit.timeout.ms", 5_000),
             consumer_heartbeat_interval_ms: int("group.consumer.heartbeat.interval.ms", 5_000),
             consumer_session_timeout_ms: int("group.consumer.session.timeout.ms", 45_000),
+            consumer_assignment_interval_ms: int("group.consumer.assignment.interval.ms", 200),
             consumer_group_size_max: size("group.consumer.max.size", i64::from(i32::MAX)),
             consumer_assignors: text("group.consumer.assignors")
                 .split(',')

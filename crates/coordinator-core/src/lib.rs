@@ -30,6 +30,7 @@ pub mod records;
 mod timers;
 mod turn;
 
+pub use consumer::assignor;
 pub use coordinator::GroupCoordinator;
 pub use effect::{Effect, Effects};
 pub use event::{AppendId, Event, LogRecord, RequestKey, Settings};

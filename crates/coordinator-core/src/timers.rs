@@ -30,8 +30,6 @@ pub(crate) enum GroupTimer {
     ConsumerSession { member_id: String },
     /// Consumer: the member did not give up in time what was taken from it.
     ConsumerRebalance { member_id: String },
-    /// Consumer: work for the group that has a time of its own, such as resolving its regular expressions again.
-    ConsumerRefresh,
 }
 
 #[derive(Debug, Default)]

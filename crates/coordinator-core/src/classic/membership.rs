@@ -69,8 +69,7 @@ impl ClassicGroup {
             }
             GroupTimer::Join => self.join_time_is_over(turn),
             GroupTimer::Sync => self.sync_time_is_over(turn),
-            GroupTimer::ConsumerSession { .. } | GroupTimer::ConsumerRebalance { .. } | GroupTimer::ConsumerRefresh => {
-            }
+            GroupTimer::ConsumerSession { .. } | GroupTimer::ConsumerRebalance { .. } => {}
         }
     }
 

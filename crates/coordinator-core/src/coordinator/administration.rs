@@ -36,7 +36,7 @@ impl GroupCoordinator {
     ) {
         let described = describe.groups.iter().map(|group_id| {
             let result = match self.groups.get(group_id) {
-                Some(Group::Consumer(group)) => Ok(group.describe(image)),
+                Some(Group::Consumer(group)) => Ok(group.describe(image, &self.desk.settings)),
                 Some(Group::Classic(_)) => Err(format!("Group {group_id} is not a consumer group.")),
                 None => Err(format!("Group {group_id} not found.")),
             };

@@ -238,6 +238,15 @@ pub const BROKER_CONFIGS: &[Definition] = &[
         "The most bytes one fetch is answered with.",
     ),
     config(
+        "group.consumer.assignment.interval.ms",
+        Kind::Int,
+        Some("200"),
+        Rule::AtLeast(0),
+        READ_ONLY,
+        &[],
+        "The least time between two assignments of a new-protocol group.",
+    ),
+    config(
         "group.consumer.assignors",
         Kind::List,
         Some("uniform,range"),
