@@ -12,6 +12,8 @@ use base_types::{
 use bytes::Bytes;
 use record_batch::ProducedBatch;
 
+use crate::groups::{CoordinatorError, GroupResponse, ToCoordinator};
+
 /// Chosen by the asker, unique per stream.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct RequestId(pub u64);
@@ -40,6 +42,8 @@ pub enum Request {
     EpochEnds(Vec<EpochEndPartition>),
     DescribeProducers(Vec<TopicPartition>),
     DescribeLogDirs,
+    /// For the coordinator of some groups, which lives where their partition is led. May wait for other members of the group.
+    Coordinate(Box<ToCoordinator>),
 }
 
 #[derive(Clone, Debug)]
@@ -50,6 +54,7 @@ pub enum Response {
     EpochEnds(Vec<(TopicPartition, Result<EpochEnd, ReadError>)>),
     DescribeProducers(Vec<(TopicPartition, Result<Vec<ActiveProducer>, ReadError>)>),
     DescribeLogDirs(Vec<LogDir>),
+    Coordinate(Box<Result<GroupResponse, CoordinatorError>>),
 }
 
 /// How many replicas must hold a batch durably before it is acknowledged.

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use base_types::{BrokerEpoch, BrokerId, Incarnation, LeaderEpoch, Now, Offset, Tick, TopicPartition, invariant};
 use peer_api::config::TopicSettings;
+use peer_api::groups::CoordinatorError;
 use peer_api::metadata::{Image, MetadataOffset};
 use peer_api::storage::{FromStorage, Request, RequestId, Response, ToStorage};
 use replica_core::{Replica, Role, WriteId};
@@ -250,6 +251,11 @@ impl StorageNode {
             Request::EpochEnds(partitions) => self.epoch_ends(stream, id, &partitions, effects),
             Request::DescribeProducers(partitions) => self.describe_producers(stream, id, &partitions, effects),
             Request::DescribeLogDirs => self.describe_log_dirs(stream, id, effects),
+            // No coordinator lives here.
+            Request::Coordinate(_) => {
+                let response = Response::Coordinate(Box::new(Err(CoordinatorError::NotCoordinator)));
+                effects.push(answer(stream, id, response));
+            }
         }
     }
 

@@ -24,7 +24,7 @@ impl Wire for ToStorage {
 
     fn encode(self, traceparent: String, payload: &mut Pieces) -> proto::ToStorage {
         use proto::to_storage::Request as Out;
-        let request = match self.request {
+        let request = Some(match self.request {
             Request::Append(append) => Out::Append(to_append(append, payload)),
             Request::Fetch(fetch) => Out::Fetch(to_fetch(fetch)),
             Request::CancelFetch(RequestId(id)) => Out::CancelFetch(id),
@@ -45,8 +45,12 @@ impl Wire for ToStorage {
                 partitions: partitions.into_iter().filter_map(to_partition).collect(),
             }),
             Request::DescribeLogDirs => Out::DescribeLogDirs(base::Empty {}),
-        };
-        proto::ToStorage { id: self.id.0, request: Some(request), traceparent, payload: Default::default() }
+            // Nobody sends it yet; the other side would take it for malformed.
+            Request::Coordinate(_) => {
+                return proto::ToStorage { id: self.id.0, request: None, traceparent, payload: Default::default() };
+            }
+        });
+        proto::ToStorage { id: self.id.0, request, traceparent, payload: Default::default() }
     }
 
     fn decode(header: proto::ToStorage, mut payload: Payload) -> Result<(ToStorage, String), Malformed> {
@@ -78,7 +82,7 @@ impl Wire for FromStorage {
 
     fn encode(self, traceparent: String, payload: &mut Pieces) -> proto::FromStorage {
         use proto::from_storage::Response as Out;
-        let response = match self.response {
+        let response = Some(match self.response {
             Response::Append(append) => Out::Append(proto::AppendResponse {
                 partitions: append.partitions.into_iter().map(to_append_result).collect(),
             }),
@@ -97,8 +101,11 @@ impl Wire for FromStorage {
             Response::DescribeLogDirs(dirs) => Out::DescribeLogDirs(proto::DescribeLogDirsResponse {
                 dirs: dirs.into_iter().map(to_log_dir).collect(),
             }),
-        };
-        proto::FromStorage { id: self.id.0, response: Some(response), traceparent, payload: Default::default() }
+            Response::Coordinate(_) => {
+                return proto::FromStorage { id: self.id.0, response: None, traceparent, payload: Default::default() };
+            }
+        });
+        proto::FromStorage { id: self.id.0, response, traceparent, payload: Default::default() }
     }
 
     fn decode(header: proto::FromStorage, mut payload: Payload) -> Result<(FromStorage, String), Malformed> {

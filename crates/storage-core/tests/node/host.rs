@@ -375,6 +375,10 @@ fn show_response(response: &Response) -> String {
                 .map(|size| format!("{} {} bytes, lag {}", name(size.partition), size.bytes, size.offset_lag))
                 .collect()
         }
+        Response::Coordinate(result) => vec![match result.as_ref() {
+            Ok(response) => format!("{response:?}"),
+            Err(error) => variant(error),
+        }],
     };
     shown.join(", ")
 }
