@@ -66,7 +66,7 @@ fn consumer(kind: i16, key: &mut Reader, value: Option<&Bytes>) -> Result<Option
 }
 
 fn legacy_offset(value: &Bytes) -> Result<OffsetValue, DecodeError> {
-    let (mut reader, _) = Reader::value(value, 0, i16::MAX)?;
+    let (mut reader, _) = Reader::value(value, 0, 1)?;
     let value = OffsetValue {
         offset: Offset(reader.i64()?),
         leader_epoch: LeaderEpoch::UNKNOWN,
