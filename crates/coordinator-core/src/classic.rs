@@ -15,6 +15,7 @@
 //!
 //! Invariants kept: G2 (who may commit), G6 (generations only grow).
 
+mod conversion;
 mod join;
 mod membership;
 mod rebalance;

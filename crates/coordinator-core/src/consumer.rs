@@ -23,7 +23,10 @@
 //! Tested beside the pure modules, in `consumer/tests.rs` and, with random schedules, in `tests/consumer_groups.rs`.
 
 pub mod assignor;
+mod classic_member;
+mod conversion;
 mod describe;
+mod embedded;
 mod heartbeat;
 mod member;
 mod offsets;
@@ -40,6 +43,8 @@ use peer_api::metadata::MetadataOffset;
 
 use crate::records::{ConsumerGroupValue, ConsumerRecord, Record, RegularExpressionValue, TargetAssignmentValue};
 use crate::turn::Turn;
+
+pub(crate) use conversion::{Leaving, LeavingMember, Stays};
 
 use member::{Current, Description, LEAVE_TO_RETURN, Member};
 use partitions::Partitions;

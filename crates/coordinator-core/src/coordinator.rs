@@ -337,6 +337,7 @@ impl GroupCoordinator {
         let Some(group) = self.groups.get_mut(group_id) else { return false };
         let mut turn = self.desk.turn(now, image, group_id);
         decision(group, &mut turn);
+        group.settle_kind(&mut turn);
         let outcome = turn.outcome;
         if matches!(group, Group::Consumer(group) if group.is_gone()) {
             self.groups.remove(group_id);

@@ -31,6 +31,17 @@ impl Group {
         }
     }
 
+    /// A group of the consumer protocol that only members of the classic one are left in goes back, where that is wanted.
+    pub fn settle_kind(&mut self, turn: &mut Turn<'_>) {
+        let Group::Consumer(group) = self else { return };
+        if !group.may_go_back(turn.settings) {
+            return;
+        }
+        let value = group.to_classic(turn.now.wall, turn.image);
+        group.dissolve(turn);
+        *self = Group::Classic(ClassicGroup::going_on(turn, value));
+    }
+
     pub fn kind(&self) -> GroupKind {
         match self {
             Group::Classic(_) => GroupKind::Classic,

@@ -30,6 +30,10 @@ pub(crate) enum GroupTimer {
     ConsumerSession { member_id: String },
     /// Consumer: the member did not give up in time what was taken from it.
     ConsumerRebalance { member_id: String },
+    /// Consumer: a member of the classic protocol was told to join again.
+    ConsumerJoin { member_id: String },
+    /// Consumer: a member of the classic protocol has joined, and is to sync.
+    ConsumerSync { member_id: String },
 }
 
 #[derive(Debug, Default)]
@@ -44,6 +48,12 @@ impl Timers {
         self.cancel(&timer);
         self.times.insert(timer.clone(), at);
         self.by_time.insert((at, timer));
+    }
+
+    pub fn set_if_none(&mut self, timer: Timer, at: Tick) {
+        if !self.times.contains_key(&timer) {
+            self.set(timer, at);
+        }
     }
 
     pub fn cancel(&mut self, timer: &Timer) {

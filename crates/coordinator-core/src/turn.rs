@@ -50,6 +50,11 @@ impl Turn<'_> {
         self.timers.set(Timer::Group { group_id: self.group_id.to_owned(), kind }, at);
     }
 
+    /// Unless it runs already.
+    pub fn set_timer_if_none(&mut self, kind: GroupTimer, at: Tick) {
+        self.timers.set_if_none(Timer::Group { group_id: self.group_id.to_owned(), kind }, at);
+    }
+
     pub fn cancel_timer(&mut self, kind: GroupTimer) {
         self.timers.cancel(&Timer::Group { group_id: self.group_id.to_owned(), kind });
     }

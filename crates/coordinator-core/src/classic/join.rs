@@ -230,7 +230,7 @@ impl ClassicGroup {
     }
 }
 
-fn refuse(turn: &mut Turn<'_>, request: RequestKey, error: ErrorCode, member_id: &str) {
+pub(super) fn refuse(turn: &mut Turn<'_>, request: RequestKey, error: ErrorCode, member_id: &str) {
     let refused = JoinRefused { error, member_id: member_id.to_owned() };
     turn.reply_at_once(request, GroupResponse::JoinGroup(Err(refused)));
 }

@@ -69,7 +69,10 @@ impl ClassicGroup {
             }
             GroupTimer::Join => self.join_time_is_over(turn),
             GroupTimer::Sync => self.sync_time_is_over(turn),
-            GroupTimer::ConsumerSession { .. } | GroupTimer::ConsumerRebalance { .. } => {}
+            GroupTimer::ConsumerSession { .. }
+            | GroupTimer::ConsumerRebalance { .. }
+            | GroupTimer::ConsumerJoin { .. }
+            | GroupTimer::ConsumerSync { .. } => {}
         }
     }
 

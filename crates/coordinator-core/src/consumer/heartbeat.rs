@@ -1,5 +1,7 @@
 //! What a heartbeat does: joining, living, leaving; and what happens to members that are not heard of.
 
+use std::collections::BTreeSet;
+
 use base_types::{ErrorCode, Incarnation, Tick};
 use peer_api::groups::{Caller, ConsumerGroupHeartbeat, ConsumerGroupHeartbeatAnswer, GroupResponse, Refused};
 
@@ -22,7 +24,7 @@ const SETTLING_INTERVAL_MS_MIN: i32 = 200;
 const SETTLING_INTERVAL_MS_PER_MEMBER: i32 = 2;
 
 /// What the member is to the group before this heartbeat.
-enum Standing {
+pub(super) enum Standing {
     New,
     Known,
     /// It takes the place of the static member of this id.
@@ -70,7 +72,11 @@ impl ConsumerGroup {
                     self.fence(turn, member_id);
                 }
             }
-            _ => {}
+            // A member that has gone over to the consumer protocol has no such timers any more.
+            GroupTimer::ConsumerJoin { member_id } | GroupTimer::ConsumerSync { member_id } => {
+                self.fence(turn, member_id);
+            }
+            GroupTimer::Session { .. } | GroupTimer::Pending { .. } | GroupTimer::Join | GroupTimer::Sync => {}
         }
     }
 
@@ -117,6 +123,7 @@ impl ConsumerGroup {
             && owned.is_some();
         let had = before.current.assigned.clone();
         self.update_member(turn, &member_id, before.description, description, owned.as_ref());
+        self.cancel_classic_timers(turn, &member_id);
         self.begin_session(turn, &member_id);
         let current = self.members.get(&member_id).map(|member| member.current.clone()).unwrap_or_default();
         let has_other = !current.assigned.keys().eq(had.keys());
@@ -130,7 +137,7 @@ impl ConsumerGroup {
     }
 
     /// The group takes up what the member now says of itself, and gives it what it may have.
-    fn update_member(
+    pub(super) fn update_member(
         &mut self,
         turn: &mut Turn<'_>,
         member_id: &str,
@@ -188,7 +195,7 @@ impl ConsumerGroup {
         }
     }
 
-    fn before(&self, standing: &Standing, member_id: &str) -> Member {
+    pub(super) fn before(&self, standing: &Standing, member_id: &str) -> Member {
         let known = |id: &str| self.members.get(id).cloned().unwrap_or_default();
         match standing {
             Standing::New => Member::default(),
@@ -214,7 +221,7 @@ impl ConsumerGroup {
         })
     }
 
-    fn replace(&mut self, turn: &mut Turn<'_>, old_id: &str, new_id: &str, new: &Member) {
+    pub(super) fn replace(&mut self, turn: &mut Turn<'_>, old_id: &str, new_id: &str, new: &Member) {
         let target = self.targets.get(old_id).cloned().unwrap_or_default();
         self.forget(turn, old_id);
         self.write_description(turn, new_id, &new.description);
@@ -294,25 +301,41 @@ impl ConsumerGroup {
 
     /// The member is put out, and what it held is free.
     pub(super) fn fence(&mut self, turn: &mut Turn<'_>, member_id: &str) {
-        if !self.members.contains_key(member_id) {
+        self.fence_all(turn, &BTreeSet::from([member_id.to_owned()]));
+    }
+
+    pub(super) fn fence_all(&mut self, turn: &mut Turn<'_>, member_ids: &BTreeSet<String>) {
+        let known: Vec<&String> = member_ids.iter().filter(|id| self.members.contains_key(*id)).collect();
+        if known.is_empty() {
             return;
         }
-        self.forget(turn, member_id);
+        known.into_iter().for_each(|member_id| self.forget(turn, member_id));
         self.refresh(turn, true);
     }
 
     /// With its timers.
     fn forget(&mut self, turn: &mut Turn<'_>, member_id: &str) {
-        turn.cancel_timer(GroupTimer::ConsumerSession { member_id: member_id.to_owned() });
-        turn.cancel_timer(GroupTimer::ConsumerRebalance { member_id: member_id.to_owned() });
+        self.cancel_timers(turn, member_id);
         self.write_removal(turn, member_id);
     }
 
-    fn begin_session(&mut self, turn: &mut Turn<'_>, member_id: &str) {
-        let length = u64::try_from(turn.settings.consumer_session_timeout_ms).unwrap_or(0);
-        let deadline = turn.now.tick.plus_ms(length);
-        // A timer that runs already looks at the deadline when it fires.
-        if self.sessions.insert(member_id.to_owned(), deadline).is_none() {
+    pub(super) fn cancel_timers(&self, turn: &mut Turn<'_>, member_id: &str) {
+        turn.cancel_timer(GroupTimer::ConsumerSession { member_id: member_id.to_owned() });
+        turn.cancel_timer(GroupTimer::ConsumerRebalance { member_id: member_id.to_owned() });
+        self.cancel_classic_timers(turn, member_id);
+    }
+
+    fn cancel_classic_timers(&self, turn: &mut Turn<'_>, member_id: &str) {
+        turn.cancel_timer(GroupTimer::ConsumerJoin { member_id: member_id.to_owned() });
+        turn.cancel_timer(GroupTimer::ConsumerSync { member_id: member_id.to_owned() });
+    }
+
+    pub(super) fn begin_session(&mut self, turn: &mut Turn<'_>, member_id: &str) {
+        let classic = self.members.get(member_id).and_then(|member| member.description.classic.as_ref());
+        let length_ms = classic.map_or(turn.settings.consumer_session_timeout_ms, |classic| classic.session_timeout_ms);
+        let deadline = turn.now.tick.plus_ms(u64::try_from(length_ms).unwrap_or(0));
+        // A timer that runs already looks at the deadline when it fires, unless that is too late.
+        if self.sessions.insert(member_id.to_owned(), deadline).is_none_or(|before| deadline < before) {
             turn.set_timer(GroupTimer::ConsumerSession { member_id: member_id.to_owned() }, deadline);
         }
     }
@@ -321,7 +344,8 @@ impl ConsumerGroup {
     fn watch_revocation(&mut self, turn: &mut Turn<'_>, member_id: &str) {
         let Some(member) = self.members.get(member_id) else { return };
         let timer = GroupTimer::ConsumerRebalance { member_id: member_id.to_owned() };
-        if member.current.state == State::UnrevokedPartitions {
+        // A member of the classic protocol joins again when it has, and has its time for that.
+        if member.current.state == State::UnrevokedPartitions && !member.is_classic() {
             let length = u64::try_from(member.description.rebalance_timeout_ms).unwrap_or(0);
             self.revocations.insert(member_id.to_owned(), member.current.epoch);
             turn.set_timer(timer, turn.now.tick.plus_ms(length));

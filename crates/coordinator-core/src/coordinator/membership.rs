@@ -8,7 +8,7 @@ use peer_api::metadata::Image;
 
 use super::GroupCoordinator;
 use crate::classic::ClassicGroup;
-use crate::consumer::ConsumerGroup;
+use crate::consumer::{ConsumerGroup, Stays};
 use crate::effect::Effects;
 use crate::event::RequestKey;
 use crate::group::Group;
@@ -29,6 +29,14 @@ impl GroupCoordinator {
             return self.reply(request, Ok(GroupResponse::JoinGroup(Err(refused))), effects);
         }
         let group_id = join.group_id.clone();
+        if matches!(self.groups.get(&group_id), Some(Group::Consumer(group)) if !group.is_empty()) {
+            self.decide(now, image, &group_id, effects, |group, turn| {
+                if let Group::Consumer(group) = group {
+                    group.join_classic(turn, request, caller, &join);
+                }
+            });
+            return;
+        }
         // An empty group changes its protocol with the first who comes.
         let before = match self.groups.get(&group_id) {
             Some(Group::Classic(_)) => None,
@@ -62,7 +70,7 @@ impl GroupCoordinator {
             return Err(ErrorCode::InvalidSessionTimeout);
         }
         match self.groups.get(&join.group_id) {
-            Some(Group::Consumer(group)) if !group.is_empty() => Err(ErrorCode::InconsistentGroupProtocol),
+            Some(Group::Consumer(group)) if !group.is_empty() => Ok(()),
             Some(Group::Consumer(_)) | None if !join.member_id.is_empty() => Err(ErrorCode::UnknownMemberId),
             Some(_) | None => Ok(()),
         }
@@ -76,13 +84,12 @@ impl GroupCoordinator {
         sync: SyncGroup,
         effects: &mut Effects,
     ) {
-        match self.find_classic(&sync.group_id) {
+        match self.find(&sync.group_id) {
             Ok(()) => {
                 let group_id = sync.group_id.clone();
-                self.decide(now, image, &group_id, effects, |group, turn| {
-                    if let Group::Classic(group) = group {
-                        group.sync(turn, request, sync);
-                    }
+                self.decide(now, image, &group_id, effects, |group, turn| match group {
+                    Group::Classic(group) => group.sync(turn, request, sync),
+                    Group::Consumer(group) => group.sync_classic(turn, request, &sync),
                 });
             }
             Err(error) => self.reply(request, Ok(GroupResponse::SyncGroup(Err(error))), effects),
@@ -97,12 +104,11 @@ impl GroupCoordinator {
         heartbeat: &Heartbeat,
         effects: &mut Effects,
     ) {
-        match self.find_classic(&heartbeat.group_id) {
+        match self.find(&heartbeat.group_id) {
             Ok(()) => {
-                self.decide(now, image, &heartbeat.group_id, effects, |group, turn| {
-                    if let Group::Classic(group) = group {
-                        group.heartbeat(turn, request, heartbeat);
-                    }
+                self.decide(now, image, &heartbeat.group_id, effects, |group, turn| match group {
+                    Group::Classic(group) => group.heartbeat(turn, request, heartbeat),
+                    Group::Consumer(group) => group.heartbeat_classic(turn, request, heartbeat),
                 });
             }
             Err(error) => self.reply(request, Ok(GroupResponse::Heartbeat(Err(error))), effects),
@@ -117,25 +123,24 @@ impl GroupCoordinator {
         leave: LeaveGroup,
         effects: &mut Effects,
     ) {
-        match self.find_classic(&leave.group_id) {
+        match self.find(&leave.group_id) {
             Ok(()) => {
                 let group_id = leave.group_id.clone();
-                self.decide(now, image, &group_id, effects, |group, turn| {
-                    if let Group::Classic(group) = group {
-                        group.leave(turn, request, leave);
-                    }
+                self.decide(now, image, &group_id, effects, |group, turn| match group {
+                    Group::Classic(group) => group.leave(turn, request, leave),
+                    Group::Consumer(group) => group.leave_classic(turn, request, leave),
                 });
             }
             Err(error) => self.reply(request, Ok(GroupResponse::LeaveGroup(Err(error))), effects),
         }
     }
 
-    /// A member of the classic protocol asks.
-    fn find_classic(&self, group_id: &str) -> Result<(), ErrorCode> {
+    /// A member of the classic protocol asks. Groups of either kind may have such members.
+    fn find(&self, group_id: &str) -> Result<(), ErrorCode> {
         match self.groups.get(group_id) {
             _ if group_id.is_empty() => Err(ErrorCode::InvalidGroupId),
-            Some(Group::Classic(_)) => Ok(()),
-            Some(Group::Consumer(_)) | None => Err(ErrorCode::UnknownMemberId),
+            Some(_) => Ok(()),
+            None => Err(ErrorCode::UnknownMemberId),
         }
     }
 
@@ -149,32 +154,74 @@ impl GroupCoordinator {
         effects: &mut Effects,
     ) {
         let group_id = heartbeat.group_id.clone();
-        let before = match self.groups.get(&group_id) {
-            Some(Group::Consumer(_)) => {
-                self.decide(now, image, &group_id, effects, |group, turn| {
-                    if let Group::Consumer(group) = group {
-                        group.heartbeat(turn, request, caller, heartbeat);
-                    }
-                });
-                return;
-            }
-            Some(group @ Group::Classic(classic)) if classic.is_idle() => group.tombstones(&group_id),
-            Some(Group::Classic(_)) => {
-                let message = Some(format!("Group {group_id} is not a consumer group."));
-                let refused = Refused { error: ErrorCode::GroupIdNotFound, message };
+        if let Some(Group::Consumer(_)) = self.groups.get(&group_id) {
+            self.decide(now, image, &group_id, effects, |group, turn| {
+                if let Group::Consumer(group) = group {
+                    group.heartbeat(turn, request, caller, heartbeat);
+                }
+            });
+            return;
+        }
+        let (mut group, before) = match self.new_consumer_group(image, &heartbeat) {
+            Ok(begun) => begun,
+            Err(refused) => {
                 return self.reply(request, Ok(GroupResponse::ConsumerGroupHeartbeat(Err(refused))), effects);
             }
-            None => Vec::new(),
         };
         // The group comes into being, or changes its protocol, only if the heartbeat is one that writes something.
-        let mut group = ConsumerGroup::default();
         let mut turn = self.desk.turn(now, image, &group_id);
         group.heartbeat(&mut turn, request, caller, heartbeat);
-        let mut outcome = turn.outcome;
-        if !group.is_gone() {
-            outcome.records.splice(0..0, before);
-            self.groups.insert(group_id.clone(), Group::Consumer(group));
+        if !turn.outcome.records.is_empty() {
+            turn.outcome.records.splice(0..0, before);
+            group.loaded(&mut turn);
+            if let Some(Group::Classic(mut old)) = self.groups.insert(group_id.clone(), Group::Consumer(group)) {
+                old.dissolve(&mut turn);
+            }
         }
+        let outcome = turn.outcome;
         self.settle(now, &group_id, outcome, effects);
+    }
+
+    /// What a member of the consumer protocol comes to where there is no such group yet, and the records that are written
+    /// before its own: a group of the classic protocol that is empty makes room, and one of ordinary consumers goes over.
+    fn new_consumer_group(
+        &self,
+        image: &Image,
+        heartbeat: &ConsumerGroupHeartbeat,
+    ) -> Result<(ConsumerGroup, Vec<Record>), Refused> {
+        let group_id = &heartbeat.group_id;
+        let Some(group @ Group::Classic(classic)) = self.groups.get(group_id) else {
+            return Ok((ConsumerGroup::default(), Vec::new()));
+        };
+        let mut before = group.tombstones(group_id);
+        if classic.is_idle() {
+            return Ok((ConsumerGroup::default(), before));
+        }
+        let settings = &self.desk.settings;
+        let stays = |reason: &str| {
+            let message = Some(format!("group {group_id} stays with the classic protocol: {reason}"));
+            Err(Refused { error: ErrorCode::GroupIdNotFound, message })
+        };
+        if heartbeat.member_epoch != 0 {
+            return stays("only a member that joins can take it over");
+        }
+        if !matches!(settings.consumer_migration_policy.as_str(), "upgrade" | "bidirectional") {
+            return stays("group.consumer.migration.policy does not allow it");
+        }
+        if !classic.uses_consumer_protocol() {
+            return stays("its members are no ordinary consumers");
+        }
+        if classic.size() > settings.consumer_group_size_max {
+            return stays("it has more members than a group of the consumer protocol may have");
+        }
+        match ConsumerGroup::from_classic(&classic.leaving(), image) {
+            Ok((group, records)) => {
+                let of_group = |record| Record::Consumer { group_id: group_id.clone(), record };
+                before.extend(records.into_iter().map(of_group));
+                Ok((group, before))
+            }
+            Err(Stays::Malformed) => stays("what its members say of themselves cannot be read"),
+            Err(Stays::UserData) => stays("its assignor tells members more than their partitions"),
+        }
     }
 }
