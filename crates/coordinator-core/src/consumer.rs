@@ -213,6 +213,35 @@ impl ConsumerGroup {
         }
     }
 
+    pub fn check_invariants(&self, group_id: &str) {
+        let mut held = 0;
+        for (member_id, member) in &self.members {
+            for partition in member.current.held() {
+                held += 1;
+                let holder = self.holders.get(&partition);
+                invariant!(
+                    G1,
+                    holder == Some(member_id),
+                    "group {group_id}: {partition} of {member_id} is with {holder:?}"
+                );
+            }
+            let epoch = member.current.epoch;
+            invariant!(
+                G6,
+                epoch <= self.assignment_epoch(),
+                "group {group_id}: {member_id} is in {epoch}, and the target in {}",
+                self.assignment_epoch()
+            );
+        }
+        assert_eq!(held, self.holders.len(), "group {group_id}: what nobody has is held");
+        let (group, target) = (self.epoch(), self.assignment_epoch());
+        invariant!(G6, target <= group, "group {group_id} is in {group}, and its target in {target}");
+        for (instance_id, member_id) in &self.static_members {
+            let bearer = self.members.get(member_id).and_then(|member| member.description.instance_id.as_ref());
+            assert_eq!(bearer, Some(instance_id), "group {group_id}: {member_id} is not {instance_id}");
+        }
+    }
+
     // - what decisions write: folded at once -
 
     fn write(&mut self, turn: &mut Turn<'_>, record: ConsumerRecord) {

@@ -147,7 +147,7 @@ impl Group {
     pub fn check_invariants(&self, group_id: &str) {
         match self {
             Group::Classic(group) => group.check_invariants(group_id),
-            Group::Consumer(_) => {}
+            Group::Consumer(group) => group.check_invariants(group_id),
         }
     }
 }

@@ -5,6 +5,10 @@
 //! that reads the log has the group that the last one had. Checked in the end: the group settles in a few rounds of heartbeats
 //! (G7), with every partition owned by somebody who subscribes to it.
 
+#[path = "consumer_groups/classic.rs"]
+mod classic;
+#[path = "consumer_groups/migration.rs"]
+mod migration;
 #[path = "consumer_groups/rules.rs"]
 mod rules;
 #[path = "consumer_groups/world.rs"]

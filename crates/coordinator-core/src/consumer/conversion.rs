@@ -11,16 +11,16 @@
 //! Deviation from Kafka: going back always begins a rebalance; Kafka spares it when a static member that comes back in the
 //! classic protocol is the last to go over.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use base_types::TopicPartition;
+use base_types::Timestamp;
 use peer_api::metadata::Image;
 
 use super::ConsumerGroup;
 use super::classic_member::{PROTOCOL_TYPE, assignment, by_id};
 use super::embedded::{Assignment, Subscription};
 use super::member::{Current, Description, State};
-use super::partitions;
+use super::partitions::{self, Partitions};
 use crate::event::Settings;
 use crate::records::{
     ClassicGroupValue, ClassicMemberMetadata, ClassicMemberValue, ConsumerGroupValue, ConsumerRecord, Record,
@@ -49,21 +49,37 @@ pub(crate) enum Stays {
     UserData,
 }
 
+/// What each member says, and holds. What it was given last counts first; in the middle of a rebalance, when that may be
+/// forgotten already, cooperative members hold on to what they say they own. A leader may have given a partition twice: it
+/// goes to the first (G1).
+fn holdings(leaving: &Leaving, image: &Image) -> Result<Vec<(Subscription, Partitions)>, Stays> {
+    let mut given = Partitions::new();
+    let mut all = Vec::with_capacity(leaving.members.len());
+    for LeavingMember { value, .. } in &leaving.members {
+        let subscription = Subscription::decode(&value.subscription).map_err(|_| Stays::Malformed)?;
+        let assignment = Assignment::decode(&value.assignment).map_err(|_| Stays::Malformed)?;
+        if !assignment.user_data.is_empty() {
+            return Err(Stays::UserData);
+        }
+        let mut assigned = by_id(&assignment.partitions, image);
+        assigned.retain(|partition| given.insert(*partition));
+        all.push((subscription, assigned));
+    }
+    for (subscription, assigned) in &mut all {
+        let owned = by_id(&subscription.owned, image);
+        assigned.extend(owned.into_iter().filter(|partition| given.insert(*partition)));
+    }
+    Ok(all)
+}
+
 impl ConsumerGroup {
     /// The group that goes on from a classic one, and the records that say so.
     pub fn from_classic(leaving: &Leaving, image: &Image) -> Result<(ConsumerGroup, Vec<ConsumerRecord>), Stays> {
         let mut records = Vec::new();
-        let mut given: BTreeSet<TopicPartition> = BTreeSet::new();
         let mut rest = Vec::new();
-        for LeavingMember { value, protocols } in &leaving.members {
-            let subscription = Subscription::decode(&value.subscription).map_err(|_| Stays::Malformed)?;
-            let assigned = Assignment::decode(&value.assignment).map_err(|_| Stays::Malformed)?;
-            if !assigned.user_data.is_empty() {
-                return Err(Stays::UserData);
-            }
-            // A leader may have assigned a partition twice. It goes to the first (G1).
-            let mut assigned = by_id(&assigned.partitions, image);
-            assigned.retain(|partition| given.insert(*partition));
+        for (LeavingMember { value, protocols }, (subscription, assigned)) in
+            leaving.members.iter().zip(holdings(leaving, image)?)
+        {
             let description = Description {
                 instance_id: value.group_instance_id.clone(),
                 rack_id: subscription.rack_id.filter(|rack| !rack.is_empty()),
@@ -114,7 +130,7 @@ impl ConsumerGroup {
 
     /// The classic group that goes on from this one. Its members are in the generation that was their epoch, and have what they
     /// hold: nobody is thrown out, and a rebalance gives them the rest.
-    pub fn to_classic(&self, now: base_types::Timestamp, image: &Image) -> ClassicGroupValue {
+    pub fn to_classic(&self, now: Timestamp, image: &Image) -> ClassicGroupValue {
         let protocol = self.common_protocol();
         let members: Vec<ClassicMemberValue> = self
             .members

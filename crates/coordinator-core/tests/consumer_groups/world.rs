@@ -26,6 +26,7 @@ pub struct World {
     pub log: Vec<LogRecord>,
     effects: Effects,
     next_request: u64,
+    replies: BTreeMap<RequestKey, Result<GroupResponse, CoordinatorError>>,
     topics_made: u8,
     lives: u64,
 }
@@ -53,6 +54,7 @@ impl World {
             log: Vec::new(),
             effects: Effects::default(),
             next_request: 0,
+            replies: BTreeMap::new(),
             topics_made: 0,
             lives: 1,
         };
@@ -60,10 +62,9 @@ impl World {
         world
     }
 
-    pub fn step(&mut self, event: Event) -> Vec<(RequestKey, Result<GroupResponse, CoordinatorError>)> {
+    pub fn step(&mut self, event: Event) {
         let now = Now { tick: Tick(self.now), wall: Timestamp(1_700_000_000_000 + self.now as i64) };
         let mut events = VecDeque::from([event]);
-        let mut replies = Vec::new();
         while let Some(event) = events.pop_front() {
             self.coordinator.step(now, &self.image, event, &mut self.effects);
             self.coordinator.check_invariants();
@@ -73,21 +74,30 @@ impl World {
                         self.log.extend(records);
                         events.push_back(Event::AppendCommitted(append));
                     }
-                    Effect::Reply { request, response } => replies.push((request, response)),
+                    Effect::Reply { request, response } => drop(self.replies.insert(request, response)),
                     Effect::Reload => panic!("nothing was refused"),
                 }
             }
         }
-        replies
     }
 
+    /// For what is answered at once.
     pub fn ask(&mut self, body: GroupRequest) -> GroupResponse {
+        let request = self.send(body);
+        self.answer(request).expect("it is answered").expect("the coordinator serves")
+    }
+
+    /// The answer, if it is there by now.
+    pub fn answer(&mut self, request: RequestKey) -> Option<Result<GroupResponse, CoordinatorError>> {
+        self.replies.remove(&request)
+    }
+
+    pub fn send(&mut self, body: GroupRequest) -> RequestKey {
         let request = RequestKey(self.next_request);
         self.next_request += 1;
         let caller = Caller { client_id: "client".to_owned(), client_host: "/10.0.0.1".to_owned() };
-        let replies = self.step(Event::Requested { request, caller, body });
-        let (_, response) = replies.into_iter().find(|(key, _)| *key == request).expect("it is answered");
-        response.expect("the coordinator serves")
+        self.step(Event::Requested { request, caller, body });
+        request
     }
 
     pub fn heartbeat(&mut self, heartbeat: ConsumerGroupHeartbeat) -> Result<ConsumerGroupHeartbeatAnswer, Refused> {

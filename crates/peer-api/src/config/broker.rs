@@ -274,6 +274,15 @@ pub const BROKER_CONFIGS: &[Definition] = &[
         "The most members of a new-protocol group.",
     ),
     config(
+        "group.consumer.migration.policy",
+        Kind::String,
+        Some("bidirectional"),
+        Rule::OneOfIgnoringCase(&["disabled", "downgrade", "upgrade", "bidirectional"]),
+        READ_ONLY,
+        &[],
+        "Whether groups may change between the classic and the new protocol while members are in them.",
+    ),
+    config(
         "group.consumer.session.timeout.ms",
         Kind::Int,
         Some("45000"),
