@@ -3,6 +3,7 @@
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let protos = [
         "thalweg/base/v1/base.proto",
+        "thalweg/groups/v1/groups.proto",
         "thalweg/storage/v1/storage.proto",
         "thalweg/replication/v1/replication.proto",
         "thalweg/controller/v1/controller.proto",

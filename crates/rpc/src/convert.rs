@@ -8,6 +8,7 @@
 #[cfg(test)]
 mod arbitrary;
 mod controller;
+mod groups;
 mod raft;
 mod replication;
 mod storage;

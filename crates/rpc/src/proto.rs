@@ -6,6 +6,11 @@ pub(crate) mod base {
         tonic::include_proto!("thalweg.base.v1");
     }
 }
+pub(crate) mod groups {
+    pub(crate) mod v1 {
+        tonic::include_proto!("thalweg.groups.v1");
+    }
+}
 pub(crate) mod storage {
     pub(crate) mod v1 {
         tonic::include_proto!("thalweg.storage.v1");

@@ -23,6 +23,11 @@ mod proto {
             tonic::include_proto!("thalweg.base.v1");
         }
     }
+    pub mod groups {
+        pub mod v1 {
+            tonic::include_proto!("thalweg.groups.v1");
+        }
+    }
     pub mod storage {
         pub mod v1 {
             tonic::include_proto!("thalweg.storage.v1");

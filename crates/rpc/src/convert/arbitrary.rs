@@ -6,6 +6,7 @@ use base_types::{
 };
 use bytes::Bytes;
 use peer_api::controller::*;
+use peer_api::groups::{self, *};
 use peer_api::metadata::{
     Broker, BrokerState, ConfigResource, Gateway, MetadataOffset, PartitionState, Record, Update,
 };
@@ -254,8 +255,246 @@ impl Source {
     }
 }
 
+/// Requests to coordinators, and their answers.
+const GROUP_KINDS: u64 = 12;
+
+impl Source {
+    fn one_of<T: Copy>(&mut self, all: &[T]) -> T {
+        all[self.0.below(all.len() as u64) as usize]
+    }
+
+    fn or_code<T>(&mut self, make: impl FnOnce(&mut Source) -> T) -> Result<T, ErrorCode> {
+        if self.coin() { Ok(make(self)) } else { Err(self.code()) }
+    }
+
+    fn or_not_found<T>(&mut self, make: impl FnOnce(&mut Source) -> T) -> (String, Result<T, GroupNotFound>) {
+        let group_id = self.text();
+        (group_id, if self.coin() { Ok(make(self)) } else { Err(GroupNotFound { message: self.text() }) })
+    }
+
+    fn index(&mut self) -> PartitionIndex {
+        PartitionIndex(self.i32())
+    }
+
+    fn topics<P>(&mut self, mut partition: impl FnMut(&mut Source) -> P) -> Vec<OffsetTopic<P>> {
+        self.many(|r| OffsetTopic { id: TopicId(r.uuid()), name: r.text(), partitions: r.many(&mut partition) })
+    }
+
+    fn assigned(&mut self) -> Vec<AssignedTopic> {
+        self.many(|r| AssignedTopic { topic_id: TopicId(r.uuid()), partitions: r.many(Source::index) })
+    }
+
+    fn described(&mut self) -> Vec<DescribedTopic> {
+        self.many(|r| DescribedTopic {
+            topic_id: TopicId(r.uuid()),
+            topic_name: r.text(),
+            partitions: r.many(Source::index),
+        })
+    }
+
+    fn coordinator_error(&mut self) -> CoordinatorError {
+        self.one_of(&[
+            CoordinatorError::NotCoordinator,
+            CoordinatorError::LoadInProgress,
+            CoordinatorError::NotAvailable,
+            CoordinatorError::Lost,
+            CoordinatorError::TimedOut,
+            CoordinatorError::WriteRefused,
+        ])
+    }
+
+    fn group_request(&mut self, kind: u64) -> GroupRequest {
+        let r = self;
+        match kind {
+            0 => GroupRequest::JoinGroup(JoinGroup {
+                group_id: r.text(),
+                session_timeout_ms: r.i32(),
+                rebalance_timeout_ms: r.i32(),
+                member_id: r.text(),
+                group_instance_id: r.maybe(Source::text),
+                protocol_type: r.text(),
+                protocols: r.many(|r| JoinProtocol { name: r.text(), metadata: r.piece() }),
+                reason: r.maybe(Source::text),
+                requires_known_member_id: r.coin(),
+                supports_skip_assignment: r.coin(),
+            }),
+            1 => GroupRequest::SyncGroup(SyncGroup {
+                group_id: r.text(),
+                generation_id: r.i32(),
+                member_id: r.text(),
+                group_instance_id: r.maybe(Source::text),
+                protocol_type: r.maybe(Source::text),
+                protocol_name: r.maybe(Source::text),
+                assignments: r.many(|r| (r.text(), r.piece())),
+            }),
+            2 => GroupRequest::Heartbeat(groups::Heartbeat {
+                group_id: r.text(),
+                generation_id: r.i32(),
+                member_id: r.text(),
+                group_instance_id: r.maybe(Source::text),
+            }),
+            3 => GroupRequest::LeaveGroup(LeaveGroup {
+                group_id: r.text(),
+                members: r.many(|r| LeavingMember {
+                    member_id: r.text(),
+                    group_instance_id: r.maybe(Source::text),
+                    reason: r.maybe(Source::text),
+                }),
+            }),
+            4 => GroupRequest::OffsetCommit(OffsetCommit {
+                group_id: r.text(),
+                generation_or_epoch: r.i32(),
+                member_id: r.text(),
+                group_instance_id: r.maybe(Source::text),
+                retention_ms: r.maybe(Source::i64),
+                knows_member_epochs: r.coin(),
+                topics: r.topics(|r| CommitPartition {
+                    partition: r.index(),
+                    offset: r.offset(),
+                    leader_epoch: r.epoch(),
+                    metadata: r.maybe(Source::text),
+                }),
+            }),
+            5 => GroupRequest::OffsetFetch(OffsetFetch {
+                groups: r.many(|r| FetchGroup {
+                    group_id: r.text(),
+                    member_id: r.maybe(Source::text),
+                    member_epoch: r.i32(),
+                    topics: r.maybe(|r| r.topics(Source::index)),
+                }),
+                require_stable: r.coin(),
+            }),
+            6 => GroupRequest::OffsetDelete(OffsetDelete { group_id: r.text(), topics: r.topics(Source::index) }),
+            7 => GroupRequest::DescribeGroups(DescribeGroups { groups: r.many(Source::text) }),
+            8 => GroupRequest::ListGroups(ListGroups { states: r.many(Source::text), types: r.many(Source::text) }),
+            9 => GroupRequest::DeleteGroups(DeleteGroups { groups: r.many(Source::text) }),
+            10 => GroupRequest::ConsumerGroupHeartbeat(ConsumerGroupHeartbeat {
+                group_id: r.text(),
+                member_id: r.text(),
+                member_epoch: r.i32(),
+                instance_id: r.maybe(Source::text),
+                rack_id: r.maybe(Source::text),
+                rebalance_timeout_ms: r.i32(),
+                subscribed_topic_names: r.maybe(|r| r.many(Source::text)),
+                subscribed_topic_regex: r.maybe(Source::text),
+                server_assignor: r.maybe(Source::text),
+                topic_partitions: r.maybe(Source::assigned),
+                requires_member_id: r.coin(),
+            }),
+            _ => GroupRequest::ConsumerGroupDescribe(ConsumerGroupDescribe { groups: r.many(Source::text) }),
+        }
+    }
+
+    fn group_response(&mut self, kind: u64) -> GroupResponse {
+        let r = self;
+        match kind {
+            0 => GroupResponse::JoinGroup(if r.coin() {
+                Ok(Joined {
+                    generation_id: r.i32(),
+                    protocol_type: r.maybe(Source::text),
+                    protocol_name: r.maybe(Source::text),
+                    leader: r.text(),
+                    skip_assignment: r.coin(),
+                    member_id: r.text(),
+                    members: r.many(|r| JoinedMember {
+                        member_id: r.text(),
+                        group_instance_id: r.maybe(Source::text),
+                        metadata: r.piece(),
+                    }),
+                })
+            } else {
+                Err(JoinRefused { error: r.code(), member_id: r.text() })
+            }),
+            1 => GroupResponse::SyncGroup(r.or_code(|r| Synced {
+                protocol_type: r.maybe(Source::text),
+                protocol_name: r.maybe(Source::text),
+                assignment: r.piece(),
+            })),
+            2 => GroupResponse::Heartbeat(r.or_code(|_| ())),
+            3 => GroupResponse::LeaveGroup(r.or_code(|r| {
+                r.many(|r| LeftMember {
+                    member_id: r.text(),
+                    group_instance_id: r.maybe(Source::text),
+                    error: r.code(),
+                })
+            })),
+            4 => GroupResponse::OffsetCommit(
+                r.or_code(|r| r.topics(|r| CommittedPartition { partition: r.index(), error: r.code() })),
+            ),
+            5 => GroupResponse::OffsetFetch(r.many(|r| FetchedGroup {
+                group_id: r.text(),
+                result: r.or_code(|r| {
+                    r.topics(|r| FetchedOffset {
+                        partition: r.index(),
+                        offset: r.offset(),
+                        leader_epoch: r.epoch(),
+                        metadata: r.text(),
+                        error: r.code(),
+                    })
+                }),
+            })),
+            6 => GroupResponse::OffsetDelete(
+                r.or_code(|r| r.topics(|r| DeletedPartition { partition: r.index(), error: r.code() })),
+            ),
+            7 => GroupResponse::DescribeGroups(r.many(|r| {
+                r.or_not_found(|r| ClassicGroupDescription {
+                    state: r.one_of(GroupState::ALL),
+                    protocol_type: r.text(),
+                    protocol_name: r.text(),
+                    members: r.many(|r| ClassicMemberDescription {
+                        member_id: r.text(),
+                        group_instance_id: r.maybe(Source::text),
+                        client_id: r.text(),
+                        client_host: r.text(),
+                        metadata: r.piece(),
+                        assignment: r.piece(),
+                    }),
+                })
+            })),
+            8 => GroupResponse::ListGroups(r.many(|r| ListedGroup {
+                group_id: r.text(),
+                protocol_type: r.text(),
+                state: r.one_of(GroupState::ALL),
+                kind: r.one_of(GroupKind::ALL),
+            })),
+            9 => GroupResponse::DeleteGroups(r.many(|r| (r.text(), r.code()))),
+            10 => GroupResponse::ConsumerGroupHeartbeat(if r.coin() {
+                Ok(ConsumerGroupHeartbeatAnswer {
+                    member_id: r.maybe(Source::text),
+                    member_epoch: r.i32(),
+                    heartbeat_interval_ms: r.i32(),
+                    assignment: r.maybe(Source::assigned),
+                })
+            } else {
+                Err(Refused { error: r.code(), message: r.maybe(Source::text) })
+            }),
+            _ => GroupResponse::ConsumerGroupDescribe(r.many(|r| {
+                r.or_not_found(|r| ConsumerGroupDescription {
+                    state: r.one_of(GroupState::ALL),
+                    group_epoch: r.i32(),
+                    assignment_epoch: r.i32(),
+                    assignor_name: r.text(),
+                    members: r.many(|r| ConsumerMemberDescription {
+                        member_id: r.text(),
+                        instance_id: r.maybe(Source::text),
+                        rack_id: r.maybe(Source::text),
+                        member_epoch: r.i32(),
+                        client_id: r.text(),
+                        client_host: r.text(),
+                        subscribed_topic_names: r.many(Source::text),
+                        subscribed_topic_regex: r.maybe(Source::text),
+                        assignment: r.described(),
+                        target_assignment: r.described(),
+                        is_classic: r.coin(),
+                    }),
+                })
+            })),
+        }
+    }
+}
+
 impl Arbitrary for ToStorage {
-    const KINDS: u64 = 7;
+    const KINDS: u64 = 7 + GROUP_KINDS;
 
     fn arbitrary(kind: u64, r: &mut Source) -> ToStorage {
         let request = match kind {
@@ -301,14 +540,19 @@ impl Arbitrary for ToStorage {
                 leader_epoch: r.epoch(),
             })),
             5 => storage::Request::DescribeProducers(r.many(Source::partition)),
-            _ => storage::Request::DescribeLogDirs,
+            6 => storage::Request::DescribeLogDirs,
+            kind => storage::Request::Coordinate(Box::new(ToCoordinator {
+                partition: PartitionIndex(r.i32()),
+                caller: Caller { client_id: r.text(), client_host: r.text() },
+                request: r.group_request(kind - 7),
+            })),
         };
         ToStorage { id: RequestId(r.u64()), request }
     }
 }
 
 impl Arbitrary for FromStorage {
-    const KINDS: u64 = 6;
+    const KINDS: u64 = 7 + GROUP_KINDS;
 
     fn arbitrary(kind: u64, r: &mut Source) -> FromStorage {
         let response = match kind {
@@ -347,7 +591,7 @@ impl Arbitrary for FromStorage {
                     })
                 })
             })),
-            _ => storage::Response::DescribeLogDirs(r.many(|r| LogDir {
+            5 => storage::Response::DescribeLogDirs(r.many(|r| LogDir {
                 broker: r.broker(),
                 error: r.maybe(Source::code),
                 path: r.text(),
@@ -355,6 +599,8 @@ impl Arbitrary for FromStorage {
                 bytes_usable: r.u64(),
                 replicas: r.many(|r| ReplicaSize { partition: r.partition(), bytes: r.u64(), offset_lag: r.i64() }),
             })),
+            6 => storage::Response::Coordinate(Box::new(Err(r.coordinator_error()))),
+            kind => storage::Response::Coordinate(Box::new(Ok(r.group_response(kind - 7)))),
         };
         FromStorage { id: RequestId(r.u64()), response }
     }

@@ -9,7 +9,7 @@ use peer_api::storage::{
 };
 use record_batch::{BatchLimits, ProducedBatch};
 
-use super::{each, from_code, from_partition, narrow, to_partition};
+use super::{each, from_code, from_partition, groups, narrow, to_partition};
 use crate::proto::base::v1 as base;
 use crate::proto::storage::v1 as proto;
 use crate::wire::{Malformed, Payload, Pieces, Wire};
@@ -24,7 +24,7 @@ impl Wire for ToStorage {
 
     fn encode(self, traceparent: String, payload: &mut Pieces) -> proto::ToStorage {
         use proto::to_storage::Request as Out;
-        let request = Some(match self.request {
+        let request = match self.request {
             Request::Append(append) => Out::Append(to_append(append, payload)),
             Request::Fetch(fetch) => Out::Fetch(to_fetch(fetch)),
             Request::CancelFetch(RequestId(id)) => Out::CancelFetch(id),
@@ -45,12 +45,9 @@ impl Wire for ToStorage {
                 partitions: partitions.into_iter().filter_map(to_partition).collect(),
             }),
             Request::DescribeLogDirs => Out::DescribeLogDirs(base::Empty {}),
-            // Nobody sends it yet; the other side would take it for malformed.
-            Request::Coordinate(_) => {
-                return proto::ToStorage { id: self.id.0, request: None, traceparent, payload: Default::default() };
-            }
-        });
-        proto::ToStorage { id: self.id.0, request, traceparent, payload: Default::default() }
+            Request::Coordinate(asked) => Out::Coordinate(groups::to_coordinator(*asked, payload)),
+        };
+        proto::ToStorage { id: self.id.0, request: Some(request), traceparent, payload: Default::default() }
     }
 
     fn decode(header: proto::ToStorage, mut payload: Payload) -> Result<(ToStorage, String), Malformed> {
@@ -71,6 +68,7 @@ impl Wire for ToStorage {
                 Request::DescribeProducers(each(asked.partitions, |partition| from_partition(Some(partition)))?)
             }
             In::DescribeLogDirs(base::Empty {}) => Request::DescribeLogDirs,
+            In::Coordinate(asked) => Request::Coordinate(Box::new(groups::from_coordinator(asked, &mut payload)?)),
         };
         payload.finish()?;
         Ok((ToStorage { id: RequestId(header.id), request }, header.traceparent))
@@ -82,7 +80,7 @@ impl Wire for FromStorage {
 
     fn encode(self, traceparent: String, payload: &mut Pieces) -> proto::FromStorage {
         use proto::from_storage::Response as Out;
-        let response = Some(match self.response {
+        let response = match self.response {
             Response::Append(append) => Out::Append(proto::AppendResponse {
                 partitions: append.partitions.into_iter().map(to_append_result).collect(),
             }),
@@ -101,11 +99,9 @@ impl Wire for FromStorage {
             Response::DescribeLogDirs(dirs) => Out::DescribeLogDirs(proto::DescribeLogDirsResponse {
                 dirs: dirs.into_iter().map(to_log_dir).collect(),
             }),
-            Response::Coordinate(_) => {
-                return proto::FromStorage { id: self.id.0, response: None, traceparent, payload: Default::default() };
-            }
-        });
-        proto::FromStorage { id: self.id.0, response, traceparent, payload: Default::default() }
+            Response::Coordinate(result) => Out::Coordinate(groups::to_result(*result, payload)),
+        };
+        proto::FromStorage { id: self.id.0, response: Some(response), traceparent, payload: Default::default() }
     }
 
     fn decode(header: proto::FromStorage, mut payload: Payload) -> Result<(FromStorage, String), Malformed> {
@@ -123,6 +119,7 @@ impl Wire for FromStorage {
                 Response::DescribeProducers(each(described.partitions, from_producers)?)
             }
             In::DescribeLogDirs(described) => Response::DescribeLogDirs(each(described.dirs, from_log_dir)?),
+            In::Coordinate(result) => Response::Coordinate(Box::new(groups::from_result(result, &mut payload)?)),
         };
         payload.finish()?;
         Ok((FromStorage { id: RequestId(header.id), response }, header.traceparent))
