@@ -7,6 +7,8 @@ use crate::event::{AppendId, LogRecord, RequestKey};
 /// The contract with the owner:
 ///
 /// 1. Appends reach the log in the order of their ids, each as one batch (all or nothing), and are acknowledged as `acks=all` is.
+///    Once one is refused none after it reaches the log, not even those that were asked for before the refusal was known: they
+///    were decided on a state that the log will never have.
 /// 2. A reply is given out at once: what depends on a write is replied only after [`crate::Event::AppendCommitted`].
 /// 3. Every [`RequestKey`] gets exactly one `Reply`.
 /// 4. One step yields a bounded number of effects: one append and one reply for each request that it settles, and what is due

@@ -29,6 +29,8 @@ pub struct World {
     pub holding: bool,
     pub reloads: usize,
     replies: BTreeMap<RequestKey, Result<GroupResponse, CoordinatorError>>,
+    /// How long the log was when a request was answered.
+    pub answered_at: BTreeMap<RequestKey, usize>,
     next_request: u64,
     lives: u64,
 }
@@ -55,6 +57,7 @@ impl World {
             holding: false,
             reloads: 0,
             replies: BTreeMap::new(),
+            answered_at: BTreeMap::new(),
             next_request: 0,
             lives: 1,
         }
@@ -68,7 +71,8 @@ impl World {
             match effect {
                 Effect::Append { append, records } => self.in_flight.push_back((append, records)),
                 Effect::Reply { request, response } => {
-                    let before = self.replies.insert(request, response);
+                    let before = self.answered_at.insert(request, self.log.len());
+                    self.replies.insert(request, response);
                     assert!(before.is_none(), "{request:?} is answered twice");
                 }
                 Effect::Reload => self.reloads += 1,
