@@ -17,7 +17,10 @@
 //! joining, and when sessions end. If the log refuses a record, the state is ahead of the truth, and the whole coordinator is
 //! thrown away and loaded again: there is no other way back.
 //!
-//! Invariants kept: G1, G2, G3, G4, G6, G8.
+//! Invariants kept: G1–G4, G6–G8; see `docs/design/groups.md`.
+//!
+//! Tested in `tests/groups.rs` (rule by rule), `tests/properties.rs` and `tests/consumer_groups.rs` (random runs against twins),
+//! `tests/golden.rs` (bytes of Kafka's own classes), and beside the pure modules.
 
 mod classic;
 mod consumer;
