@@ -32,4 +32,4 @@ pub use gateway_core::Config;
 pub use health::follow;
 pub use links::{GrpcLinks, Links, Opening};
 pub use metrics::Metrics;
-pub use shell::{Options, Status, serve};
+pub use shell::{Options, Patience, Status, serve};

@@ -28,6 +28,22 @@ pub struct Options {
     pub core: Config,
     /// How long requests in flight may take after the shutdown was asked for.
     pub drain: Duration,
+    pub patience: Patience,
+}
+
+/// How long a connection on which nothing happens is kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// `connections.max.idle.ms`: nothing to send, and no whole request came.
+    pub idle: Duration,
+    /// An answer waits, and the client takes none of it: it is gone, or might as well be.
+    pub stalled: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Patience {
+        Patience { idle: Duration::from_secs(600), stalled: Duration::from_secs(60) }
+    }
 }
 
 /// What the outside may know of a running gateway.
@@ -65,6 +81,7 @@ pub async fn serve(
         started: Instant::now(),
         inbox,
         inbox_tx,
+        patience: options.patience,
         connections: BTreeMap::new(),
         dirty: BTreeSet::new(),
         last_connection: 0,
@@ -97,10 +114,6 @@ const TURN: usize = 512;
 const SLICES_MAX: usize = 64;
 /// How often the loop looks at what no event tells: counters, and connections on which nothing happens.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// `connections.max.idle.ms`
-const IDLE_MAX: Duration = Duration::from_secs(600);
-/// A client that has an answer waiting and takes none of it for this long is gone, or might as well be.
-const STALLED_MAX: Duration = Duration::from_secs(60);
 
 async fn accept(listener: TcpListener, inbox: mpsc::Sender<Inbound>) {
     loop {
@@ -126,6 +139,7 @@ struct Shell {
     started: Instant,
     inbox: mpsc::Receiver<Inbound>,
     inbox_tx: mpsc::Sender<Inbound>,
+    patience: Patience,
     connections: BTreeMap<ConnectionId, Connection>,
     /// Connections with something to write.
     dirty: BTreeSet<ConnectionId>,
@@ -152,12 +166,6 @@ struct Connection {
     closing: bool,
     /// When it was last given an answer, or took bytes of one.
     active: Instant,
-}
-
-impl Connection {
-    fn patience(&self) -> Duration {
-        if self.out.is_empty() { IDLE_MAX } else { STALLED_MAX }
-    }
 }
 
 struct Node {
@@ -226,7 +234,10 @@ impl Shell {
     /// Ends connections on which nothing has happened for too long.
     fn end_silent(&mut self) {
         let now = Instant::now();
-        let silent = |state: &Connection| now.duration_since(state.active) > state.patience();
+        let silent = |state: &Connection| {
+            let patience = if state.out.is_empty() { self.patience.idle } else { self.patience.stalled };
+            now.duration_since(state.active) > patience
+        };
         let ended: Vec<ConnectionId> =
             self.connections.iter().filter(|(_, state)| silent(state)).map(|(id, _)| *id).collect();
         for connection in ended {

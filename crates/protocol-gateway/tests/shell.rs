@@ -18,7 +18,7 @@ use kafka_wire::{
 use peer_api::controller::{self, ActiveController, FromController, ToController};
 use peer_api::metadata::{Broker, BrokerState, MetadataOffset, PartitionState, Record, Update};
 use peer_api::storage::{AppendResponse, Appended, FromStorage, Request, Response, ToStorage};
-use protocol_gateway::{Links, Opening, Options, Status, serve};
+use protocol_gateway::{Links, Opening, Options, Patience, Status, serve};
 use record_batch::{BatchBuilder, Compression};
 use rpc::Duplex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -148,12 +148,20 @@ fn with_gateway<F: Future<Output = ()>>(
     local: Local,
     body: impl FnOnce(std::net::SocketAddr, watch::Receiver<Status>) -> F,
 ) {
+    with_patience(Patience::default(), local, body);
+}
+
+fn with_patience<F: Future<Output = ()>>(
+    patience: Patience,
+    local: Local,
+    body: impl FnOnce(std::net::SocketAddr, watch::Receiver<Status>) -> F,
+) {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (status, told) = watch::channel(Status::default());
         let (stop, stopped) = oneshot::channel::<()>();
-        let options = Options { core: gateway_core::Config::default(), drain: Duration::from_secs(2) };
+        let options = Options { core: gateway_core::Config::default(), drain: Duration::from_secs(2), patience };
         let serving = tokio::spawn(async move {
             let stopped = async { drop(stopped.await) };
             serve(options, listener, local, None, status, stopped).await;
@@ -270,5 +278,44 @@ fn a_reader_that_does_not_read_gets_everything_in_the_end() {
             }
         };
         tokio::join!(sending, receiving);
+    });
+}
+
+const SHORT: Duration = Duration::from_millis(200);
+
+#[test]
+fn connections_without_a_whole_request_are_closed_and_busy_ones_are_not() {
+    let local = Local { answers_per_stream: usize::MAX, appended: Arc::default() };
+    with_patience(Patience { idle: SHORT, ..Patience::default() }, local, |address, _| async move {
+        let mut silent = connect(address).await;
+        let mut half = connect(address).await;
+        let frame = encode_request(1, None, 0, &ApiVersionsRequest::default()).unwrap().concat();
+        half.stream.write_all(&frame[..frame.len() - 1]).await.unwrap();
+        let mut busy = connect(address).await;
+        let ends = async {
+            assert_eq!(silent.stream.read_buf(&mut silent.buffer).await.unwrap_or(0), 0);
+            assert_eq!(half.stream.read_buf(&mut half.buffer).await.unwrap_or(0), 0);
+        };
+        let mut ends = std::pin::pin!(ends);
+        let mut ended = false;
+        while !ended {
+            busy.send(0, &ApiVersionsRequest::default()).await;
+            tokio::select! {
+                biased;
+                () = &mut ends => ended = true,
+                _ = busy.answer::<ApiVersionsRequest>(0) => {}
+            }
+        }
+    });
+}
+
+#[test]
+fn a_client_that_takes_nothing_of_its_answers_is_closed() {
+    let local = Local { answers_per_stream: usize::MAX, appended: Arc::default() };
+    with_patience(Patience { stalled: SHORT, ..Patience::default() }, local, |address, _| async move {
+        let mut client = connect(address).await;
+        let frame = encode_request(1, None, 0, &ApiVersionsRequest::default()).unwrap().concat();
+        // Sooner or later all buffers are full; only the end of the connection ends this.
+        while client.stream.write_all(&frame).await.is_ok() {}
     });
 }

@@ -107,7 +107,7 @@ async fn serve(options: Dev) -> anyhow::Result<()> {
     let (status, told) = watch::channel(protocol_gateway::Status::default());
     let links = LocalLinks { controller, storage: storage.handle.clone() };
     let gateway = protocol_gateway::serve(
-        protocol_gateway::Options { core, drain: DRAIN },
+        protocol_gateway::Options { core, drain: DRAIN, patience: protocol_gateway::Patience::default() },
         listener,
         links,
         Some(protocol_gateway::Metrics::new(&kit)),
