@@ -172,11 +172,11 @@ async fn announce(
     println!("Try it:");
     println!("  echo hello | kcat -b {bootstrap} -t {topic} -P && kcat -b {bootstrap} -t {topic} -C -e");
     println!(
-        "  python3 -c \"from kafka import KafkaProducer as P; p = P(bootstrap_servers='{bootstrap}'); \
+        "  pip install -q kafka-python && python3 -c \"from kafka import KafkaProducer as P; p = P(bootstrap_servers='{bootstrap}'); \
          print(p.send('{topic}', b'hello').get(10))\""
     );
     println!(
-        "  node -e \"const {{Kafka}} = require('kafkajs'); const p = new Kafka({{brokers: ['{bootstrap}']}}).producer(); \
+        "  npm install --silent --no-save kafkajs && node -e \"const {{Kafka}} = require('kafkajs'); const p = new Kafka({{brokers: ['{bootstrap}']}}).producer(); \
          p.connect().then(() => p.send({{topic: '{topic}', messages: [{{value: 'hello'}}]}})).then(console.log)\
          .then(() => p.disconnect())\""
     );
