@@ -8,7 +8,7 @@ mod offsets;
 use std::collections::{BTreeMap, BTreeSet};
 
 use base_types::{Now, Random, Tick, TopicId, invariant};
-use peer_api::groups::{Caller, CoordinatorError, GroupRequest, GroupResponse};
+use peer_api::groups::{Caller, CoordinatorError, GroupKind, GroupRequest, GroupResponse, GroupState};
 use peer_api::metadata::Image;
 use peer_api::storage::AppendError;
 
@@ -164,6 +164,15 @@ impl GroupCoordinator {
     /// How many groups and offsets there are.
     pub fn size(&self) -> (usize, usize) {
         (self.groups.len(), self.offsets.len())
+    }
+
+    /// Grows with the number of groups.
+    pub fn groups_by_state(&self) -> BTreeMap<(GroupKind, GroupState), usize> {
+        let mut counts = BTreeMap::new();
+        for group in self.groups.values() {
+            *counts.entry((group.kind(), group.state())).or_default() += 1;
+        }
+        counts
     }
 
     fn load(&mut self, record: &LogRecord) {

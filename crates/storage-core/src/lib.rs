@@ -26,5 +26,5 @@ pub use effect::{Effect, Effects};
 pub use event::{
     ControllerStream, Event, FetchKey, FetchPart, GatewayStream, LookupKey, PeerStream, ReadFailure, TimestampHit,
 };
-pub use node::{Identity, ReplicaStats, Stats, StorageNode};
+pub use node::{CoordinatorStats, Identity, Loads, ReplicaStats, Stats, StorageNode};
 pub use replica_core::{OnDisk, ReadId, WriteFailure, WriteId};

@@ -1,6 +1,7 @@
 //! `struct StorageNode` and its one entry point.
 
 mod appends;
+mod coordinators;
 mod disk;
 mod fetches;
 mod links;
@@ -12,7 +13,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use base_types::{BrokerEpoch, BrokerId, Incarnation, LeaderEpoch, Now, Offset, Tick, TopicPartition, invariant};
 use peer_api::config::TopicSettings;
-use peer_api::groups::CoordinatorError;
 use peer_api::metadata::{Image, MetadataOffset};
 use peer_api::storage::{FromStorage, Request, RequestId, Response, ToStorage};
 use replica_core::{Replica, Role, WriteId};
@@ -21,11 +21,14 @@ use crate::effect::{Effect, Effects};
 use crate::event::{Event, FetchKey, GatewayStream};
 
 use appends::Appends;
+use coordinators::Coordinators;
 use disk::Checkpoint;
 use fetches::Fetches;
 use links::Links;
 use lookups::Lookups;
 use session::Session;
+
+pub use coordinators::{CoordinatorStats, Loads};
 
 /// Who this node is. Fixed for the life of the process.
 #[derive(Clone, Debug)]
@@ -54,6 +57,7 @@ pub struct StorageNode {
     appends: Appends,
     fetches: Fetches,
     lookups: Lookups,
+    coordinators: Coordinators,
     /// Until then producers are held off, because the disk said that it is full.
     disk_full_until: Tick,
     /// When which partition wants to be looked at.
@@ -91,6 +95,7 @@ pub struct Stats {
     pub under_min_isr: usize,
     pub appends_waiting: usize,
     pub fetches_waiting: usize,
+    pub coordinators: CoordinatorStats,
 }
 
 /// What is known of one replica.
@@ -108,6 +113,7 @@ pub struct ReplicaStats {
 impl StorageNode {
     pub fn new(me: Identity) -> StorageNode {
         StorageNode {
+            coordinators: Coordinators::new(me.broker, me.incarnation),
             me,
             image: Image::default(),
             slots: BTreeMap::new(),
@@ -129,6 +135,7 @@ impl StorageNode {
             Event::GatewayLost { stream } => {
                 self.appends.forget(stream);
                 self.lookups.forget(stream);
+                self.coordinators.forget(stream);
                 self.forget_fetches(stream);
             }
             Event::ControllerConnected { stream } => self.controller_connected(now, stream, effects),
@@ -151,6 +158,9 @@ impl StorageNode {
             Event::ReadCompleted { partition, read, batches } => {
                 self.replica_step(now, partition, replica_core::Event::ReadCompleted { read, batches }, effects);
             }
+            Event::FetchRead { fetch, parts } if self.coordinators.is_reading(fetch) => {
+                self.coordinator_read(now, fetch, parts, effects);
+            }
             Event::FetchRead { fetch, parts } => self.fetch_read(now, fetch, parts, effects),
             Event::TimestampFound { lookup, hit } => self.timestamp_found(lookup, hit, effects),
             Event::LogDirDescribed { lookup, log_dir } => self.log_dir_described(lookup, log_dir, effects),
@@ -158,6 +168,7 @@ impl StorageNode {
             Event::ShutdownRequested => self.shutdown_requested(now, effects),
             Event::Ticked => self.ticked(now, effects),
         }
+        self.run_coordinators(now, effects);
         self.serve_woken_fetches(now, effects);
         self.propose_isr_changes(now, effects);
     }
@@ -165,7 +176,8 @@ impl StorageNode {
     /// When [`Event::Ticked`] is due next, if ever.
     pub fn next_deadline(&self) -> Option<Tick> {
         let replicas = self.deadlines.first().map(|&(tick, _)| tick);
-        let all = [replicas, self.fetches.next_deadline(), self.session.next_deadline()];
+        let all =
+            [replicas, self.fetches.next_deadline(), self.session.next_deadline(), self.coordinators.next_deadline()];
         all.into_iter().flatten().min()
     }
 
@@ -184,6 +196,7 @@ impl StorageNode {
         let scheduled = self.slots.values().filter(|slot| slot.scheduled.is_some()).count();
         assert_eq!(self.deadlines.len(), scheduled, "a tick is due for a partition that is gone");
         self.check_fetches();
+        self.check_coordinators();
     }
 
     pub fn broker(&self) -> BrokerId {
@@ -222,19 +235,28 @@ impl StorageNode {
             replicas: self.slots.len(),
             appends_waiting: self.appends.len(),
             fetches_waiting: self.fetches.len(),
+            coordinators: self.coordinators.stats(),
             ..Stats::default()
         };
         for (partition, replica) in self.open_replicas() {
             if replica.role() == Role::Leader {
                 let replicas = self.image.partition(partition).map_or(0, |state| state.replicas.len());
-                let min_isr =
-                    self.slots.get(&partition).map_or(1, |slot| slot.settings.min_insync_replicas_of(replicas));
                 stats.leaders += 1;
                 stats.under_replicated += usize::from(replica.isr().len() < replicas);
-                stats.under_min_isr += usize::from(replica.isr().len() < min_isr);
+                stats.under_min_isr += usize::from(!self.has_min_isr(partition));
             }
         }
         stats
+    }
+
+    /// Whether enough replicas are in sync with this leader to write.
+    fn has_min_isr(&self, partition: TopicPartition) -> bool {
+        let replicas = self.image.partition(partition).map_or(0, |state| state.replicas.len());
+        let slot = self.slots.get(&partition);
+        slot.is_some_and(|slot| {
+            let in_sync = slot.replica.as_ref().map_or(0, |replica| replica.isr().len());
+            in_sync >= slot.settings.min_insync_replicas_of(replicas)
+        })
     }
 
     fn open_replicas(&self) -> impl Iterator<Item = (TopicPartition, &Replica)> {
@@ -251,11 +273,7 @@ impl StorageNode {
             Request::EpochEnds(partitions) => self.epoch_ends(stream, id, &partitions, effects),
             Request::DescribeProducers(partitions) => self.describe_producers(stream, id, &partitions, effects),
             Request::DescribeLogDirs => self.describe_log_dirs(stream, id, effects),
-            // No coordinator lives here.
-            Request::Coordinate(_) => {
-                let response = Response::Coordinate(Box::new(Err(CoordinatorError::NotCoordinator)));
-                effects.push(answer(stream, id, response));
-            }
+            Request::Coordinate(asked) => self.coordinate(now, stream, id, *asked, effects),
         }
     }
 
@@ -269,6 +287,7 @@ impl StorageNode {
                 None => self.reopen(partition, effects),
             }
         }
+        self.tick_coordinators(now, effects);
         self.expire_fetches(now, effects);
         self.session_ticked(now, effects);
     }
@@ -278,6 +297,7 @@ impl StorageNode {
     fn replica_step(&mut self, now: Now, partition: TopicPartition, event: replica_core::Event, effects: &mut Effects) {
         let Some(slot) = self.slots.get_mut(&partition) else { return };
         let Some(replica) = &mut slot.replica else { return };
+        self.coordinators.touch(partition);
         let mut asked = std::mem::take(&mut self.replica_effects);
         replica.step(now, event, &mut asked);
         let due = replica.next_deadline();
@@ -316,6 +336,9 @@ impl StorageNode {
             replica_core::Effect::ToLeader { leader, message } => self.to_leader(leader, message, effects),
             replica_core::Effect::ProposeIsr { leader_epoch, partition_epoch, isr } => {
                 self.session.propose(partition, leader_epoch, partition_epoch, isr);
+            }
+            replica_core::Effect::Reply { request, result } if coordinators::is_ours(request) => {
+                self.coordinators.append_settled(request, result);
             }
             replica_core::Effect::Reply { request, result } => self.appends.settle(request, result, effects),
             replica_core::Effect::HighWatermarkAdvanced | replica_core::Effect::RoleChanged => {

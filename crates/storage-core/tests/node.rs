@@ -5,6 +5,8 @@ mod host;
 
 #[path = "node/appends.rs"]
 mod appends;
+#[path = "node/coordinators.rs"]
+mod coordinators;
 #[path = "node/disk.rs"]
 mod disk;
 #[path = "node/fetches.rs"]

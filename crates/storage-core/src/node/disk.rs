@@ -85,7 +85,10 @@ impl StorageNode {
         match result {
             Ok(()) => self.keep_checkpoint(partition, effects),
             // Whatever is given to a full disk now waits in memory, so nothing more is let in, wherever it is for (S8).
-            Err(WriteFailure::NoSpace) => self.disk_full_until = now.tick.plus_ms(FULL_DISK_PAUSE_MS),
+            Err(WriteFailure::NoSpace) => {
+                self.disk_full_until = now.tick.plus_ms(FULL_DISK_PAUSE_MS);
+                self.coordinators.touch_all();
+            }
             // There is one directory. Without it the node can only hand over what it leads, and be restarted (S6).
             Err(WriteFailure::Failed) => self.shutdown_requested(now, effects),
         }

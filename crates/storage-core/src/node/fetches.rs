@@ -75,9 +75,14 @@ impl Fetches {
         self.woken.extend(waiters);
     }
 
-    fn add(&mut self, fetch: Fetch) -> FetchKey {
+    /// Names the next read. Coordinators read under names of the same kind.
+    pub(super) fn new_key(&mut self) -> FetchKey {
         self.last += 1;
-        let key = FetchKey(self.last);
+        FetchKey(self.last)
+    }
+
+    fn add(&mut self, fetch: Fetch) -> FetchKey {
+        let key = self.new_key();
         self.by_request.insert((fetch.stream, fetch.id, key));
         self.open.insert(key, fetch);
         key

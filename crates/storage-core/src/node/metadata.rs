@@ -26,11 +26,13 @@ struct Touched {
 impl StorageNode {
     pub(super) fn metadata_updated(&mut self, now: Now, update: Update, effects: &mut Effects) {
         let touched = Touched::by(&update);
+        let news = self.coordinators.news(&self.image, &update);
         let goes_back = matches!(&update, Update::Snapshot { at, .. } if *at < self.image.at());
         if goes_back || !self.image.update(update) {
             // Connect again and ask from where we stand. The view stays a prefix of the log and never goes back (C11).
             return self.reconnect_controller(now, None, effects);
         }
+        self.find_groups_topic();
         for topic in &touched.deleted {
             for partition in self.slots_of(*topic) {
                 self.drop_slot(now, partition, effects);
@@ -47,6 +49,7 @@ impl StorageNode {
             }
         }
         self.refresh_links(effects);
+        self.tell_coordinators(now, news, effects);
     }
 
     /// Tells a replica what the metadata says of it now. Where they say nothing, or another set of replicas, it is idle; its

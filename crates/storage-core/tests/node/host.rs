@@ -1,11 +1,12 @@
 //! A node without a shell: events go in as they are, effects come out as short lines.
 
 use base_types::{
-    BrokerEpoch, BrokerId, Incarnation, LeaderEpoch, Now, Offset, PartitionEpoch, PartitionIndex, Tick, Timestamp,
-    TopicId, TopicPartition,
+    BrokerEpoch, BrokerId, ErrorCode, Incarnation, LeaderEpoch, Now, Offset, PartitionEpoch, PartitionIndex, Tick,
+    Timestamp, TopicId, TopicPartition,
 };
 use bytes::Bytes;
 use peer_api::controller::{Error, FromController, HeartbeatAnswer, Request, Response as Answered, ToController};
+use peer_api::groups::GroupResponse;
 use peer_api::metadata::{Broker, BrokerState, MetadataOffset, PartitionState, Record, Update};
 use peer_api::replication::{FromFollower, FromLeader};
 use peer_api::storage::{
@@ -26,6 +27,8 @@ pub struct Host {
     pub node: StorageNode,
     pub now_ms: u64,
     effects: Effects,
+    /// Everything that was asked to be written, in order.
+    pub batches: Vec<StampedBatch>,
     /// The metadata as the controller has it.
     at: u64,
 }
@@ -138,7 +141,7 @@ impl Host {
             clean_since: None,
             intact_since: Some(BrokerEpoch(2)),
         };
-        Host { node: StorageNode::new(me), now_ms: START_MS, effects: Effects::default(), at: 0 }
+        Host { node: StorageNode::new(me), now_ms: START_MS, effects: Effects::default(), batches: Vec::new(), at: 0 }
     }
 
     /// Registered under epoch 5 on stream 1, with brokers 1, 2 and 3 known, and the first heartbeat answered.
@@ -172,7 +175,12 @@ impl Host {
         if ticked {
             assert!(self.node.next_deadline() > Some(now.tick) || self.node.next_deadline().is_none(), "a busy loop");
         }
-        self.effects.drain().map(|effect| show(&effect)).collect()
+        let effects: Vec<Effect> = self.effects.drain().collect();
+        self.batches.extend(effects.iter().filter_map(|effect| match effect {
+            Effect::Write { batch, .. } => Some(batch.clone()),
+            _ => None,
+        }));
+        effects.iter().map(show).collect()
     }
 
     /// Ticks at every deadline on the way.
@@ -376,11 +384,29 @@ fn show_response(response: &Response) -> String {
                 .collect()
         }
         Response::Coordinate(result) => vec![match result.as_ref() {
-            Ok(response) => format!("{response:?}"),
+            Ok(response) => show_group_response(response),
             Err(error) => variant(error),
         }],
     };
     shown.join(", ")
+}
+
+/// `committed` or errors, offsets as they were fetched.
+fn show_group_response(response: &GroupResponse) -> String {
+    match response {
+        GroupResponse::OffsetCommit(Ok(topics)) => {
+            let errors = topics.iter().flat_map(|topic| &topic.partitions).map(|partition| partition.error);
+            let errors: Vec<String> =
+                errors.filter(|error| *error != ErrorCode::None).map(|error| format!("{error:?}")).collect();
+            if errors.is_empty() { "committed".to_owned() } else { errors.join(" ") }
+        }
+        GroupResponse::OffsetFetch(groups) => {
+            let topics = groups.iter().flat_map(|group| group.result.as_ref().unwrap());
+            let offsets = topics.flat_map(|topic| &topic.partitions).map(|partition| partition.offset.to_string());
+            offsets.collect::<Vec<_>>().join(" ")
+        }
+        other => format!("{other:?}"),
+    }
 }
 
 /// The name of an error without its data.
