@@ -18,7 +18,7 @@ use crate::effect::{Effect, Effects};
 use crate::event::{AppendId, Event, LogRecord, RequestKey, Settings};
 use crate::group::Group;
 use crate::offsets::Offsets;
-use crate::records::{ConsumerRecord, Decoded, OffsetKey, Record};
+use crate::records::{ConsumerRecord, OffsetKey, Record};
 use crate::timers::{Timer, Timers};
 use crate::turn::{Outcome, Turn};
 
@@ -177,8 +177,8 @@ impl GroupCoordinator {
 
     fn load(&mut self, record: &LogRecord) {
         match Record::decode(record) {
-            Ok(Decoded::Known(record)) => self.fold(&record),
-            Ok(Decoded::Other { .. }) => {}
+            Ok(Some(record)) => self.fold(&record),
+            Ok(None) => {}
             Err(_) => self.records_skipped += 1,
         }
     }

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Every version that Kafka 4.3 reads is read, and what Kafka 4.3 writes is written. A key of another type (share groups,
-//! streams groups) is [`Decoded::Other`]: such groups are not coordinated here, and their records are left alone.
+//! streams groups) decodes to `None`: such groups are not coordinated here, and their records are left alone.
 //!
 //! Bytes may come from outside: nothing is allocated in proportion to a count that the bytes left do not justify.
 //!
@@ -29,16 +29,6 @@ pub enum Record {
     Offset { key: OffsetKey, value: Option<OffsetValue> },
     Classic { group_id: String, value: Option<ClassicGroupValue> },
     Consumer { group_id: String, record: ConsumerRecord },
-}
-
-/// What the bytes of a record are.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Decoded {
-    Known(Record),
-    /// Of a type that is not folded here.
-    Other {
-        key_type: i16,
-    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -218,7 +208,8 @@ impl Record {
         encode::record(self)
     }
 
-    pub fn decode(record: &LogRecord) -> Result<Decoded, DecodeError> {
+    /// `None` for a record of a type that is not folded here.
+    pub fn decode(record: &LogRecord) -> Result<Option<Record>, DecodeError> {
         decode::record(record)
     }
 }
@@ -317,7 +308,7 @@ mod tests {
     #[test]
     fn records_read_back_as_they_were_written() {
         for record in samples() {
-            assert_eq!(Record::decode(&record.encode()), Ok(Decoded::Known(record)));
+            assert_eq!(Record::decode(&record.encode()), Ok(Some(record)));
         }
     }
 
@@ -359,6 +350,6 @@ mod tests {
     fn keys_of_other_kinds_of_groups_are_left_alone() {
         // A share group's epoch (type 11).
         let key = Bytes::from_static(&[0, 11, 0, 1, b'g']);
-        assert_eq!(Record::decode(&LogRecord { key, value: None }), Ok(Decoded::Other { key_type: 11 }));
+        assert_eq!(Record::decode(&LogRecord { key, value: None }), Ok(None));
     }
 }

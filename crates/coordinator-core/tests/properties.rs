@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 
 use base_types::{BrokerId, ErrorCode, LeaderEpoch, Offset, PartitionIndex, Random, TopicId};
 use bytes::Bytes;
-use coordinator_core::records::{Decoded, OffsetKey, Record};
+use coordinator_core::records::{OffsetKey, Record};
 use coordinator_core::{Event, RequestKey, Settings};
 use peer_api::groups::{
     ClassicGroupDescription, DeleteGroups, DescribeGroups, FetchGroup, GroupRequest, GroupResponse, GroupState,
@@ -114,18 +114,18 @@ impl Twin {
     fn read(&mut self, world: &World) {
         for (at, record) in world.log.iter().enumerate().skip(self.read) {
             match Record::decode(record) {
-                Ok(Decoded::Known(Record::Offset { key, value: Some(value) })) => {
+                Ok(Some(Record::Offset { key, value: Some(value) })) => {
                     self.ever.push((key.clone(), value.offset.0));
                     self.offsets.insert(key, value.offset.0);
                 }
-                Ok(Decoded::Known(Record::Offset { key, value: None })) => {
+                Ok(Some(Record::Offset { key, value: None })) => {
                     self.offsets.remove(&key);
                 }
-                Ok(Decoded::Known(Record::Classic { group_id, value: Some(value) })) => {
+                Ok(Some(Record::Classic { group_id, value: Some(value) })) => {
                     let before = self.generation.insert(group_id.clone(), value.generation).unwrap_or(0);
                     assert!(value.generation >= before, "G6: {group_id} from {before} to {}", value.generation);
                 }
-                Ok(Decoded::Known(Record::Classic { group_id, value: None })) => {
+                Ok(Some(Record::Classic { group_id, value: None })) => {
                     self.generation.remove(&group_id);
                     self.ends.push((group_id, at));
                 }

@@ -2,7 +2,8 @@
 
 use base_types::{ErrorCode, Now};
 use peer_api::groups::{
-    Caller, ConsumerGroupHeartbeat, GroupResponse, Heartbeat, JoinGroup, JoinRefused, LeaveGroup, Refused, SyncGroup,
+    Caller, ConsumerGroupHeartbeat, GroupResponse, Heartbeat, JoinGroup, JoinRefused, LeaveGroup, LeavingMember,
+    LeftMember, Refused, SyncGroup,
 };
 use peer_api::metadata::Image;
 
@@ -130,6 +131,16 @@ impl GroupCoordinator {
                     Group::Classic(group) => group.leave(turn, request, leave),
                     Group::Consumer(group) => group.leave_classic(turn, request, leave),
                 });
+            }
+            // Of a group that is not there everyone is told so by itself.
+            Err(ErrorCode::UnknownMemberId) => {
+                let unknown = |member: LeavingMember| LeftMember {
+                    member_id: member.member_id,
+                    group_instance_id: member.group_instance_id,
+                    error: ErrorCode::UnknownMemberId,
+                };
+                let left = leave.members.into_iter().map(unknown).collect();
+                self.reply(request, Ok(GroupResponse::LeaveGroup(Ok(left))), effects);
             }
             Err(error) => self.reply(request, Ok(GroupResponse::LeaveGroup(Err(error))), effects),
         }

@@ -6,12 +6,12 @@ use peer_api::groups::AssignedTopic;
 
 use super::{
     ClassicGroupValue, ClassicMemberMetadata, ClassicMemberValue, ConsumerGroupValue, ConsumerMemberValue,
-    ConsumerRecord, CurrentMemberValue, CurrentTopic, DecodeError, Decoded, OffsetKey, OffsetValue, Record,
+    ConsumerRecord, CurrentMemberValue, CurrentTopic, DecodeError, OffsetKey, OffsetValue, Record,
     RegularExpressionValue, TargetAssignmentValue, key_type,
 };
 use crate::event::LogRecord;
 
-pub(super) fn record(record: &LogRecord) -> Result<Decoded, DecodeError> {
+pub(super) fn record(record: &LogRecord) -> Result<Option<Record>, DecodeError> {
     let mut key = Reader { left: record.key.clone(), flexible: false };
     let value = record.value.as_ref();
     let kind = key.i16()?;
@@ -26,14 +26,14 @@ pub(super) fn record(record: &LogRecord) -> Result<Decoded, DecodeError> {
             Record::Classic { group_id: key.text()?, value: value.map(classic_group).transpose()? }
         }
         _ => {
-            let Some(record) = consumer(kind, &mut key, value)? else { return Ok(Decoded::Other { key_type: kind }) };
+            let Some(record) = consumer(kind, &mut key, value)? else { return Ok(None) };
             record
         }
     };
     if !key.left.is_empty() {
         return Err(DecodeError { what: "bytes after the key" });
     }
-    Ok(Decoded::Known(known))
+    Ok(Some(known))
 }
 
 fn consumer(kind: i16, key: &mut Reader, value: Option<&Bytes>) -> Result<Option<Record>, DecodeError> {

@@ -77,7 +77,7 @@ fn groups_are_listed_by_state_and_type_in_any_case() {
     };
     let (stable, empty) = (of(GROUP, "consumer", GroupState::Stable), of("simple", "", GroupState::Empty));
     assert_eq!(world.list(&[], &[]), [stable.clone(), empty.clone()]);
-    assert_eq!(world.list(&["stable", "DEAD"], &[]), [stable.clone()]);
+    assert_eq!(world.list(&["stable", "DEAD"], &[]), [stable]);
     assert_eq!(world.list(&["Empty"], &["Classic"]), [empty]);
     assert_eq!(world.list(&[], &["consumer"]), []);
     assert_eq!(world.list(&["no such state"], &[]), []);
