@@ -1,6 +1,6 @@
 //! A group of either kind, and what is asked of both.
 
-use base_types::{ErrorCode, PartitionIndex, Timestamp, TopicId};
+use base_types::{ErrorCode, Timestamp};
 use peer_api::groups::{GroupKind, GroupState, ListedGroup, OffsetCommit};
 
 use crate::classic::ClassicGroup;
@@ -86,18 +86,6 @@ impl Group {
         match self {
             Group::Classic(group) => group.check_commit(commit),
             Group::Consumer(group) => group.check_commit(commit),
-        }
-    }
-
-    pub fn check_commit_of(
-        &self,
-        commit: &OffsetCommit,
-        topic: TopicId,
-        partition: PartitionIndex,
-    ) -> Result<(), ErrorCode> {
-        match self {
-            Group::Classic(_) => Ok(()),
-            Group::Consumer(group) => group.check_commit_of(commit, topic, partition),
         }
     }
 

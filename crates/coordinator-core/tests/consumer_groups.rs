@@ -1,5 +1,6 @@
 //! Groups of the consumer protocol under random schedules: members come, go, fall silent, are slow to give up and lose
-//! answers; topics come, grow and go; the coordinator dies and reads its log. Then everything is left alone and must settle.
+//! answers; topics come, grow and go; the coordinator dies and reads its log; in half of the runs members of the classic protocol
+//! are among them, and the group changes between the protocols. Then everything is left alone and must settle.
 //!
 //! Checked all along: no partition has two owners among the members of the group (G1), epochs only grow (G6), and a coordinator
 //! that reads the log has the group that the last one had. Checked in the end: the group settles in a few rounds of heartbeats
@@ -16,10 +17,11 @@ mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use base_types::{Random, TopicId};
+use base_types::{PartitionIndex, Random, TopicId, TopicPartition};
 use coordinator_core::Settings;
-use peer_api::groups::GroupState;
+use peer_api::groups::{GroupKind, GroupState};
 
+use classic::{ClassicClient, Stage};
 use world::{Client, Owned, World};
 
 const SEEDS: u64 = 300;
@@ -28,6 +30,8 @@ const STEPS: u64 = 300;
 /// target, one in which members hear what to give up, one in which they say that they have, one in which the others get it.
 /// The time between two targets comes on top.
 const ROUNDS_TO_SETTLE: u64 = 5;
+/// Members of the classic protocol hear of each step one heartbeat later, and answer it with a join.
+const ROUNDS_MORE_WITH_CLASSIC: u64 = 2;
 const ROUND_MS: u64 = 200;
 const SESSION_MS: i32 = 6_000;
 
@@ -35,6 +39,8 @@ struct Run {
     world: World,
     random: Random,
     clients: Vec<Client>,
+    classic: Vec<ClassicClient>,
+    has_classic: bool,
     /// Silent until then.
     silent: BTreeMap<String, u64>,
     topics: BTreeMap<String, TopicId>,
@@ -47,12 +53,15 @@ impl Run {
         let settings = Settings {
             consumer_assignment_interval_ms: [0, 200, 1_000][random.below(3) as usize],
             consumer_session_timeout_ms: SESSION_MS,
+            group_initial_rebalance_delay_ms: 0,
             ..Settings::default()
         };
         let mut run = Run {
             world: World::new(settings),
             random,
             clients: Vec::new(),
+            classic: Vec::new(),
+            has_classic: seed % 2 == 1,
             silent: BTreeMap::new(),
             topics: BTreeMap::new(),
             made: 0,
@@ -72,6 +81,9 @@ impl Run {
             11..12 => self.reload_and_compare(),
             12..15 => self.world.pass(self.random.between(100, 2_000)),
             15..20 => self.lose_answer(),
+            20..23 if self.has_classic && self.classic.len() < 4 => self.join_classic(),
+            23..24 if self.has_classic => self.stop_classic(),
+            24..60 if self.has_classic => self.classic_turn(),
             _ => {
                 if !self.clients.is_empty() {
                     let chosen = self.random.below(self.clients.len() as u64) as usize;
@@ -101,6 +113,43 @@ impl Run {
         client.rebalance_timeout_ms = [300, 60_000][self.random.below(2) as usize];
         self.clients.push(client);
         self.heartbeat(self.clients.len() - 1);
+    }
+
+    fn join_classic(&mut self) {
+        let pick = |random: &mut Random| format!("t{}", random.below(5));
+        let names: Vec<String> = (0..self.random.between(1, 3)).map(|_| pick(&mut self.random)).collect();
+        let mut client = ClassicClient::new(&names.iter().map(String::as_str).collect::<Vec<_>>());
+        client.session_timeout_ms = SESSION_MS;
+        client.rebalance_timeout_ms = SESSION_MS;
+        client.go_on(&mut self.world);
+        self.classic.push(client);
+    }
+
+    /// It leaves, or just dies.
+    fn stop_classic(&mut self) {
+        if self.classic.is_empty() {
+            return;
+        }
+        let client = self.classic.remove(self.random.below(self.classic.len() as u64) as usize);
+        if self.random.chance(500) {
+            client.leave(&mut self.world);
+        }
+    }
+
+    fn classic_turn(&mut self) {
+        if !self.classic.is_empty() {
+            let chosen = self.random.below(self.classic.len() as u64) as usize;
+            self.turn_of(chosen);
+        }
+        self.world.pass(self.random.below(200));
+    }
+
+    fn turn_of(&mut self, chosen: usize) {
+        let client = &mut self.classic[chosen];
+        if client.stage == Stage::Stable {
+            let _ = client.heartbeat(&mut self.world);
+        }
+        client.go_on(&mut self.world);
     }
 
     fn subscribe(&mut self, client: &mut Client) {
@@ -203,13 +252,14 @@ impl Run {
 
     /// G1, as the members see it. One that the group has put out may not know that yet, and does not count.
     fn check_owners(&mut self) {
-        let members: BTreeSet<String> =
-            self.world.describe().into_iter().flat_map(|group| group.members).map(|member| member.member_id).collect();
+        let members: BTreeSet<String> = self.world.member_ids();
+        let all = self.clients.iter().map(|client| (&client.member_id, &client.owned));
+        let all = all.chain(self.classic.iter().map(|client| (&client.member_id, &client.owned)));
         let mut owners: BTreeMap<_, &str> = BTreeMap::new();
-        for client in self.clients.iter().filter(|client| members.contains(&client.member_id)) {
-            for partition in &client.owned {
-                let other = owners.insert(*partition, &client.member_id);
-                assert_eq!(other, None, "{partition} is also owned by {}", client.member_id);
+        for (member_id, owned) in all.filter(|(member_id, _)| members.contains(*member_id)) {
+            for partition in owned {
+                let other = owners.insert(*partition, member_id);
+                assert_eq!(other, None, "{partition} is also owned by {member_id}");
             }
         }
     }
@@ -219,8 +269,11 @@ impl Run {
         self.silent.clear();
         self.clients.iter_mut().for_each(|client| client.slowness = 0);
         let interval = self.world.settings.consumer_assignment_interval_ms as u64;
-        let bound = ROUNDS_TO_SETTLE + interval / ROUND_MS;
-        (0..SESSION_MS as u64 / ROUND_MS + bound).for_each(|_| self.round());
+        let bound =
+            ROUNDS_TO_SETTLE + interval / ROUND_MS + if self.has_classic { ROUNDS_MORE_WITH_CLASSIC } else { 0 };
+        // A classic member that died while it joined has its time to join, its time to sync and its session.
+        let sessions = if self.has_classic { 4 } else { 1 };
+        (0..sessions * SESSION_MS as u64 / ROUND_MS + bound).for_each(|_| self.round());
         assert!(self.is_settled(), "{:#?}", self.world.describe());
 
         // One more change, with nobody gone: now the bound counts.
@@ -242,19 +295,31 @@ impl Run {
             }
             self.check_owners();
         }
+        for chosen in 0..self.classic.len() {
+            self.turn_of(chosen);
+            self.check_owners();
+        }
         self.world.pass(ROUND_MS);
     }
 
     /// The coordinator says so, and every existing partition that somebody subscribes to is owned by a subscriber.
     fn is_settled(&mut self) -> bool {
-        let Some(group) = self.world.describe() else { return self.clients.is_empty() };
-        if self.clients.is_empty() {
+        let Some(group) = self.world.listed() else { return self.clients.is_empty() && self.classic.is_empty() };
+        if self.clients.is_empty() && self.classic.is_empty() {
             return group.state == GroupState::Empty;
         }
-        let owned: Owned = self.clients.iter().flat_map(|client| client.owned.iter().copied()).collect();
-        let wanted: Owned = self.clients.iter().flat_map(|client| self.wanted(client)).collect();
-        let each_wants = self.clients.iter().all(|client| client.owned.is_subset(&self.wanted(client)));
-        group.state == GroupState::Stable && owned == wanted && each_wants
+        let kind = if self.clients.is_empty() { GroupKind::Classic } else { GroupKind::Consumer };
+        let modern = self.clients.iter().map(|client| (client.owned.clone(), self.wanted(client)));
+        let classic = self.classic.iter().map(|client| (client.owned.clone(), self.named(&client.names)));
+        let (mut owned, mut wanted) = (Owned::new(), Owned::new());
+        for (owns, wants) in modern.chain(classic) {
+            if !owns.is_subset(&wants) {
+                return false;
+            }
+            owned.extend(owns);
+            wanted.extend(wants);
+        }
+        (group.kind, group.state) == (kind, GroupState::Stable) && owned == wanted
     }
 
     fn wanted(&self, client: &Client) -> Owned {
@@ -264,13 +329,16 @@ impl Run {
             None => false,
         };
         let names = self.topics.keys().filter(|name| client.names.contains(name) || by_regex(name));
-        let topics = names.filter_map(|name| self.world.image.topic(self.topics[name]));
+        self.named(&names.cloned().collect::<Vec<_>>())
+    }
+
+    fn named(&self, names: &[String]) -> Owned {
+        let ids = names.iter().filter_map(|name| self.topics.get(name));
+        let topics = ids.filter_map(|id| self.world.image.topic(*id));
         topics
             .flat_map(|topic| {
-                (0..topic.partitions.len() as i32).map(|index| base_types::TopicPartition {
-                    topic: topic.id,
-                    partition: base_types::PartitionIndex(index),
-                })
+                let of = |index| TopicPartition { topic: topic.id, partition: PartitionIndex(index) };
+                (0..topic.partitions.len() as i32).map(of)
             })
             .collect()
     }

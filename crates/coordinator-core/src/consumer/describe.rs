@@ -3,13 +3,13 @@
 use peer_api::groups::{ConsumerGroupDescription, ConsumerMemberDescription, DescribedTopic};
 use peer_api::metadata::Image;
 
-use base_types::TopicPartition;
-
-use super::{ConsumerGroup, partitions};
+use super::ConsumerGroup;
+use super::partitions::{self, Partitions};
 use crate::event::Settings;
 
 impl ConsumerGroup {
     pub fn describe(&self, image: &Image, settings: &Settings) -> ConsumerGroupDescription {
+        let nothing = Partitions::new();
         let members = self.members.iter().map(|(member_id, member)| ConsumerMemberDescription {
             member_id: member_id.clone(),
             instance_id: member.description.instance_id.clone(),
@@ -18,9 +18,11 @@ impl ConsumerGroup {
             client_id: member.description.client_id.clone(),
             client_host: member.description.client_host.clone(),
             subscribed_topic_names: member.description.subscribed_names.iter().cloned().collect(),
-            subscribed_topic_regex: member.description.regex().map(str::to_owned),
-            assignment: topics(member.current.assigned.keys(), image),
-            target_assignment: topics(self.targets.get(member_id).into_iter().flatten(), image),
+            // Kafka has an empty one where there is none.
+            subscribed_topic_regex: Some(member.description.regex().unwrap_or_default().to_owned()),
+            // What it has yet to give up is still its own.
+            assignment: topics(&member.current.held().collect::<Partitions>(), image),
+            target_assignment: topics(self.targets.get(member_id).unwrap_or(&nothing), image),
             is_classic: member.is_classic(),
         });
         ConsumerGroupDescription {
@@ -34,7 +36,7 @@ impl ConsumerGroup {
 }
 
 /// Topics that are gone have no name, and are left out as Kafka leaves them out.
-fn topics<'a>(partitions: impl Iterator<Item = &'a TopicPartition>, image: &Image) -> Vec<DescribedTopic> {
+fn topics(partitions: &Partitions, image: &Image) -> Vec<DescribedTopic> {
     partitions::by_topic(partitions)
         .into_iter()
         .filter_map(|(topic_id, partitions)| {

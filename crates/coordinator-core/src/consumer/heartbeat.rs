@@ -151,7 +151,7 @@ impl ConsumerGroup {
         }
         let has_resubscribed = before.subscribed_names != description.subscribed_names
             || before.subscribed_regex != description.subscribed_regex;
-        self.refresh(turn, self.epoch() == 0 || has_resubscribed);
+        self.refresh(turn, has_resubscribed);
         self.assign(turn);
         self.reconcile(turn, member_id, has_resubscribed, owned);
     }

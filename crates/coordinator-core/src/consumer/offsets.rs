@@ -1,6 +1,6 @@
 //! Who may commit and fetch offsets of the group, which offsets are in use, and what deletes the group.
 
-use base_types::{ErrorCode, PartitionIndex, TopicId, TopicPartition};
+use base_types::{ErrorCode, TopicPartition};
 use peer_api::groups::OffsetCommit;
 
 use super::ConsumerGroup;
@@ -8,8 +8,10 @@ use super::member::Member;
 use crate::records::ConsumerRecord;
 
 impl ConsumerGroup {
-    /// Whether a commit is by a member, in its epoch or in an earlier one (G2). With an earlier one each partition is judged by
-    /// [`ConsumerGroup::check_commit_of`].
+    /// Whether a commit is by a member, in its epoch or in an earlier one (G2).
+    ///
+    /// A member that has not heard of its newest epoch may still commit what it was given in an earlier one and has kept since:
+    /// nobody else can have had it in between (KIP-1251). One partition of which that is not true fails the whole commit.
     pub fn check_commit(&self, commit: &OffsetCommit) -> Result<(), ErrorCode> {
         // Tools commit to groups without members.
         if commit.generation_or_epoch < 0 && self.members.is_empty() {
@@ -19,28 +21,19 @@ impl ConsumerGroup {
         if !member.is_classic() && !commit.knows_member_epochs {
             return Err(ErrorCode::UnsupportedVersion);
         }
-        if commit.generation_or_epoch > member.current.epoch { Err(stale(member)) } else { Ok(()) }
-    }
-
-    /// A member that has not heard of its newest epoch may still commit what it was given in an earlier one and has kept since:
-    /// nobody else can have had it in between (KIP-1251).
-    pub fn check_commit_of(
-        &self,
-        commit: &OffsetCommit,
-        topic: TopicId,
-        partition: PartitionIndex,
-    ) -> Result<(), ErrorCode> {
-        let Some(member) = self.members.get(&commit.member_id) else { return Ok(()) };
-        if commit.generation_or_epoch == member.current.epoch {
+        let current = &member.current;
+        if commit.generation_or_epoch == current.epoch {
             return Ok(());
         }
-        let partition = TopicPartition { topic, partition };
-        let held = [&member.current.assigned, &member.current.pending_revocation];
-        let given_in = held.into_iter().find_map(|held| held.get(&partition));
-        match given_in {
-            Some(&given_in) if given_in <= commit.generation_or_epoch => Ok(()),
-            _ => Err(stale(member)),
-        }
+        let is_kept = |partition: TopicPartition| {
+            let given_in = current.assigned.get(&partition).or_else(|| current.pending_revocation.get(&partition));
+            given_in.is_some_and(|given_in| *given_in <= commit.generation_or_epoch)
+        };
+        let mut partitions = commit.topics.iter().flat_map(|topic| {
+            topic.partitions.iter().map(|of| TopicPartition { topic: topic.id, partition: of.partition })
+        });
+        let is_older = commit.generation_or_epoch < current.epoch;
+        if is_older && partitions.all(is_kept) { Ok(()) } else { Err(stale(member)) }
     }
 
     /// Checked only when the client says who it is.

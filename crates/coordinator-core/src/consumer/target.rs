@@ -24,8 +24,11 @@ impl ConsumerGroup {
     pub(super) fn refresh(&mut self, turn: &mut Turn<'_>, must: bool) {
         let has_other_topics = self.resolve(turn);
         let hash = self.hash(turn.image);
-        if must || has_other_topics || self.value.is_none_or(|value| value.metadata_hash != hash) {
-            let value = ConsumerGroupValue { epoch: self.epoch() + 1, metadata_hash: hash };
+        // As in Kafka 4.3 a new group is in epoch 1 before anybody has asked for anything.
+        let epoch = self.value.map_or(1, |value| value.epoch);
+        let grows = must || has_other_topics || self.value.is_some_and(|value| value.metadata_hash != hash);
+        if grows || self.value.is_none() {
+            let value = ConsumerGroupValue { epoch: epoch + i32::from(grows), metadata_hash: hash };
             self.write(turn, ConsumerRecord::Group(Some(value)));
             self.changed_at = turn.now.tick;
             if self.has_partition_metadata {

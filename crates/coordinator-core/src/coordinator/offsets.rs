@@ -61,7 +61,7 @@ impl GroupCoordinator {
         let mut records = Vec::new();
         let topics = commit.topics.iter().map(|topic| {
             let partitions = topic.partitions.iter().map(|partition| {
-                let error = self.check_commit_of(commit, topic.id, partition, expires_at.is_some());
+                let error = self.check_metadata(partition, expires_at.is_some());
                 if error == ErrorCode::None {
                     let key = OffsetKey {
                         group_id: commit.group_id.clone(),
@@ -86,13 +86,7 @@ impl GroupCoordinator {
         (records, topics)
     }
 
-    fn check_commit_of(
-        &self,
-        commit: &OffsetCommit,
-        topic: TopicId,
-        partition: &CommitPartition,
-        expires: bool,
-    ) -> ErrorCode {
+    fn check_metadata(&self, partition: &CommitPartition, expires: bool) -> ErrorCode {
         let metadata = partition.metadata.as_deref().unwrap_or_default();
         // Counted as Java counts. The old format of offsets that expire has a limit of its own.
         if metadata.encode_utf16().count() > self.desk.settings.offset_metadata_bytes_max
@@ -100,10 +94,7 @@ impl GroupCoordinator {
         {
             return ErrorCode::OffsetMetadataTooLarge;
         }
-        match self.groups.get(&commit.group_id) {
-            Some(group) => group.check_commit_of(commit, topic, partition.partition).err().unwrap_or(ErrorCode::None),
-            None => ErrorCode::None,
-        }
+        ErrorCode::None
     }
 
     /// Answered at once from what is committed: nothing that is still on its way can make an offset go back later (G4).

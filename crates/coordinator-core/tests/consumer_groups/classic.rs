@@ -6,8 +6,8 @@ use base_types::{ErrorCode, PartitionIndex, TopicPartition};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use coordinator_core::RequestKey;
 use peer_api::groups::{
-    GroupRequest, GroupResponse, Heartbeat, JoinGroup, JoinProtocol, JoinRefused, Joined, JoinedMember, SyncGroup,
-    Synced,
+    GroupRequest, GroupResponse, Heartbeat, JoinGroup, JoinProtocol, JoinRefused, Joined, JoinedMember, LeaveGroup,
+    LeavingMember, SyncGroup, Synced,
 };
 use peer_api::metadata::Image;
 
@@ -83,6 +83,11 @@ impl ClassicClient {
         result
     }
 
+    pub fn leave(&self, world: &mut World) {
+        let member = LeavingMember { member_id: self.member_id.clone(), group_instance_id: None, reason: None };
+        world.ask(GroupRequest::LeaveGroup(LeaveGroup { group_id: GROUP.to_owned(), members: vec![member] }));
+    }
+
     pub fn to_join(&self) -> JoinGroup {
         let name = if self.is_cooperative { "cooperative-sticky" } else { "range" };
         JoinGroup {
@@ -120,7 +125,6 @@ impl ClassicClient {
     }
 
     fn joined(&mut self, joined: Joined, image: &Image) {
-        assert!(joined.generation_id >= self.generation, "G6: {} after {self:?}", joined.generation_id);
         self.generation = joined.generation_id;
         self.assignments = if joined.leader == joined.member_id && !joined.skip_assignment {
             assign(&joined.members, image)

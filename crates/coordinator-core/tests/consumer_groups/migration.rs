@@ -3,7 +3,7 @@
 use base_types::{ErrorCode, PartitionIndex, TopicId, TopicPartition};
 use bytes::Bytes;
 use coordinator_core::Settings;
-use peer_api::groups::{GroupKind, GroupRequest, GroupResponse, GroupState, JoinProtocol, ListGroups, ListedGroup};
+use peer_api::groups::{GroupKind, GroupRequest, GroupResponse, GroupState, JoinProtocol, ListedGroup};
 
 use super::classic::{ClassicClient, Stage};
 use super::world::{Client, Owned, World};
@@ -24,10 +24,7 @@ fn orders(count: i32) -> Owned {
 }
 
 fn listed(world: &mut World) -> ListedGroup {
-    match world.ask(GroupRequest::ListGroups(ListGroups::default())) {
-        GroupResponse::ListGroups(mut groups) => groups.remove(0),
-        other => panic!("{other:?}"),
-    }
+    world.listed().expect("the group is there")
 }
 
 /// Everyone has a few turns, as in a life of heartbeats. No partition has two owners on the way.

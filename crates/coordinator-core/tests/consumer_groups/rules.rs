@@ -2,7 +2,7 @@
 
 use base_types::{ErrorCode, PartitionIndex, TopicId, TopicPartition};
 use coordinator_core::Settings;
-use peer_api::groups::{ConsumerGroupHeartbeat, ConsumerGroupHeartbeatAnswer, GroupState};
+use peer_api::groups::{ConsumerGroupHeartbeat, ConsumerGroupHeartbeatAnswer, GroupState, OffsetCommit};
 
 use super::world::{Client, GROUP, Owned, World, from_topics, to_topics};
 
@@ -50,10 +50,10 @@ fn the_first_member_gets_everything_at_once() {
     let mut world = world();
     let mut client = Client::new("one", &["orders"]);
     let answer = beat(&mut world, &mut client);
-    assert_eq!((answer.member_id.as_deref(), answer.member_epoch), (Some("one"), 1));
+    assert_eq!((answer.member_id.as_deref(), answer.member_epoch), (Some("one"), 2));
     assert_eq!(client.owned, orders(&[0, 1, 2, 3]));
     let group = world.describe().expect("the group is there");
-    assert_eq!((group.state, group.group_epoch, group.assignment_epoch), (GroupState::Stable, 1, 1));
+    assert_eq!((group.state, group.group_epoch, group.assignment_epoch), (GroupState::Stable, 2, 2));
     assert_eq!(group.assignor_name, "uniform");
     let member = &group.members[0];
     assert_eq!((member.client_id.as_str(), member.client_host.as_str()), ("client", "/10.0.0.1"));
@@ -164,13 +164,13 @@ fn a_member_may_be_one_epoch_behind_while_it_owns_only_what_it_was_given() {
     world.heartbeat(given_up.to_say()).expect("it is told to give up two");
     given_up.owned = orders(&[0, 1]);
     let answer = world.heartbeat(given_up.to_say()).expect("it has");
-    assert_eq!(answer.member_epoch, 2);
+    assert_eq!(answer.member_epoch, 3);
 
     assert_eq!(refusal(&mut world, before.to_say()), ErrorCode::FencedMemberEpoch, "it owns what is others'");
     let mut silent = given_up.to_say();
     silent.topic_partitions = None;
     assert_eq!(refusal(&mut world, silent), ErrorCode::FencedMemberEpoch, "it does not say what it owns");
-    assert_eq!(world.heartbeat(given_up.to_say()).expect("one behind").member_epoch, 2);
+    assert_eq!(world.heartbeat(given_up.to_say()).expect("one behind").member_epoch, 3);
     clients.clear();
 }
 
@@ -193,12 +193,12 @@ fn a_partition_goes_over_only_when_its_owner_has_said_that_it_owns_it_no_more() 
     let mut one = settled(&mut world, &["one"]).remove(0);
     let mut two = Client::new("two", &["orders"]);
     let answer = beat(&mut world, &mut two);
-    assert_eq!((answer.member_epoch, two.owned.len()), (2, 0), "everything is with the other");
+    assert_eq!((answer.member_epoch, two.owned.len()), (3, 0), "everything is with the other");
     assert_eq!(world.describe().expect("the group is there").state, GroupState::Reconciling);
 
     one.slowness = 2;
     let answer = beat(&mut world, &mut one);
-    assert_eq!(answer.member_epoch, 1, "it stays in its epoch while it has to give up something");
+    assert_eq!(answer.member_epoch, 2, "it stays in its epoch while it has to give up something");
     let keeps = from_topics(&answer.assignment.expect("it is told what it may keep"));
     assert_eq!((keeps.len(), one.owned.len()), (2, 4));
     for _ in 0..3 {
@@ -207,7 +207,7 @@ fn a_partition_goes_over_only_when_its_owner_has_said_that_it_owns_it_no_more() 
     assert_eq!(beat(&mut world, &mut one).assignment, None, "it was told already");
     one.follow();
     assert_eq!(one.owned, keeps);
-    assert_eq!(beat(&mut world, &mut one).member_epoch, 2);
+    assert_eq!(beat(&mut world, &mut one).member_epoch, 3);
     let answer = beat(&mut world, &mut two);
     assert_eq!(from_topics(&answer.assignment.expect("it is told")).len(), 2);
     assert!(one.owned.is_disjoint(&two.owned));
@@ -243,11 +243,11 @@ fn members_that_come_together_get_one_target_together() {
     let mut clients: Vec<Client> = ["one", "two", "three"].map(|id| Client::new(id, &["orders"])).into();
     clients.iter_mut().for_each(|client| drop(beat(&mut world, client)));
     let group = world.describe().expect("the group is there");
-    assert_eq!((group.state, group.group_epoch, group.assignment_epoch), (GroupState::Assigning, 3, 1));
+    assert_eq!((group.state, group.group_epoch, group.assignment_epoch), (GroupState::Assigning, 4, 2));
     world.pass(1_000);
     beat(&mut world, &mut clients[0]);
     let group = world.describe().expect("the group is there");
-    assert_eq!((group.group_epoch, group.assignment_epoch), (3, 3));
+    assert_eq!((group.group_epoch, group.assignment_epoch), (4, 4));
 }
 
 #[test]
@@ -309,7 +309,7 @@ fn a_group_whose_members_have_all_left_is_empty() {
     last.member_epoch = -1;
     world.heartbeat(last).expect("it may leave");
     let group = world.describe().expect("the group is there");
-    assert_eq!((group.state, group.group_epoch, group.members.len()), (GroupState::Empty, 2, 0));
+    assert_eq!((group.state, group.group_epoch, group.members.len()), (GroupState::Empty, 3, 0));
     world.reload();
     assert_eq!(world.describe(), Some(group));
 }
@@ -515,8 +515,8 @@ fn what_a_member_subscribes_to_no_more_is_taken_from_it() {
     client.names = vec!["orders".to_owned()];
     client.must_say_all = true;
     let answer = beat(&mut world, &mut client);
-    assert_eq!((answer.member_epoch, client.owned.clone()), (1, orders(&[0, 1, 2, 3])));
-    assert_eq!(beat(&mut world, &mut client).member_epoch, 2);
+    assert_eq!((answer.member_epoch, client.owned.clone()), (2, orders(&[0, 1, 2, 3])));
+    assert_eq!(beat(&mut world, &mut client).member_epoch, 3);
 }
 
 #[test]
@@ -525,5 +525,132 @@ fn other_groups_are_others() {
     settled(&mut world, &["one"]);
     let mut heartbeat = Client::new("one", &["orders"]).to_say();
     heartbeat.group_id = format!("{GROUP}-2");
-    assert_eq!(world.heartbeat(heartbeat).expect("it is taken").member_epoch, 1);
+    assert_eq!(world.heartbeat(heartbeat).expect("it is taken").member_epoch, 2);
+}
+
+// - offsets -
+
+#[test]
+fn only_members_commit_and_only_in_their_epoch_or_what_they_have_kept_since_an_earlier_one() {
+    let mut world = world();
+    let mut one = settled(&mut world, &["one"]).remove(0);
+    assert_eq!(world.commit(&one, &orders(&[0, 3])), Ok(()));
+    assert_eq!(
+        world.commit(&Client { epoch: one.epoch + 1, ..one.clone() }, &orders(&[0])),
+        Err(ErrorCode::StaleMemberEpoch)
+    );
+    assert_eq!(
+        world.commit(&Client { epoch: 1, ..Client::new("who", &[]) }, &orders(&[0])),
+        Err(ErrorCode::UnknownMemberId)
+    );
+    assert_eq!(
+        world.commit(&Client { epoch: -1, ..Client::new("", &[]) }, &orders(&[0])),
+        Err(ErrorCode::UnknownMemberId)
+    );
+    let old_version = OffsetCommit {
+        group_id: GROUP.to_owned(),
+        generation_or_epoch: one.epoch,
+        member_id: one.member_id.clone(),
+        topics: world.to_commit(&orders(&[0])),
+        ..OffsetCommit::default()
+    };
+    assert_eq!(world.ask_commit(old_version), Err(ErrorCode::UnsupportedVersion));
+
+    // The group moves on. What the member still has it may commit in its old epoch, until it moves on itself and after.
+    let old = one.clone();
+    beat(&mut world, &mut Client::new("two", &["orders"]));
+    beat(&mut world, &mut one);
+    assert_eq!(world.commit(&old, &orders(&[0, 1, 2, 3])), Ok(()), "it has yet to give up half of it");
+    beat(&mut world, &mut one);
+    assert_eq!(one.epoch, old.epoch + 1);
+    let kept = one.owned.clone();
+    assert_eq!(world.commit(&old, &kept), Ok(()));
+    assert_eq!(
+        world.commit(&old, &orders(&[0, 1, 2, 3])),
+        Err(ErrorCode::StaleMemberEpoch),
+        "one of them is another's"
+    );
+}
+
+#[test]
+fn who_says_who_it_is_when_it_fetches_must_be_in_its_epoch() {
+    let mut world = world();
+    let one = settled(&mut world, &["one"]).remove(0);
+    assert_eq!(world.fetch(None, -1), Ok(()));
+    assert_eq!(world.fetch(Some("one"), one.epoch), Ok(()));
+    assert_eq!(world.fetch(Some("one"), one.epoch - 1), Err(ErrorCode::StaleMemberEpoch));
+    assert_eq!(world.fetch(Some("two"), one.epoch), Err(ErrorCode::UnknownMemberId));
+}
+
+#[test]
+fn a_group_is_deleted_when_it_is_empty_and_leaves_nothing_in_the_log() {
+    let mut world = world();
+    let mut one = Client { regex: Some("ord.*".to_owned()), ..Client::new("one", &[]) };
+    beat(&mut world, &mut one);
+    assert_eq!(world.commit(&one, &orders(&[0])), Ok(()));
+    assert_eq!(world.delete(), ErrorCode::NonEmptyGroup);
+    let mut last = one.to_say();
+    last.member_epoch = -1;
+    world.heartbeat(last).expect("it may leave");
+    assert_eq!(world.delete(), ErrorCode::None);
+    assert_eq!(world.describe(), None);
+    assert_eq!(world.delete(), ErrorCode::GroupIdNotFound);
+    world.reload();
+    assert_eq!((world.describe(), world.coordinator.size()), (None, (0, 0)));
+    let mut latest = std::collections::BTreeMap::new();
+    for record in &world.log {
+        latest.insert(record.key.clone(), record.value.is_some());
+    }
+    assert!(latest.values().all(|has_value| !has_value), "every key ends with a tombstone");
+}
+
+#[test]
+fn operators_commit_to_a_group_that_is_empty() {
+    let mut world = world();
+    let one = settled(&mut world, &["one"]).remove(0);
+    let mut last = one.to_say();
+    last.member_epoch = -1;
+    world.heartbeat(last).expect("it may leave");
+    assert_eq!(world.commit(&Client { epoch: -1, ..Client::new("", &[]) }, &orders(&[0])), Ok(()));
+}
+
+// - what Kafka 4.3.0 was seen to answer to the same conversation -
+
+#[test]
+fn a_conversation_goes_as_with_kafka() {
+    let mut world = world();
+    let all = orders(&[0, 1, 2, 3]);
+    let mut one = Client::new("one", &["orders"]);
+    assert_eq!(beat(&mut world, &mut one).member_epoch, 2);
+    assert_eq!(one.owned, all);
+    let mut two = Client::new("two", &["orders"]);
+    let answer = beat(&mut world, &mut two);
+    assert_eq!((answer.member_epoch, answer.assignment), (3, Some(Vec::new())));
+
+    let answer = world.heartbeat(one.to_say()).expect("it is taken");
+    assert_eq!(answer.member_epoch, 2);
+    let kept = from_topics(&answer.assignment.expect("it is told"));
+    assert_eq!(kept.len(), 2);
+    let members = world.describe().expect("the group is there").members;
+    let assigned = |member: usize| members[member].assignment.iter().map(|topic| topic.partitions.len()).sum::<usize>();
+    assert_eq!((assigned(0), assigned(1)), (4, 0), "what a member has yet to give up is described as its own");
+    assert_eq!(members[0].subscribed_topic_regex.as_deref(), Some(""));
+
+    one.owned.clone_from(&kept);
+    let gave_up = one.to_say();
+    let answer = world.heartbeat(gave_up.clone()).expect("it is taken");
+    assert_eq!((answer.member_epoch, answer.assignment), (3, None));
+    let answer = world.heartbeat(gave_up).expect("one epoch behind");
+    assert_eq!((answer.member_epoch, answer.assignment), (3, None));
+    let answer = beat(&mut world, &mut two);
+    assert_eq!((answer.member_epoch, two.owned.len()), (3, 2));
+
+    one.epoch = 3;
+    let mut strange = one.to_say();
+    strange.topic_partitions = Some(to_topics(&[TopicPartition::default()].into()));
+    assert_eq!(world.heartbeat(strange).expect("it is taken").assignment, None);
+    one.names = vec!["none".to_owned()];
+    one.must_say_all = true;
+    let answer = world.heartbeat(one.to_say()).expect("it is taken");
+    assert_eq!((answer.member_epoch, answer.assignment), (3, Some(Vec::new())));
 }

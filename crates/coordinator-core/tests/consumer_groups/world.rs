@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use base_types::{
-    BrokerEpoch, BrokerId, ErrorCode, Incarnation, LeaderEpoch, Now, PartitionEpoch, PartitionIndex, Random, Tick,
-    Timestamp, TopicId, TopicPartition,
+    BrokerEpoch, BrokerId, ErrorCode, Incarnation, LeaderEpoch, Now, Offset, PartitionEpoch, PartitionIndex, Random,
+    Tick, Timestamp, TopicId, TopicPartition,
 };
 use coordinator_core::{Effect, Effects, Event, GroupCoordinator, LogRecord, RequestKey, Settings};
 use peer_api::groups::{
-    AssignedTopic, Caller, ConsumerGroupDescribe, ConsumerGroupDescription, ConsumerGroupHeartbeat,
-    ConsumerGroupHeartbeatAnswer, CoordinatorError, GroupRequest, GroupResponse, Refused,
+    AssignedTopic, Caller, CommitPartition, ConsumerGroupDescribe, ConsumerGroupDescription, ConsumerGroupHeartbeat,
+    ConsumerGroupHeartbeatAnswer, CoordinatorError, DeleteGroups, DescribeGroups, FetchGroup, GroupRequest,
+    GroupResponse, ListGroups, ListedGroup, OffsetCommit, OffsetFetch, OffsetTopic, Refused,
 };
 use peer_api::metadata::{Broker, BrokerState, Image, MetadataOffset, PartitionState, Record};
 
@@ -107,12 +108,80 @@ impl World {
         }
     }
 
+    pub fn commit(&mut self, by: &Client, partitions: &Owned) -> Result<(), ErrorCode> {
+        self.ask_commit(OffsetCommit {
+            group_id: GROUP.to_owned(),
+            generation_or_epoch: by.epoch,
+            member_id: by.member_id.clone(),
+            group_instance_id: by.instance_id.clone(),
+            knows_member_epochs: true,
+            topics: self.to_commit(partitions),
+            ..OffsetCommit::default()
+        })
+    }
+
+    pub fn ask_commit(&mut self, commit: OffsetCommit) -> Result<(), ErrorCode> {
+        let GroupResponse::OffsetCommit(result) = self.ask(GroupRequest::OffsetCommit(commit)) else { panic!() };
+        let topics = result?;
+        let mut partitions = topics.iter().flat_map(|topic| &topic.partitions);
+        assert!(partitions.all(|partition| partition.error == ErrorCode::None));
+        Ok(())
+    }
+
+    pub fn to_commit(&self, partitions: &Owned) -> Vec<OffsetTopic<CommitPartition>> {
+        let partition = |partition: PartitionIndex| CommitPartition {
+            partition,
+            offset: Offset(7),
+            leader_epoch: LeaderEpoch::UNKNOWN,
+            metadata: None,
+        };
+        let topic = |topic: &AssignedTopic| OffsetTopic {
+            id: topic.topic_id,
+            name: self.image.topic(topic.topic_id).expect("it is there").name.clone(),
+            partitions: topic.partitions.iter().copied().map(partition).collect(),
+        };
+        to_topics(partitions).iter().map(topic).collect()
+    }
+
+    pub fn fetch(&mut self, member_id: Option<&str>, member_epoch: i32) -> Result<(), ErrorCode> {
+        let member_id = member_id.map(str::to_owned);
+        let group = FetchGroup { group_id: GROUP.to_owned(), member_id, member_epoch, topics: None };
+        let fetch = OffsetFetch { groups: vec![group], require_stable: false };
+        let GroupResponse::OffsetFetch(mut groups) = self.ask(GroupRequest::OffsetFetch(fetch)) else { panic!() };
+        groups.remove(0).result.map(|_| ())
+    }
+
+    pub fn delete(&mut self) -> ErrorCode {
+        let delete = DeleteGroups { groups: vec![GROUP.to_owned()] };
+        let GroupResponse::DeleteGroups(mut groups) = self.ask(GroupRequest::DeleteGroups(delete)) else { panic!() };
+        groups.remove(0).1
+    }
+
     pub fn describe(&mut self) -> Option<ConsumerGroupDescription> {
         let groups = vec![GROUP.to_owned()];
         match self.ask(GroupRequest::ConsumerGroupDescribe(ConsumerGroupDescribe { groups })) {
             GroupResponse::ConsumerGroupDescribe(mut groups) => groups.remove(0).1.ok(),
             other => panic!("{other:?}"),
         }
+    }
+
+    pub fn listed(&mut self) -> Option<ListedGroup> {
+        match self.ask(GroupRequest::ListGroups(ListGroups::default())) {
+            GroupResponse::ListGroups(mut groups) => groups.pop(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Of a group of either kind.
+    pub fn member_ids(&mut self) -> BTreeSet<String> {
+        let groups = vec![GROUP.to_owned()];
+        let GroupResponse::DescribeGroups(classic) = self.ask(GroupRequest::DescribeGroups(DescribeGroups { groups }))
+        else {
+            panic!()
+        };
+        let classic = classic.into_iter().filter_map(|(_, group)| group.ok()).flat_map(|group| group.members);
+        let modern = self.describe().into_iter().flat_map(|group| group.members);
+        classic.map(|member| member.member_id).chain(modern.map(|member| member.member_id)).collect()
     }
 
     /// Lets time pass, with every deadline on the way.
