@@ -40,7 +40,6 @@ const TO_TEST: &[Need] = &[
     Need { what: "Node", packages: &["nodejs"], present: || answers("node", "--version") },
     Need { what: "npm", packages: &["npm"], present: || answers("npm", "--version") },
     Need { what: "Python with venv", packages: &["python3", "python3-venv"], present: python_present },
-    Need { what: "ip (failures of the network)", packages: &["iproute2"], present: || answers("ip", "-V") },
 ];
 
 pub fn run(arguments: &[String]) -> Result<()> {
