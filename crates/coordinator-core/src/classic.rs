@@ -339,11 +339,13 @@ impl ClassicGroup {
     }
 
     fn count_protocols(&mut self, protocols: &[JoinProtocol], added: bool) {
-        for protocol in protocols {
-            let count = self.protocol_supporters.entry(protocol.name.clone()).or_default();
+        // A client may name one twice, and is still one supporter.
+        let names: BTreeSet<&String> = protocols.iter().map(|protocol| &protocol.name).collect();
+        for name in names {
+            let count = self.protocol_supporters.entry(name.clone()).or_default();
             *count = if added { *count + 1 } else { count.saturating_sub(1) };
             if *count == 0 {
-                self.protocol_supporters.remove(&protocol.name);
+                self.protocol_supporters.remove(name);
             }
         }
     }

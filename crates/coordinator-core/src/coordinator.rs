@@ -8,7 +8,10 @@ mod offsets;
 use std::collections::{BTreeMap, BTreeSet};
 
 use base_types::{Now, Random, Tick, TopicId, invariant};
-use peer_api::groups::{Caller, CoordinatorError, GroupKind, GroupRequest, GroupResponse, GroupState};
+use bytes::Bytes;
+use peer_api::groups::{
+    Caller, CommitPartition, CoordinatorError, GroupKind, GroupRequest, GroupResponse, GroupState, OffsetTopic,
+};
 use peer_api::metadata::Image;
 use peer_api::storage::AppendError;
 
@@ -272,8 +275,14 @@ impl GroupCoordinator {
             GroupRequest::Heartbeat(_) if self.life != Life::Serving => {
                 self.reply(request, Ok(GroupResponse::Heartbeat(Ok(()))), effects);
             }
-            GroupRequest::JoinGroup(join) => self.join_group(now, image, request, caller, join, effects),
-            GroupRequest::SyncGroup(sync) => self.sync_group(now, image, request, sync, effects),
+            GroupRequest::JoinGroup(mut join) => {
+                join.protocols.iter_mut().for_each(|protocol| detach(&mut protocol.metadata));
+                self.join_group(now, image, request, caller, join, effects);
+            }
+            GroupRequest::SyncGroup(mut sync) => {
+                sync.assignments.iter_mut().for_each(|(_, assignment)| detach(assignment));
+                self.sync_group(now, image, request, sync, effects);
+            }
             GroupRequest::Heartbeat(heartbeat) => self.heartbeat(now, image, request, &heartbeat, effects),
             GroupRequest::LeaveGroup(leave) => self.leave_group(now, image, request, leave, effects),
             GroupRequest::ConsumerGroupHeartbeat(heartbeat) => {
@@ -298,6 +307,9 @@ impl GroupCoordinator {
             (Life::Loading | Life::Distrusted, _) => Some(CoordinatorError::LoadInProgress),
             (Life::Unloaded, _) => Some(CoordinatorError::NotCoordinator),
             (Life::Serving, body) if !self.writable && may_write(body) => Some(CoordinatorError::NotAvailable),
+            (Life::Serving, body) if written_bytes(body) > self.desk.settings.append_bytes_max => {
+                Some(CoordinatorError::WriteRefused)
+            }
             (Life::Serving, _) => None,
         }
     }
@@ -451,6 +463,35 @@ impl GroupCoordinator {
         let was_open = self.open.remove(&request);
         assert!(was_open, "{request:?} is answered a second time");
         effects.push(Effect::Reply { request, response });
+    }
+}
+
+/// What is kept for long must not hold on to the frame that it came in, which has other requests' bytes too.
+fn detach(bytes: &mut Bytes) {
+    *bytes = Bytes::copy_from_slice(bytes);
+}
+
+/// A bound for what a request makes the log take by itself. Larger ones can only fail, and would take all groups with them.
+fn written_bytes(body: &GroupRequest) -> usize {
+    const RECORD: usize = 160;
+    match body {
+        GroupRequest::OffsetCommit(commit) => {
+            let of_topic = |topic: &OffsetTopic<CommitPartition>| {
+                let metadata = |partition: &CommitPartition| partition.metadata.as_ref().map_or(0, String::len);
+                let of_key = RECORD + commit.group_id.len() + topic.name.len();
+                topic.partitions.iter().map(|partition| of_key + metadata(partition)).sum::<usize>()
+            };
+            commit.topics.iter().map(of_topic).sum()
+        }
+        GroupRequest::JoinGroup(join) => {
+            join.protocols.iter().map(|protocol| protocol.name.len() + protocol.metadata.len()).sum()
+        }
+        GroupRequest::ConsumerGroupHeartbeat(heartbeat) => {
+            let names = heartbeat.subscribed_topic_names.iter().flatten().map(|name| name.len() + 3).sum::<usize>();
+            // The expression is in the member's record and in the key of its own.
+            RECORD + names + 2 * heartbeat.subscribed_topic_regex.as_ref().map_or(0, String::len)
+        }
+        _ => 0,
     }
 }
 

@@ -2,8 +2,8 @@
 
 use base_types::{BrokerId, TopicId};
 use bytes::Bytes;
-use peer_api::config::{Lookup, broker_config};
-use peer_api::groups::{Caller, GroupRequest};
+use peer_api::config::{Lookup, TopicSettings, broker_config};
+use peer_api::groups::{Caller, GROUPS_TOPIC, GroupRequest};
 use peer_api::metadata::Image;
 use peer_api::storage::AppendError;
 
@@ -20,6 +20,15 @@ pub struct AppendId(pub u64);
 pub struct LogRecord {
     pub key: Bytes,
     pub value: Option<Bytes>,
+}
+
+impl LogRecord {
+    /// A bound for what a batch with this record takes, header and all.
+    pub(crate) fn size(&self) -> usize {
+        const BATCH_HEADER: usize = 61;
+        const RECORD_FRAME: usize = 40;
+        BATCH_HEADER + RECORD_FRAME + self.key.len() + self.value.as_ref().map_or(0, Bytes::len)
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -71,6 +80,8 @@ pub struct Settings {
     pub offset_metadata_bytes_max: usize,
     pub offsets_retention_ms: i64,
     pub offsets_retention_check_interval_ms: u64,
+    /// The largest batch that the partition takes (`max.message.bytes` of the topic).
+    pub append_bytes_max: usize,
     /// How long an answer waits for its write.
     pub commit_timeout_ms: u64,
     pub consumer_heartbeat_interval_ms: i32,
@@ -103,6 +114,8 @@ impl Settings {
             offset_metadata_bytes_max: size("offset.metadata.max.bytes", 4_096),
             offsets_retention_ms: number("offsets.retention.minutes", 10_080).saturating_mul(60_000),
             offsets_retention_check_interval_ms: millis("offsets.retention.check.interval.ms", 600_000),
+            append_bytes_max: usize::try_from(TopicSettings::on_broker(image, GROUPS_TOPIC, broker).max_message_bytes)
+                .unwrap_or(0),
             commit_timeout_ms: millis("offsets.commit.timeout.ms", 5_000),
             consumer_heartbeat_interval_ms: int("group.consumer.heartbeat.interval.ms", 5_000),
             consumer_session_timeout_ms: int("group.consumer.session.timeout.ms", 45_000),

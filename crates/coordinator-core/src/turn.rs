@@ -36,6 +36,11 @@ impl Turn<'_> {
         self.outcome.records.push(record);
     }
 
+    /// Whether the log takes a batch with this record. One that is refused ends the coordinator, with all its other groups.
+    pub fn fits(&self, record: &Record) -> bool {
+        record.encode().size() <= self.settings.append_bytes_max
+    }
+
     /// Answers when all that the group has written up to now is committed: the answer may tell of it.
     pub fn reply(&mut self, request: RequestKey, response: GroupResponse) {
         self.outcome.answers.push((request, response));

@@ -150,7 +150,7 @@ impl ClassicGroup {
         self.update(turn, request, &member_id, &join);
 
         match self.state {
-            State::Stable if self.vote() == self.protocol_name => {
+            State::Stable if self.vote() == self.protocol_name && turn.fits(&self.record(turn)) => {
                 if let Some(member) = self.members.get_mut(&member_id) {
                     member.awaiting_join = None;
                 }
@@ -214,8 +214,8 @@ impl ClassicGroup {
         }
     }
 
-    /// Nothing of an old generation is assigned in the next one.
-    pub(super) fn forget_assignments(&mut self, turn: &mut Turn<'_>) {
+    /// Nothing of an old generation is assigned in the next one. Whoever waits is told the error.
+    pub(super) fn forget_assignments(&mut self, turn: &mut Turn<'_>, error: ErrorCode) {
         let mut waiting = Vec::new();
         for (member_id, member) in &mut self.members {
             member.assignment = Bytes::new();
@@ -225,7 +225,7 @@ impl ClassicGroup {
         }
         for (sync, member_id) in waiting {
             self.extend_session(turn, &member_id);
-            turn.reply_at_once(sync, GroupResponse::SyncGroup(Err(ErrorCode::RebalanceInProgress)));
+            turn.reply_at_once(sync, GroupResponse::SyncGroup(Err(error)));
         }
     }
 }

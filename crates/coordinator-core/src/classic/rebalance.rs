@@ -1,5 +1,6 @@
 //! From one generation to the next.
 
+use base_types::ErrorCode;
 use peer_api::groups::GroupResponse;
 
 use super::join::millis;
@@ -19,7 +20,7 @@ impl ClassicGroup {
 
     pub(super) fn prepare_rebalance(&mut self, turn: &mut Turn<'_>) {
         if self.state == State::CompletingRebalance {
-            self.forget_assignments(turn);
+            self.forget_assignments(turn, ErrorCode::RebalanceInProgress);
         }
         self.pending_syncs.clear();
         turn.cancel_timer(GroupTimer::Sync);
@@ -139,6 +140,10 @@ impl ClassicGroup {
 
     /// What the log is to hold of the group from now on.
     pub(super) fn write(&mut self, turn: &mut Turn<'_>) {
-        turn.write(Record::Classic { group_id: turn.group_id.to_owned(), value: Some(self.to_value()) });
+        turn.write(self.record(turn));
+    }
+
+    pub(super) fn record(&self, turn: &Turn<'_>) -> Record {
+        Record::Classic { group_id: turn.group_id.to_owned(), value: Some(self.to_value()) }
     }
 }

@@ -56,6 +56,10 @@ impl ClassicGroup {
         for (member_id, member) in &mut self.members {
             member.assignment = assignments.remove(member_id).unwrap_or_default();
         }
+        if !turn.fits(&self.record(turn)) {
+            self.forget_assignments(turn, ErrorCode::UnknownServerError);
+            return self.prepare_rebalance(turn);
+        }
         self.transition(turn.now, State::Stable);
         self.write(turn);
         let ids: Vec<String> = self.members.keys().cloned().collect();

@@ -304,7 +304,8 @@ impl Reader {
 
     fn bytes(&mut self) -> Result<Bytes, DecodeError> {
         let length = self.length(4)?.ok_or(DecodeError { what: "null where there must be bytes" })?;
-        self.take(length)
+        // A copy: a slice would keep all that was read of the log with it in memory.
+        Ok(Bytes::copy_from_slice(&self.take(length)?))
     }
 
     /// How many elements follow. Each takes a byte at least, so more than there are bytes left cannot be true.

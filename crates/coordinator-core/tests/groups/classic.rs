@@ -139,6 +139,17 @@ fn the_protocol_is_voted_for_among_those_that_all_support() {
 }
 
 #[test]
+fn who_names_a_protocol_twice_votes_once() {
+    let mut world = World::new();
+    let (first, _) = world.stable_member();
+    let protocols = vec![protocol("range", "t"), protocol("range", "t")];
+    let (_, waits) = world.join_new(JoinGroup { protocols, ..consumer() });
+    let again = world.join(JoinGroup { member_id: first, ..consumer() });
+    assert_eq!(world.joined(again).expect("first").protocol_name.as_deref(), Some("range"));
+    world.joined(waits).expect("second");
+}
+
+#[test]
 fn any_protocol_type_is_coordinated() {
     let mut world = World::new();
     let connect = JoinGroup {

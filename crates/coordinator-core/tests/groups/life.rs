@@ -3,7 +3,10 @@
 use base_types::{BrokerId, ErrorCode, LeaderEpoch};
 use bytes::Bytes;
 use coordinator_core::{Event, LogRecord, Settings};
-use peer_api::groups::{CoordinatorError, GroupRequest, GroupResponse, Heartbeat, JoinGroup, ListGroups, OffsetFetch};
+use peer_api::groups::{
+    ConsumerGroupHeartbeat, CoordinatorError, GroupRequest, GroupResponse, Heartbeat, JoinGroup, JoinProtocol,
+    ListGroups, OffsetFetch,
+};
 use peer_api::storage::AppendError;
 
 use crate::world::{GROUP, World, commit, consumer};
@@ -105,6 +108,45 @@ fn a_refused_write_is_answered_for_what_it_was_and_nothing_is_kept() {
         world.fail_over();
         assert_eq!(world.fetch("t", 0).offset.0, 1);
     }
+}
+
+#[test]
+fn what_the_log_would_not_take_is_refused_before_it_ends_the_coordinator() {
+    let settings = Settings { append_bytes_max: 10_000, group_initial_rebalance_delay_ms: 0, ..Settings::default() };
+    let mut world = World::with(settings);
+    let (member, generation) = world.stable_member();
+    let mut large = commit(1);
+    large.topics[0].partitions[0].metadata = Some("x".repeat(4_000));
+    large.topics[0].partitions = vec![large.topics[0].partitions[0].clone(); 3];
+    let join = JoinGroup {
+        protocols: vec![JoinProtocol { name: "range".to_owned(), metadata: Bytes::from(vec![0; 10_000]) }],
+        ..consumer()
+    };
+    let heartbeat = ConsumerGroupHeartbeat {
+        group_id: "other".to_owned(),
+        subscribed_topic_names: Some(vec!["x".repeat(10_000)]),
+        ..ConsumerGroupHeartbeat::default()
+    };
+    for body in [
+        GroupRequest::OffsetCommit(large),
+        GroupRequest::JoinGroup(join),
+        GroupRequest::ConsumerGroupHeartbeat(heartbeat),
+    ] {
+        let request = world.ask(body);
+        assert_eq!(world.answer(request), Err(CoordinatorError::WriteRefused));
+    }
+    // What only the whole group makes too large is refused when it would be written.
+    let again = world.join(JoinGroup { member_id: member.clone(), ..consumer() });
+    world.joined(again).expect("again");
+    let assignment: &'static str = "x".repeat(10_000).leak();
+    let sync = world.sync(&member, generation + 1, &[(&member, assignment)]);
+    assert_eq!(world.synced(sync), Err(ErrorCode::UnknownServerError));
+    assert_eq!(world.state(), "PreparingRebalance");
+    let again = world.join(JoinGroup { member_id: member.clone(), ..consumer() });
+    world.joined(again).expect("again");
+    let sync = world.sync(&member, generation + 2, &[(&member, "small")]);
+    world.synced(sync).expect("synced");
+    assert_eq!(world.reloads, 0);
 }
 
 #[test]

@@ -239,6 +239,10 @@ impl News {
             Record::ConfigChanged { resource: ConfigResource::Broker(_) | ConfigResource::Cluster, .. } => {
                 self.settings = true;
             }
+            // How large a batch may be is the topic's own setting.
+            Record::ConfigChanged { resource: ConfigResource::Topic(topic), .. } if topic == GROUPS_TOPIC => {
+                self.settings = true;
+            }
             _ => {}
         }
     }

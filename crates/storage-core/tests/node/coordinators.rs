@@ -4,8 +4,8 @@ use base_types::{
 use bytes::Bytes;
 use peer_api::controller::FromController;
 use peer_api::groups::{
-    Caller, CommitPartition, FetchGroup, GROUPS_TOPIC, GroupKind, GroupRequest, GroupState, Heartbeat, JoinGroup,
-    JoinProtocol, OffsetCommit, OffsetFetch, OffsetTopic, ToCoordinator,
+    Caller, CommitPartition, DeleteGroups, FetchGroup, GROUPS_TOPIC, GroupKind, GroupRequest, GroupState, Heartbeat,
+    JoinGroup, JoinProtocol, OffsetCommit, OffsetFetch, OffsetTopic, ToCoordinator,
 };
 use peer_api::metadata::{ConfigResource, MetadataOffset, PartitionState, Record, Update};
 use peer_api::replication::{FromFollower, Hello};
@@ -321,10 +321,14 @@ fn a_full_disk_holds_commits_off_until_it_may_have_room_again() {
 #[test]
 fn a_refused_record_has_the_log_read_again() {
     let mut host = coordinating();
-    host.updated(vec![setting(ConfigResource::Topic(GROUPS_TOPIC.to_owned()), "max.message.bytes", "300")]);
     ask(&mut host, 1, 1, commit(10));
     host.written(groups(), 1);
-    assert_eq!(ask(&mut host, 1, 2, commit_with(20, &"x".repeat(300))), ["answer 1 #2: WriteRefused"]);
+    host.updated(vec![setting(ConfigResource::Topic(GROUPS_TOPIC.to_owned()), "max.message.bytes", "80")]);
+    // A commit that is too large is refused before it is decided; the tombstones of a group are not looked at.
+    assert_eq!(ask(&mut host, 1, 2, commit(20)), ["answer 1 #2: WriteRefused"]);
+    assert_eq!(ask(&mut host, 1, 3, fetch_offset()), ["answer 1 #3: 10"]);
+    let delete = GroupRequest::DeleteGroups(DeleteGroups { groups: vec!["g".to_owned()] });
+    assert_eq!(ask(&mut host, 1, 2, delete), ["answer 1 #2: WriteRefused"]);
     assert_eq!(ask(&mut host, 1, 3, fetch_offset()), ["answer 1 #3: LoadInProgress"]);
     assert!(host.after_ms(500).contains(&"fetch 1: 9-0 0..1".to_owned()));
     let batch = host.batches[0].clone();
