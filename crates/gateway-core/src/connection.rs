@@ -8,9 +8,11 @@
 //! follow each other to storage without waiting for answers. Answers leave in the order of the requests (W1).
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use base_types::{LeaderEpoch, Tick, TopicPartition};
 use bytes::Bytes;
+use peer_api::groups::Caller;
 
 use crate::api::Produce;
 use crate::event::Stamp;
@@ -21,6 +23,7 @@ use crate::operation::{Answer, Operation, OperationId, Request};
 
 #[derive(Default)]
 pub(crate) struct Connection {
+    caller: Arc<Caller>,
     pub backlog: VecDeque<Frame>,
     /// In the order of the requests.
     pub slots: VecDeque<Slot>,
@@ -57,6 +60,20 @@ pub(crate) enum Work {
 }
 
 impl Connection {
+    pub fn from(client_host: String) -> Connection {
+        let caller = Arc::new(Caller { client_id: String::new(), client_host });
+        Connection { caller, ..Connection::default() }
+    }
+
+    /// Who speaks, by the name in the header of a request. Clients hardly ever change it.
+    pub fn caller(&mut self, client_id: &str) -> Arc<Caller> {
+        if self.caller.client_id != client_id {
+            let client_host = self.caller.client_host.clone();
+            self.caller = Arc::new(Caller { client_id: client_id.to_owned(), client_host });
+        }
+        self.caller.clone()
+    }
+
     pub fn push(&mut self, frame: Frame) {
         self.backlog_bytes += frame.bytes.len();
         self.backlog.push_back(frame);

@@ -15,8 +15,10 @@ pub struct Stamp(pub u64);
 
 #[derive(Clone, Debug)]
 pub enum Event {
+    /// `host` is the client's address as Kafka writes it: a slash and the address.
     ConnectionOpened {
         connection: ConnectionId,
+        host: String,
     },
     /// A whole frame, without its length prefix. The shell has compared its length with [`crate::FRAME_SIZE_MAX`] before it
     /// gave it any memory.

@@ -126,8 +126,8 @@ impl Gateway {
     /// [`Event::Ticked`].
     pub fn step(&mut self, now: Now, event: Event, effects: &mut Effects) {
         match event {
-            Event::ConnectionOpened { connection } => {
-                self.connections.insert(connection, Connection::default());
+            Event::ConnectionOpened { connection, host } => {
+                self.connections.insert(connection, Connection::from(host));
             }
             Event::FrameReceived { connection, frame, stamp } => {
                 if let Some(state) = self.connections.get_mut(&connection) {
@@ -284,16 +284,20 @@ impl Gateway {
             self.bytes_held -= frame_size;
             return self.close(now, connection, CloseReason::Malformed, effects);
         };
+        let Some(state) = self.connections.get_mut(&connection) else { return };
+        let caller = state.caller(header.client_id.as_deref().unwrap_or_default());
         *self.shared.stats.requests.entry(key).or_default() += 1;
         self.last_operation += 1;
         let operation = OperationId(self.last_operation);
         let request = Request {
             info: RequestInfo { key, version: header.request_api_version, stamp: frame.stamp },
             correlation_id: header.correlation_id,
+            caller,
         };
         let waiting = (self.bytes_held + self.bytes_unsent).min(self.shared.config.memory_max);
         self.shared.fetch_bytes_max = (self.shared.config.memory_max - waiting).clamp(FETCH_BYTES_MIN, FETCH_BYTES_MAX);
-        let mut cx = Context { now, request, operation, image: &self.image, shared: &mut self.shared, effects };
+        let mut cx =
+            Context { now, request: request.clone(), operation, image: &self.image, shared: &mut self.shared, effects };
         let work = match api::begin(&mut cx, &mut reader) {
             Begun::Answered(answer) => {
                 self.shared.timers.clear(operation);
@@ -331,7 +335,7 @@ impl Gateway {
                 Work::Done(answer) => answer,
                 Work::Produce(produce) => produce.answer(&mut Context {
                     now,
-                    request: slot.request,
+                    request: slot.request.clone(),
                     operation: slot.operation,
                     image: &self.image,
                     shared: &mut self.shared,
@@ -363,6 +367,7 @@ impl Gateway {
             request: Request {
                 info: RequestInfo { key: ApiKey::Produce, version: 0, stamp: Default::default() },
                 correlation_id: 0,
+                caller: Default::default(),
             },
             operation: OperationId(0),
             image: &self.image,
@@ -448,7 +453,7 @@ impl Gateway {
     ) {
         let Some(&connection) = self.operations.get(&operation) else { return };
         let Some(slot) = self.connections.get_mut(&connection).and_then(|state| state.slot(operation)) else { return };
-        let request = slot.request;
+        let request = slot.request.clone();
         let mut waiting = match std::mem::replace(&mut slot.work, Work::Busy) {
             Work::Waiting(waiting) => waiting,
             other => {

@@ -2,9 +2,12 @@
 //!
 //! Every handler either answers at once or leaves an [`Operation`], which is told whatever it asked for and answers once.
 
+use std::sync::Arc;
+
 use base_types::{BrokerId, ErrorCode, Now, Tick};
 use bytes::Bytes;
 use kafka_wire::{Message, encode_response};
+use peer_api::groups::Caller;
 use peer_api::metadata::Image;
 use peer_api::storage::{self, RequestId, TransportError};
 use peer_api::{controller, storage::ToStorage};
@@ -86,11 +89,12 @@ pub(crate) trait Operation: Send {
     fn abandoned(&mut self, _cx: &mut Context<'_>) {}
 }
 
-/// What the request was, for the one who answers it.
-#[derive(Clone, Copy, Debug)]
+/// What the request was and whose, for the one who answers it.
+#[derive(Clone, Debug)]
 pub(crate) struct Request {
     pub info: RequestInfo,
     pub correlation_id: i32,
+    pub caller: Arc<Caller>,
 }
 
 /// What a handler may see and ask for.

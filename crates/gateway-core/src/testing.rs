@@ -70,7 +70,7 @@ impl World {
             records,
         })));
         world.calls.clear();
-        world.step(Event::ConnectionOpened { connection: C });
+        world.step(Event::ConnectionOpened { connection: C, host: "/10.0.0.1".into() });
         world
     }
 

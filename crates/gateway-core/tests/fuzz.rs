@@ -135,7 +135,7 @@ fn hostile_frames_are_answered_or_close_and_leave_nothing_behind() {
         if connections.len() < 20 {
             last += 1;
             connections.insert(ConnectionId(last), 0);
-            events.push(Event::ConnectionOpened { connection: ConnectionId(last) });
+            events.push(Event::ConnectionOpened { connection: ConnectionId(last), host: String::new() });
         }
         let index = random.below(connections.len() as u64) as usize;
         let connection = *connections.keys().nth(index).unwrap();

@@ -142,7 +142,7 @@ impl World {
         let snapshot = Update::Snapshot { at: MetadataOffset(1), records };
         world.step(Event::ControllerMessage(FromController::Update(snapshot)));
         for client in 1..=CLIENTS {
-            world.step(Event::ConnectionOpened { connection: ConnectionId(client) });
+            world.step(Event::ConnectionOpened { connection: ConnectionId(client), host: String::new() });
             world.next_producer += 1;
             world.clients.insert(client, Client { producer: world.next_producer, ..Client::default() });
         }

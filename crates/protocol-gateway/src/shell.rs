@@ -293,6 +293,8 @@ impl Shell {
             tracing::debug!(%error, "connection gone before it was served");
             return;
         }
+        // As Java prints an address; DescribeGroups shows it.
+        let host = stream.peer_addr().map(|address| format!("/{}", address.ip())).unwrap_or_default();
         self.last_connection += 1;
         let connection = ConnectionId(self.last_connection);
         let stream = Arc::new(stream);
@@ -301,7 +303,7 @@ impl Shell {
         let state =
             Connection { stream, paused, out: VecDeque::new(), blocked: false, closing: false, active: Instant::now() };
         self.connections.insert(connection, state);
-        self.events.push(Event::ConnectionOpened { connection });
+        self.events.push(Event::ConnectionOpened { connection, host });
     }
 
     fn poll_controller(&mut self, cx: &mut Context<'_>) {

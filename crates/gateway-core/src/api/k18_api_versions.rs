@@ -233,7 +233,7 @@ mod tests {
         let mut world = World::with(0, crate::Config::default());
         world.gateway = crate::Gateway::new(crate::Config::default());
         world.step(Event::Ticked);
-        world.step(Event::ConnectionOpened { connection: C });
+        world.step(Event::ConnectionOpened { connection: C, host: String::new() });
         assert_eq!(world.ask::<ApiVersionsRequest>(3, &request()).error_code, 0);
         world.send(9, &kafka_wire::MetadataRequest::default());
         assert!(world.is_silent());

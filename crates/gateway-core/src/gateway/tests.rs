@@ -110,7 +110,7 @@ fn short_memory_stops_reading_until_there_is_room() {
     let request = FetchRequest { topics, max_wait_ms: 500, min_bytes: 1, ..Default::default() };
     let others: Vec<ConnectionId> = (2..20).map(ConnectionId).collect();
     for connection in &others {
-        world.step(Event::ConnectionOpened { connection: *connection });
+        world.step(Event::ConnectionOpened { connection: *connection, host: String::new() });
         world.send_on(*connection, 4, &request);
     }
     assert!(world.paused.len() >= 3, "{:?}", world.paused);

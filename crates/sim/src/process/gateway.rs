@@ -155,7 +155,8 @@ impl Process for Gateway {
             Input::Started | Input::Ticked => self.step(context, Event::Ticked),
             Input::Accepted { stream, purpose: Purpose::Kafka, .. } => {
                 self.clients.insert(stream);
-                self.step(context, Event::ConnectionOpened { connection: ConnectionId(stream.0) });
+                let host = "/simulated".to_owned();
+                self.step(context, Event::ConnectionOpened { connection: ConnectionId(stream.0), host });
             }
             Input::Accepted { stream, .. } => context.close(stream),
             Input::Dialled { stream, token: CONTROLLER_TOKEN } => {
