@@ -43,7 +43,9 @@ impl Config {
             quorum,
             cluster_id,
             // What Kafka 4.3.0 formats a new cluster with, as far as it is served.
-            features: vec![("eligible.leader.replicas.version".to_owned(), 1), ("metadata.version".to_owned(), 30)],
+            features: [("eligible.leader.replicas.version", 1), ("group.version", 1), ("metadata.version", 30)]
+                .map(|(name, level)| (name.to_owned(), level))
+                .to_vec(),
             default_partitions: 1,
             default_replication_factor: 1,
             broker_timeout_ms: 1_500,

@@ -5,12 +5,22 @@
 
 pub(crate) mod administration;
 pub(crate) mod alteration;
+pub(crate) mod coordination;
 pub(crate) mod error;
+pub(crate) mod internal_topics;
 pub(crate) mod k00_produce;
 pub(crate) mod k01_fetch;
 pub(crate) mod k02_list_offsets;
 pub(crate) mod k03_metadata;
+pub(crate) mod k08_offset_commit;
+pub(crate) mod k09_offset_fetch;
 pub(crate) mod k10_find_coordinator;
+pub(crate) mod k11_join_group;
+pub(crate) mod k12_heartbeat;
+pub(crate) mod k13_leave_group;
+pub(crate) mod k14_sync_group;
+pub(crate) mod k15_describe_groups;
+pub(crate) mod k16_list_groups;
 pub(crate) mod k18_api_versions;
 pub(crate) mod k19_create_topics;
 pub(crate) mod k20_delete_topics;
@@ -20,10 +30,14 @@ pub(crate) mod k32_describe_configs;
 pub(crate) mod k33_alter_configs;
 pub(crate) mod k35_describe_log_dirs;
 pub(crate) mod k37_create_partitions;
+pub(crate) mod k42_delete_groups;
 pub(crate) mod k44_incremental_alter_configs;
+pub(crate) mod k47_offset_delete;
 pub(crate) mod k55_describe_quorum;
 pub(crate) mod k60_describe_cluster;
 pub(crate) mod k61_describe_producers;
+pub(crate) mod k68_consumer_group_heartbeat;
+pub(crate) mod k69_consumer_group_describe;
 pub(crate) mod k74_list_config_resources;
 pub(crate) mod k75_describe_topic_partitions;
 pub(crate) mod scatter;
@@ -48,7 +62,15 @@ pub(crate) fn supported(key: ApiKey) -> Option<RangeInclusive<i16>> {
         ApiKey::Fetch => Some(k01_fetch::SUPPORTED),
         ApiKey::ListOffsets => Some(k02_list_offsets::SUPPORTED),
         ApiKey::Metadata => Some(k03_metadata::SUPPORTED),
+        ApiKey::OffsetCommit => Some(k08_offset_commit::SUPPORTED),
+        ApiKey::OffsetFetch => Some(k09_offset_fetch::SUPPORTED),
         ApiKey::FindCoordinator => Some(k10_find_coordinator::SUPPORTED),
+        ApiKey::JoinGroup => Some(k11_join_group::SUPPORTED),
+        ApiKey::Heartbeat => Some(k12_heartbeat::SUPPORTED),
+        ApiKey::LeaveGroup => Some(k13_leave_group::SUPPORTED),
+        ApiKey::SyncGroup => Some(k14_sync_group::SUPPORTED),
+        ApiKey::DescribeGroups => Some(k15_describe_groups::SUPPORTED),
+        ApiKey::ListGroups => Some(k16_list_groups::SUPPORTED),
         ApiKey::ApiVersions => Some(k18_api_versions::SUPPORTED),
         ApiKey::CreateTopics => Some(k19_create_topics::SUPPORTED),
         ApiKey::DeleteTopics => Some(k20_delete_topics::SUPPORTED),
@@ -58,24 +80,20 @@ pub(crate) fn supported(key: ApiKey) -> Option<RangeInclusive<i16>> {
         ApiKey::AlterConfigs => Some(k33_alter_configs::SUPPORTED),
         ApiKey::DescribeLogDirs => Some(k35_describe_log_dirs::SUPPORTED),
         ApiKey::CreatePartitions => Some(k37_create_partitions::SUPPORTED),
+        ApiKey::DeleteGroups => Some(k42_delete_groups::SUPPORTED),
         ApiKey::IncrementalAlterConfigs => Some(k44_incremental_alter_configs::SUPPORTED),
+        ApiKey::OffsetDelete => Some(k47_offset_delete::SUPPORTED),
         ApiKey::DescribeQuorum => Some(k55_describe_quorum::SUPPORTED),
         ApiKey::DescribeCluster => Some(k60_describe_cluster::SUPPORTED),
         ApiKey::DescribeProducers => Some(k61_describe_producers::SUPPORTED),
+        ApiKey::ConsumerGroupHeartbeat => Some(k68_consumer_group_heartbeat::SUPPORTED),
+        ApiKey::ConsumerGroupDescribe => Some(k69_consumer_group_describe::SUPPORTED),
         ApiKey::ListConfigResources => Some(k74_list_config_resources::SUPPORTED),
         ApiKey::DescribeTopicPartitions => Some(k75_describe_topic_partitions::SUPPORTED),
         ApiKey::LeaderAndIsr
         | ApiKey::StopReplica
         | ApiKey::UpdateMetadata
         | ApiKey::ControlledShutdown
-        | ApiKey::OffsetCommit
-        | ApiKey::OffsetFetch
-        | ApiKey::JoinGroup
-        | ApiKey::Heartbeat
-        | ApiKey::LeaveGroup
-        | ApiKey::SyncGroup
-        | ApiKey::DescribeGroups
-        | ApiKey::ListGroups
         | ApiKey::SaslHandshake
         | ApiKey::DeleteRecords
         | ApiKey::AddPartitionsToTxn
@@ -92,11 +110,9 @@ pub(crate) fn supported(key: ApiKey) -> Option<RangeInclusive<i16>> {
         | ApiKey::RenewDelegationToken
         | ApiKey::ExpireDelegationToken
         | ApiKey::DescribeDelegationToken
-        | ApiKey::DeleteGroups
         | ApiKey::ElectLeaders
         | ApiKey::AlterPartitionReassignments
         | ApiKey::ListPartitionReassignments
-        | ApiKey::OffsetDelete
         | ApiKey::DescribeClientQuotas
         | ApiKey::AlterClientQuotas
         | ApiKey::DescribeUserScramCredentials
@@ -114,8 +130,6 @@ pub(crate) fn supported(key: ApiKey) -> Option<RangeInclusive<i16>> {
         | ApiKey::DescribeTransactions
         | ApiKey::ListTransactions
         | ApiKey::AllocateProducerIds
-        | ApiKey::ConsumerGroupHeartbeat
-        | ApiKey::ConsumerGroupDescribe
         | ApiKey::ControllerRegistration
         | ApiKey::GetTelemetrySubscriptions
         | ApiKey::PushTelemetry
@@ -158,7 +172,15 @@ pub(crate) fn begin(cx: &mut Context<'_>, reader: &mut Reader) -> Begun {
         ApiKey::Fetch => decoded(cx, reader, k01_fetch::begin),
         ApiKey::ListOffsets => decoded(cx, reader, k02_list_offsets::begin),
         ApiKey::Metadata => decoded(cx, reader, k03_metadata::begin),
+        ApiKey::OffsetCommit => decoded(cx, reader, k08_offset_commit::begin),
+        ApiKey::OffsetFetch => decoded(cx, reader, k09_offset_fetch::begin),
         ApiKey::FindCoordinator => decoded(cx, reader, k10_find_coordinator::begin),
+        ApiKey::JoinGroup => decoded(cx, reader, k11_join_group::begin),
+        ApiKey::Heartbeat => decoded(cx, reader, k12_heartbeat::begin),
+        ApiKey::LeaveGroup => decoded(cx, reader, k13_leave_group::begin),
+        ApiKey::SyncGroup => decoded(cx, reader, k14_sync_group::begin),
+        ApiKey::DescribeGroups => decoded(cx, reader, k15_describe_groups::begin),
+        ApiKey::ListGroups => decoded(cx, reader, k16_list_groups::begin),
         ApiKey::CreateTopics => decoded(cx, reader, k19_create_topics::begin),
         ApiKey::DeleteTopics => decoded(cx, reader, k20_delete_topics::begin),
         ApiKey::InitProducerId => decoded(cx, reader, k22_init_producer_id::begin),
@@ -167,10 +189,14 @@ pub(crate) fn begin(cx: &mut Context<'_>, reader: &mut Reader) -> Begun {
         ApiKey::AlterConfigs => decoded(cx, reader, k33_alter_configs::begin),
         ApiKey::DescribeLogDirs => decoded(cx, reader, k35_describe_log_dirs::begin),
         ApiKey::CreatePartitions => decoded(cx, reader, k37_create_partitions::begin),
+        ApiKey::DeleteGroups => decoded(cx, reader, k42_delete_groups::begin),
         ApiKey::IncrementalAlterConfigs => decoded(cx, reader, k44_incremental_alter_configs::begin),
+        ApiKey::OffsetDelete => decoded(cx, reader, k47_offset_delete::begin),
         ApiKey::DescribeQuorum => decoded(cx, reader, k55_describe_quorum::begin),
         ApiKey::DescribeCluster => decoded(cx, reader, k60_describe_cluster::begin),
         ApiKey::DescribeProducers => decoded(cx, reader, k61_describe_producers::begin),
+        ApiKey::ConsumerGroupHeartbeat => decoded(cx, reader, k68_consumer_group_heartbeat::begin),
+        ApiKey::ConsumerGroupDescribe => decoded(cx, reader, k69_consumer_group_describe::begin),
         ApiKey::ListConfigResources => decoded(cx, reader, k74_list_config_resources::begin),
         ApiKey::DescribeTopicPartitions => decoded(cx, reader, k75_describe_topic_partitions::begin),
         // Not served; said above.

@@ -34,6 +34,17 @@ pub(crate) const FETCH_BYTES_MIN: usize = 64 * 1024;
 /// How long a metadata answer waits for a topic made on demand, or for a leader, before it says that there is none.
 pub(crate) const AUTO_CREATE_WAIT_MS: u64 = 5_000;
 pub(crate) const LEADER_WAIT_MS: u64 = 1_000;
+/// How long FindCoordinator waits for the topic of the groups, which the first one makes, and for a leader in it.
+pub(crate) const COORDINATOR_WAIT_MS: u64 = 5_000;
+/// How long a request of a group waits for a coordinator that moves or loads, before the client is told so.
+pub(crate) const COORDINATOR_RETRY_MS_MAX: u64 = 5_000;
+/// What a coordinator may take to answer, its write included (`offsets.commit.timeout.ms` is 5 s).
+pub(crate) const COORDINATOR_ANSWER_MS: u64 = 10_000;
+/// What a JoinGroup may take beyond its rebalance time-out. Clients give up sooner.
+pub(crate) const JOIN_GRACE_MS: u64 = 15_000;
+/// What a SyncGroup may take: it waits for the group's leader, for as long as the group's longest rebalance time-out, which is
+/// not told here. Kafka's largest `group.max.session.timeout.ms`; clients give up sooner.
+pub(crate) const SYNC_WAIT_MS_MAX: u64 = 1_800_000;
 /// How long a client that asks for the cluster waits for a live broker. Kafka's brokers serve nobody before they are live; told
 /// of a cluster without brokers, librdkafka's admin client asks again only after half a minute.
 pub(crate) const BROKER_WAIT_MS: u64 = 5_000;

@@ -80,6 +80,11 @@ pub(crate) fn topic_by_wire_id(image: &Image, id: kafka_wire::Uuid) -> Option<&T
     image.topic(TopicId(id.0))
 }
 
+/// Whether the cluster has agreed on the new group protocol (KIP-848).
+pub(crate) fn serves_consumer_groups(image: &Image) -> bool {
+    image.features().any(|(name, level)| name == "group.version" && level >= 1)
+}
+
 /// Topics that clients may read and not write (Kafka's internal ones).
 pub(crate) fn is_internal(name: &str) -> bool {
     matches!(name, "__consumer_offsets" | "__transaction_state" | "__share_group_state")

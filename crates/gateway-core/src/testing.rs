@@ -9,6 +9,7 @@ use base_types::{
 use bytes::Bytes;
 use kafka_wire::{Request, decode_response, encode_request};
 use peer_api::controller::{self, FromController, ToController};
+use peer_api::groups::{CoordinatorError, GROUPS_TOPIC, GroupRequest, GroupResponse, ToCoordinator};
 use peer_api::metadata::{Broker, BrokerState, MetadataOffset, PartitionState, Record, Update};
 use peer_api::storage::{self, FromStorage, RequestId, ToStorage, TransportError};
 use record_batch::{BatchBuilder, Compression, Producer};
@@ -61,6 +62,7 @@ impl World {
             Record::ClusterNamed { cluster_id: "cluster".into() },
             Record::FeatureChanged { name: "metadata.version".into(), level: 30 },
             Record::FeatureChanged { name: "eligible.leader.replicas.version".into(), level: 1 },
+            Record::FeatureChanged { name: "group.version".into(), level: 1 },
             Record::FeatureChanged { name: "transaction.version".into(), level: 2 },
         ];
         records.extend((1..=brokers).map(broker));
@@ -184,6 +186,43 @@ impl World {
 
     pub fn storage_answers(&mut self, node: BrokerId, id: RequestId, response: storage::Response) {
         self.step(Event::StorageResponded { node, message: FromStorage { id, response } });
+    }
+
+    /// A cluster of storage nodes 1 to `brokers` where node 1 coordinates every group.
+    pub fn with_groups(brokers: i32) -> World {
+        let mut world = World::new(brokers);
+        world.topic(GROUPS_TOPIC, &[1]);
+        world
+    }
+
+    /// What a coordinator is asked next.
+    pub fn next_question(&mut self) -> (BrokerId, RequestId, ToCoordinator) {
+        match self.next_request() {
+            (node, id, storage::Request::Coordinate(question)) => (node, id, *question),
+            (_, _, other) => panic!("no question for a coordinator: {other:?}"),
+        }
+    }
+
+    pub fn coordinator_answers(
+        &mut self,
+        node: BrokerId,
+        id: RequestId,
+        answer: Result<GroupResponse, CoordinatorError>,
+    ) {
+        self.storage_answers(node, id, storage::Response::Coordinate(Box::new(answer)));
+    }
+
+    /// Sends a request of one group, has its coordinator answer so, and returns what it was asked and what the client is told.
+    pub fn coordinate<R: Request>(
+        &mut self,
+        version: i16,
+        request: &R,
+        answer: Result<GroupResponse, CoordinatorError>,
+    ) -> (GroupRequest, R::Response) {
+        self.send(version, request);
+        let (node, id, question) = self.next_question();
+        self.coordinator_answers(node, id, answer);
+        (question.request, self.answer::<R>(version).1)
     }
 
     pub fn storage_fails(&mut self, node: BrokerId, id: RequestId, error: TransportError) {

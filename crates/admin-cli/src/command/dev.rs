@@ -2,6 +2,7 @@
 //!
 //! The services are the same as in a cluster; only the streams between them are channels instead of connections.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -95,6 +96,8 @@ async fn serve(options: Dev) -> anyhow::Result<()> {
         host: "localhost".to_owned(),
         seed: u64::from_be_bytes(*incarnation.0.first_chunk().unwrap_or(&[0; 8])),
         memory_max: 256 << 20,
+        // As Kafka's own settings for one node: there are no three for the copies.
+        statics: BTreeMap::from([("offsets.topic.replication.factor".to_owned(), "1".to_owned())]),
         ..protocol_gateway::Config::default()
     };
     // As a Kafka broker does: connections are taken, and requests answered only once there is somebody to lead partitions. A client

@@ -24,8 +24,10 @@ use kafka_wire::k03_metadata::{
 use kafka_wire::{KafkaString, MetadataRequest, MetadataResponse, Uuid};
 use peer_api::config::{Lookup, broker_config};
 use peer_api::controller::{self, NewTopic};
+use peer_api::groups::GROUPS_TOPIC;
 use peer_api::metadata::{Image, MetadataOffset, PartitionState, Topic};
 
+use crate::api::internal_topics;
 use crate::limits::{AUTO_CREATE_WAIT_MS, BROKER_WAIT_MS, LEADER_WAIT_MS};
 use crate::operation::{Begun, Context, Operation, Progress};
 use crate::route;
@@ -118,13 +120,18 @@ impl Metadata {
     fn create(&mut self, cx: &mut Context<'_>) {
         let topics: Vec<NewTopic> = self
             .named()
-            .filter(|name| cx.image.topic_named(name).is_none() && is_valid_name(name) && !route::is_internal(name))
-            .map(|name| NewTopic {
-                name: name.to_string(),
-                partitions: -1,
-                replication_factor: -1,
-                assignments: Vec::new(),
-                configs: Vec::new(),
+            .filter(|name| cx.image.topic_named(name).is_none() && is_valid_name(name))
+            .filter_map(|name| {
+                if &**name == GROUPS_TOPIC {
+                    return Some(internal_topics::groups_topic(cx));
+                }
+                (!route::is_internal(name)).then(|| NewTopic {
+                    name: name.to_string(),
+                    partitions: -1,
+                    replication_factor: -1,
+                    assignments: Vec::new(),
+                    configs: Vec::new(),
+                })
             })
             .collect();
         if !topics.is_empty() {
@@ -455,8 +462,8 @@ mod tests {
     fn nothing_is_made_when_client_or_cluster_forbids_it() {
         let mut world = World::new(1);
         assert_eq!(told(&world.ask::<MetadataRequest>(4, &quiet(&["new", "x/y"]))), [(3, "new", 0), (17, "x/y", 0)]);
-        let internal = named(&["__consumer_offsets"]);
-        assert_eq!(told(&world.ask::<MetadataRequest>(4, &internal)), [(3, "__consumer_offsets", 0)]);
+        let internal = named(&["__transaction_state"]);
+        assert_eq!(told(&world.ask::<MetadataRequest>(4, &internal)), [(3, "__transaction_state", 0)]);
         let mut statics = std::collections::BTreeMap::new();
         statics.insert("auto.create.topics.enable".to_owned(), "false".to_owned());
         let mut world = World::with(1, crate::Config { statics, ..Default::default() });

@@ -7,8 +7,8 @@
 //! answered in version 0 with error 35 and the range of this one API, and its body is not looked at (trap 1); the header of the
 //! answer never has tagged fields (trap 2). Answered before the metadata is known and, later, before authentication (trap 14).
 //!
-//! Features: `metadata.version` and eligible leader replicas. Those that promise transactions v2 or new group protocols are told
-//! when they are kept.
+//! Features: `metadata.version`, eligible leader replicas, and the new group protocol. What promises transactions v2 or other
+//! kinds of groups is told when it is kept.
 
 use std::ops::RangeInclusive;
 
@@ -22,8 +22,10 @@ use crate::operation::{Answer, Begun, Context};
 
 pub(crate) const SUPPORTED: RangeInclusive<i16> = 0..=4;
 
-/// Name, oldest and newest level, as Kafka 4.3.0 has them: 3.3-IV3 to 4.3-IV0, and eligible leader replicas (KIP-966).
-const FEATURES: [(&str, i16, i16); 2] = [("eligible.leader.replicas.version", 0, 1), ("metadata.version", 7, 30)];
+/// Name, oldest and newest level, as Kafka 4.3.0 has them: 3.3-IV3 to 4.3-IV0, eligible leader replicas (KIP-966), and the new
+/// group protocol (KIP-848).
+const FEATURES: [(&str, i16, i16); 3] =
+    [("eligible.leader.replicas.version", 0, 1), ("group.version", 0, 1), ("metadata.version", 7, 30)];
 
 /// Takes the body undecoded, since the version may be one that nobody can decode.
 pub(crate) fn begin(cx: &mut Context<'_>, reader: &mut Reader) -> Begun {
@@ -118,7 +120,15 @@ mod tests {
                 (1, 4, 18),
                 (2, 1, 11),
                 (3, 0, 13),
+                (8, 2, 10),
+                (9, 1, 10),
                 (10, 0, 6),
+                (11, 0, 9),
+                (12, 0, 4),
+                (13, 0, 5),
+                (14, 0, 5),
+                (15, 0, 6),
+                (16, 0, 5),
                 (18, 0, 4),
                 (19, 2, 7),
                 (20, 1, 6),
@@ -128,10 +138,14 @@ mod tests {
                 (33, 0, 2),
                 (35, 1, 5),
                 (37, 0, 3),
+                (42, 0, 2),
                 (44, 0, 1),
+                (47, 0, 0),
                 (55, 0, 2),
                 (60, 0, 2),
                 (61, 0, 0),
+                (68, 0, 1),
+                (69, 0, 1),
                 (74, 0, 1),
                 (75, 0, 0),
             ]
@@ -156,7 +170,9 @@ mod tests {
         assert!(has(2, 1), "offsets by time");
         assert!(has(10, 0), "LZ4");
         assert!(has(3, 12) && has(1, 13) && has(0, 13), "topic ids");
-        assert!(!has(8, 0) && !has(11, 0) && !has(68, 0), "no groups yet");
+        assert!(has(10, 0) && has(11, 0) && has(15, 0) && has(16, 0), "groups");
+        assert!(has(68, 0) && has(8, 9) && has(9, 9), "the new group protocol");
+        assert!(has(8, 10) && has(9, 10), "topic ids in groups");
     }
 
     #[test]
@@ -164,23 +180,25 @@ mod tests {
         let mut world = World::new(1);
         for version in SUPPORTED {
             let response = world.ask::<ApiVersionsRequest>(version, &request());
-            assert_eq!((response.error_code, response.api_keys.len()), (0, 20));
+            assert_eq!((response.error_code, response.api_keys.len()), (0, 32));
             let features: Vec<_> =
                 response.supported_features.iter().map(|f| (&*f.name, f.min_version, f.max_version)).collect();
             let finalized: Vec<_> =
                 response.finalized_features.iter().map(|f| (&*f.name, f.max_version_level)).collect();
             // Trap 6: a feature with minimum 0 makes older clients stumble.
             let (elr, metadata) = (("eligible.leader.replicas.version", 0, 1), ("metadata.version", 7, 30));
+            let group = ("group.version", 0, 1);
             assert_eq!(
                 features,
                 match version {
                     0..=2 => vec![],
                     3 => vec![metadata],
-                    _ => vec![elr, metadata],
+                    _ => vec![elr, group, metadata],
                 }
             );
             if version >= 3 {
-                assert_eq!(finalized, [("eligible.leader.replicas.version", 1), ("metadata.version", 30)]);
+                let levels = [("eligible.leader.replicas.version", 1), ("group.version", 1), ("metadata.version", 30)];
+                assert_eq!(finalized, levels);
                 assert!(response.finalized_features_epoch > 0);
             } else {
                 assert_eq!(finalized.len(), 0);
@@ -214,8 +232,8 @@ mod tests {
         let mut world = World::new(1);
         world.send(3, &request());
         let (_, frame) = world.sent.pop_front().unwrap();
-        // Correlation id, error code, then at once the compact array of 20 APIs.
-        assert_eq!(frame[4..7], [0, 0, 21]);
+        // Correlation id, error code, then at once the compact array of 32 APIs.
+        assert_eq!(frame[4..7], [0, 0, 33]);
     }
 
     #[test]

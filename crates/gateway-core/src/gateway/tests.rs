@@ -1,4 +1,4 @@
-use kafka_wire::{ApiVersionsRequest, FetchRequest, HeartbeatRequest, MetadataRequest, encode_request};
+use kafka_wire::{ApiVersionsRequest, EndTxnRequest, FetchRequest, MetadataRequest, encode_request};
 use peer_api::metadata::Record;
 
 use super::*;
@@ -39,7 +39,7 @@ fn frames_that_are_no_requests_close_their_connection() {
 /// Trap 5, W9.
 #[test]
 fn what_is_not_advertised_is_not_served() {
-    let mut unserved = vec![raw(0, &HeartbeatRequest::default())];
+    let mut unserved = vec![raw(0, &EndTxnRequest::default())];
     // Produce 0 is advertised for librdkafka's sake and gone since Kafka 4.0.
     unserved.push(vec![0, 0, 0, 0, 0, 0, 0, 1, 0xff, 0xff, 0, 1, 0, 0, 0, 9, 0, 0, 0, 0]);
     // Internal APIs: a follower's and a controller's.
