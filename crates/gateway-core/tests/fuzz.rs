@@ -17,6 +17,7 @@ use peer_api::storage::{Request, RequestId, TransportError};
 use record_batch::{BatchBuilder, Compression};
 
 const TOPIC: TopicId = TopicId([3; 16]);
+const GROUPS: TopicId = TopicId([4; 16]);
 /// In `make test`; `make fuzz` sends ten million.
 const FRAMES: usize = 100_000;
 
@@ -47,7 +48,12 @@ fn gateway() -> (Gateway, Effects) {
             state: BrokerState::Active,
         }),
         Record::TopicCreated { id: TOPIC, name: "t".into() },
-        Record::PartitionChanged { partition: TopicPartition { topic: TOPIC, partition: PartitionIndex(0) }, state },
+        Record::PartitionChanged {
+            partition: TopicPartition { topic: TOPIC, partition: PartitionIndex(0) },
+            state: state.clone(),
+        },
+        Record::TopicCreated { id: GROUPS, name: "__consumer_offsets".into() },
+        Record::PartitionChanged { partition: TopicPartition { topic: GROUPS, partition: PartitionIndex(0) }, state },
     ];
     let events = [
         Event::Ticked,
