@@ -15,6 +15,7 @@ use crate::connection::{Connection, Frame, Slot, Work};
 use crate::controller_link::{ControllerLink, Heard};
 use crate::effect::{CloseReason, Effect, Effects, RequestInfo};
 use crate::event::{ConnectionId, Event};
+use crate::lag::{self, GroupLag, Lag, Ways};
 use crate::limits::{FETCH_BYTES_MAX, FETCH_BYTES_MIN, FRAME_SIZE_MAX, FRAME_SIZE_MIN};
 use crate::operation::{Answer, Begun, Context, OperationId, Progress, Request};
 use crate::session::Sessions;
@@ -37,6 +38,8 @@ pub struct Config {
     /// Bytes of requests and of answers that may be held at once, over all connections (W7).
     pub memory_max: usize,
     pub heartbeat_ms: u64,
+    /// How often groups are asked how far they are behind; 0: never.
+    pub lag_interval_ms: u64,
     /// Broker configs that differ from Kafka's defaults, by Kafka's names.
     pub statics: BTreeMap<String, String>,
 }
@@ -53,6 +56,7 @@ impl Default for Config {
             seed: 0,
             memory_max: 512 * 1024 * 1024,
             heartbeat_ms: 1_000,
+            lag_interval_ms: 0,
             statics: BTreeMap::new(),
         }
     }
@@ -73,6 +77,7 @@ pub struct Gateway {
     last_operation: u64,
     bytes_held: usize,
     bytes_unsent: usize,
+    lag: Lag,
     shared: Shared,
 }
 
@@ -109,6 +114,7 @@ impl Gateway {
             last_operation: 0,
             bytes_held: 0,
             bytes_unsent: 0,
+            lag: Lag::new(config.lag_interval_ms),
             shared: Shared {
                 calls: Calls::default(),
                 timers: Timers::default(),
@@ -179,7 +185,11 @@ impl Gateway {
     /// When [`Event::Ticked`] is due, if nothing else happens before.
     pub fn next_deadline(&self) -> Option<Tick> {
         let retry = self.stale.values().min().copied();
-        [Some(self.shared.controller.next_deadline()), self.shared.timers.next(), retry].into_iter().flatten().min()
+        let lag = self.lag.next_deadline().filter(|_| self.is_ready());
+        [Some(self.shared.controller.next_deadline()), self.shared.timers.next(), retry, lag]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Whether the metadata has been seen. Until then requests other than ApiVersions wait.
@@ -195,6 +205,16 @@ impl Gateway {
     /// Whether nothing is in flight: what a shell that stops waits for.
     pub fn is_idle(&self) -> bool {
         self.operations.is_empty() && self.connections.values().all(|connection| connection.unsent_bytes == 0)
+    }
+
+    /// The groups of the storage nodes that this gateway stands for, as the last round of questions found them.
+    pub fn lag(&self) -> &[GroupLag] {
+        self.lag.groups()
+    }
+
+    /// How many rounds there were.
+    pub fn lag_rounds(&self) -> u64 {
+        self.lag.rounds()
     }
 
     pub fn image(&self) -> &Image {
@@ -484,6 +504,10 @@ impl Gateway {
         result: Result<Response, TransportError>,
         effects: &mut Effects,
     ) {
+        if operation == lag::OPERATION {
+            let (lag, mut ways) = self.lag_and_ways(now, effects);
+            return lag.answered(&mut ways, call, result);
+        }
         let Some(&connection) = self.operations.get(&operation) else { return };
         let Some(state) = self.connections.get_mut(&connection) else { return };
         let Some(index) = state.slots.iter().position(|slot| slot.operation == operation) else { return };
@@ -538,7 +562,22 @@ impl Gateway {
         }
     }
 
+    fn lag_and_ways<'a>(&'a mut self, now: Now, effects: &'a mut Effects) -> (&'a mut Lag, Ways<'a>) {
+        let ways = Ways {
+            now: now.tick,
+            gateway: self.shared.controller.gateway(),
+            image: &self.image,
+            calls: &mut self.shared.calls,
+            effects,
+        };
+        (&mut self.lag, ways)
+    }
+
     fn ring(&mut self, now: Now, effects: &mut Effects) {
+        if self.is_ready() {
+            let (lag, mut ways) = self.lag_and_ways(now, effects);
+            lag.ticked(&mut ways);
+        }
         let answers = self.shared.controller.ticked(now.tick, effects);
         if !answers.is_empty() {
             self.heard(now, Heard { answers, metadata_changed: false }, effects);

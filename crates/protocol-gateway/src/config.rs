@@ -25,6 +25,8 @@ pub struct Settings {
     pub host: String,
     /// Requests and answers held at once, over all connections.
     pub memory_max_mib: u64,
+    /// How often groups are asked how far they are behind, for the metrics; 0: never.
+    pub lag_interval_ms: u64,
     /// How long requests in flight may take once the process was asked to stop.
     pub drain_ms: u64,
     pub log: LogConfig,
@@ -44,6 +46,7 @@ impl Default for Settings {
             rack: String::new(),
             host: String::new(),
             memory_max_mib: 512,
+            lag_interval_ms: 30_000,
             drain_ms: 5_000,
             log: LogConfig::default(),
             trace: TraceConfig::default(),
@@ -104,6 +107,7 @@ pub fn check(loaded: &Loaded<Settings>, incarnation: Incarnation, seed: u64) -> 
             host: if settings.host.is_empty() { machine_name() } else { settings.host.clone() },
             seed,
             memory_max: settings.memory_max_mib as usize * 1024 * 1024,
+            lag_interval_ms: settings.lag_interval_ms,
             statics: settings.kafka.clone(),
             ..gateway_core::Config::default()
         },

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use gateway_core::{RequestInfo, Stats};
-use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge};
+use gateway_core::{GroupLag, RequestInfo, Stats};
+use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 use service_kit::metrics::LATENCY_SECONDS;
 
 pub struct Metrics {
@@ -23,6 +23,7 @@ pub struct Metrics {
     produce_retries: IntCounter,
     produce_indeterminate: IntCounter,
     metadata_offset: IntGauge,
+    groups: GroupMetrics,
     /// What was taken over from the core already.
     last: Stats,
 }
@@ -52,6 +53,7 @@ impl Metrics {
             produce_indeterminate: kit
                 .counter("thalweg_gateway_produce_indeterminate_total", "Appends whose outcome is unknown."),
             metadata_offset: kit.gauge("thalweg_gateway_metadata_offset", "How far the metadata is followed."),
+            groups: GroupMetrics::new(kit),
             last: Stats::default(),
         }
     }
@@ -89,5 +91,122 @@ impl Metrics {
         self.fetch_session_partitions.set(stats.fetch_session_partitions as i64);
         self.metadata_offset.set(metadata_offset as i64);
         self.last = stats;
+    }
+
+    /// Takes over what a new round found of groups; what it did not find is no more.
+    pub(crate) fn behind(&mut self, rounds: u64, groups: &[GroupLag]) {
+        if std::mem::replace(&mut self.groups.rounds, rounds) != rounds {
+            self.groups.set(groups);
+        }
+    }
+}
+
+/// Under the names of kafka_exporter, which dashboards and alerts know.
+struct GroupMetrics {
+    offset: IntGaugeVec,
+    offset_sum: IntGaugeVec,
+    lag: IntGaugeVec,
+    lag_sum: IntGaugeVec,
+    lag_max: IntGaugeVec,
+    members: IntGaugeVec,
+    state: IntGaugeVec,
+    /// Taken over already.
+    rounds: u64,
+}
+
+impl GroupMetrics {
+    fn new(kit: &service_kit::Metrics) -> GroupMetrics {
+        let partition = ["consumergroup", "topic", "partition"];
+        let topic = ["consumergroup", "topic"];
+        GroupMetrics {
+            offset: kit.gauges(
+                "kafka_consumergroup_current_offset",
+                "Committed offset of a group in a partition.",
+                &partition,
+            ),
+            offset_sum: kit.gauges(
+                "kafka_consumergroup_current_offset_sum",
+                "Committed offsets of a group, over the partitions of a topic.",
+                &topic,
+            ),
+            lag: kit.gauges("kafka_consumergroup_lag", "Records a group is behind in a partition.", &partition),
+            lag_sum: kit.gauges(
+                "kafka_consumergroup_lag_sum",
+                "Records a group is behind, over the partitions of a topic.",
+                &topic,
+            ),
+            lag_max: kit.gauges(
+                "kafka_consumergroup_lag_max",
+                "Records a group is behind in the worst partition of a topic.",
+                &topic,
+            ),
+            members: kit.gauges("kafka_consumergroup_members", "Members of a group.", &["consumergroup"]),
+            state: kit.gauges(
+                "thalweg_group_state",
+                "1 for the state that a group is in, by Kafka's name.",
+                &["consumergroup", "state"],
+            ),
+            rounds: 0,
+        }
+    }
+
+    fn set(&self, groups: &[GroupLag]) {
+        for gauges in
+            [&self.offset, &self.offset_sum, &self.lag, &self.lag_sum, &self.lag_max, &self.members, &self.state]
+        {
+            gauges.reset();
+        }
+        for group in groups {
+            let group_id = group.group_id.as_str();
+            self.members.with_label_values(&[group_id]).set(group.members as i64);
+            self.state.with_label_values(&[group_id, group.state]).set(1);
+            for partition in &group.partitions {
+                let (topic, index) = (partition.topic.as_str(), partition.partition.to_string());
+                self.offset.with_label_values(&[group_id, topic, &index]).set(partition.committed.0);
+                self.lag.with_label_values(&[group_id, topic, &index]).set(partition.lag);
+                self.offset_sum.with_label_values(&[group_id, topic]).add(partition.committed.0);
+                self.lag_sum.with_label_values(&[group_id, topic]).add(partition.lag);
+                let lag_max = self.lag_max.with_label_values(&[group_id, topic]);
+                lag_max.set(lag_max.get().max(partition.lag));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use base_types::{Offset, PartitionIndex};
+    use gateway_core::PartitionLag;
+
+    use super::*;
+
+    #[test]
+    fn lag_has_the_names_of_kafka_exporter_and_groups_that_are_gone_go() {
+        let kit = service_kit::Metrics::new("test", "0");
+        let mut metrics = Metrics::new(&kit);
+        let partition = |index, committed, lag| PartitionLag {
+            topic: "t".into(),
+            partition: PartitionIndex(index),
+            committed: Offset(committed),
+            lag,
+        };
+        let partitions = vec![partition(0, 10, 3), partition(1, 20, 4)];
+        metrics.behind(1, &[GroupLag { group_id: "g".into(), state: "Stable", members: 2, partitions }]);
+        let text = kit.render();
+        for line in [
+            r#"kafka_consumergroup_current_offset{consumergroup="g",partition="0",topic="t"} 10"#,
+            r#"kafka_consumergroup_current_offset_sum{consumergroup="g",topic="t"} 30"#,
+            r#"kafka_consumergroup_lag{consumergroup="g",partition="1",topic="t"} 4"#,
+            r#"kafka_consumergroup_lag_sum{consumergroup="g",topic="t"} 7"#,
+            r#"kafka_consumergroup_lag_max{consumergroup="g",topic="t"} 4"#,
+            r#"kafka_consumergroup_members{consumergroup="g"} 2"#,
+            r#"thalweg_group_state{consumergroup="g",state="Stable"} 1"#,
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+        }
+        metrics.behind(1, &[]);
+        assert!(kit.render().contains("kafka_consumergroup_lag_sum{"), "the same round says nothing new");
+        metrics.behind(2, &[]);
+        assert!(!kit.render().contains("consumergroup=\"g\""));
     }
 }

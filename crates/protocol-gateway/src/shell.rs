@@ -227,6 +227,7 @@ impl Shell {
             self.end_silent();
             if let Some(metrics) = &mut self.metrics {
                 metrics.counted(self.gateway.stats(), self.gateway.image().at().0);
+                metrics.behind(self.gateway.lag_rounds(), self.gateway.lag());
             }
         }
     }

@@ -96,6 +96,7 @@ async fn serve(options: Dev) -> anyhow::Result<()> {
         host: "localhost".to_owned(),
         seed: u64::from_be_bytes(*incarnation.0.first_chunk().unwrap_or(&[0; 8])),
         memory_max: 256 << 20,
+        lag_interval_ms: if options.http.is_some() { 15_000 } else { 0 },
         // As Kafka's own settings for one node: there are no three for the copies.
         statics: BTreeMap::from([("offsets.topic.replication.factor".to_owned(), "1".to_owned())]),
         ..protocol_gateway::Config::default()
