@@ -3,6 +3,7 @@
 //!
 //! ```text
 //!   gateways ──► appends.rs fetches.rs lookups.rs ─┐
+//!                coordinators.rs ───────────────┤
 //!   peers    ──► links.rs ─────────────────────────┼──► Replica (replica-core), one per partition
 //!   controller ► session.rs metadata.rs ───────────┤
 //!   disk     ──► disk.rs ──────────────────────────┘
@@ -13,8 +14,8 @@
 //! Every request is answered exactly once, unless its stream ends first. `docs/design/storage-node.md` says how and why.
 //!
 //! Invariants kept: R14 and R18 (by broker epoch and topic id), C10 (only a committed tombstone deletes), C11 (the view never
-//! goes back), S4 (only what is durable is checkpointed), S8, W1 (requests of one stream are taken up in order), W5 (a read is
-//! checked again after the disk has answered).
+//! goes back), S4 (only what is durable is checkpointed), S8, W1 (requests of one stream are taken up in order), G3 (a
+//! coordinator serves what is committed, and all of it), W5 (a read is checked again after the disk has answered).
 //!
 //! Tested in `tests/node.rs` (exact effects, step by step), `tests/properties.rs` (random runs of whole nodes), and in `sim`.
 

@@ -4,8 +4,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use base_types::Tick;
-use prometheus::{Histogram, IntCounter, IntGauge};
-use storage_core::StorageNode;
+use peer_api::groups::{GroupKind, GroupState};
+use prometheus::{Histogram, IntCounter, IntGauge, IntGaugeVec};
+use storage_core::{CoordinatorStats, StorageNode};
 
 /// How often the core is looked at.
 const CORE_EVERY_MS: u64 = 1_000;
@@ -27,6 +28,15 @@ struct Facts {
     under_min_isr: IntGauge,
     appends_waiting: IntGauge,
     fetches_waiting: IntGauge,
+    coordinators: IntGauge,
+    coordinators_loading: IntGauge,
+    groups: IntGaugeVec,
+    group_offsets: IntGauge,
+    group_requests_waiting: IntGauge,
+    group_records_skipped: IntGauge,
+    group_loads: IntCounter,
+    group_load_ms: IntCounter,
+    group_load_ms_max: IntGauge,
     fenced: IntGauge,
     metadata_offset: IntGauge,
     looked_at: Mutex<Option<Tick>>,
@@ -58,6 +68,34 @@ impl Metrics {
                 ),
                 appends_waiting: kit.gauge("thalweg_appends_waiting", "Append requests that wait to be durable"),
                 fetches_waiting: kit.gauge("thalweg_fetches_waiting", "Fetch requests that wait for records"),
+                coordinators: kit.gauge(
+                    "thalweg_group_coordinators",
+                    "Partitions of __consumer_offsets whose groups are coordinated here",
+                ),
+                coordinators_loading: kit.gauge(
+                    "thalweg_group_coordinators_loading",
+                    "Those of them that are still being read from their log",
+                ),
+                groups: kit.gauges("thalweg_groups", "Consumer groups coordinated here", &["protocol", "state"]),
+                group_offsets: kit.gauge("thalweg_group_offsets", "Committed offsets of groups coordinated here"),
+                group_requests_waiting: kit.gauge(
+                    "thalweg_group_requests_waiting",
+                    "Requests of group members that wait for a write or for other members",
+                ),
+                group_records_skipped: kit.gauge(
+                    "thalweg_group_records_skipped",
+                    "Records of __consumer_offsets that could not be read and were passed over",
+                ),
+                group_loads: kit
+                    .counter("thalweg_group_partition_loads_total", "How often the groups of a partition were loaded"),
+                group_load_ms: kit.counter(
+                    "thalweg_group_partition_load_milliseconds_total",
+                    "How long that took, from the election until the first request was served",
+                ),
+                group_load_ms_max: kit.gauge(
+                    "thalweg_group_partition_load_milliseconds_max",
+                    "The longest of them since the process began",
+                ),
                 fenced: kit.gauge("thalweg_fenced", "1 while the controller trusts this node with nothing"),
                 metadata_offset: kit.gauge("thalweg_metadata_offset", "Position of this node's view of the metadata"),
                 looked_at: Mutex::new(None),
@@ -89,7 +127,29 @@ impl Metrics {
         count(&facts.under_min_isr, stats.under_min_isr);
         count(&facts.appends_waiting, stats.appends_waiting);
         count(&facts.fetches_waiting, stats.fetches_waiting);
+        self.coordinators(&stats.coordinators);
         facts.fenced.set(i64::from(stats.fenced || !stats.registered));
         facts.metadata_offset.set(stats.metadata_offset.0 as i64);
+    }
+
+    fn coordinators(&self, stats: &CoordinatorStats) {
+        let facts = &self.facts;
+        let count = |gauge: &IntGauge, value: usize| gauge.set(value as i64);
+        count(&facts.coordinators, stats.coordinators);
+        count(&facts.coordinators_loading, stats.loading);
+        for &kind in GroupKind::ALL {
+            // States that no group is in any more go back to 0.
+            for &state in GroupState::ALL {
+                let groups = stats.groups.get(&(kind, state)).copied().unwrap_or_default();
+                facts.groups.with_label_values(&[kind.name(), state.name()]).set(groups as i64);
+            }
+        }
+        count(&facts.group_offsets, stats.offsets);
+        count(&facts.group_requests_waiting, stats.requests_waiting);
+        facts.group_records_skipped.set(stats.records_skipped as i64);
+        let up_to = |counter: &IntCounter, total: u64| counter.inc_by(total.saturating_sub(counter.get()));
+        up_to(&facts.group_loads, stats.loads.count);
+        up_to(&facts.group_load_ms, stats.loads.ms_total);
+        facts.group_load_ms_max.set(stats.loads.ms_max as i64);
     }
 }
