@@ -104,7 +104,8 @@ impl Controller {
         if led {
             state.leader = state.isr.iter().copied().find(|id| self.is_active(*id));
         }
-        self.commit(vec![changed(partition, state, led)]);
+        // Another epoch even under the same leader, as in Kafka: a replica that hears only of its return would not open again.
+        self.commit(vec![changed(partition, state, true)]);
     }
 
     /// Out of every ISR, and new leaders for what it led.

@@ -2,8 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use base_types::{LeaderEpoch, Offset, Random, Timestamp, TopicPartition};
+use base_types::{ErrorCode, LeaderEpoch, Offset, PartitionIndex, Random, Timestamp, TopicId, TopicPartition};
 use bytes::Bytes;
+use peer_api::groups::{
+    Caller, CommitPartition, FetchGroup, GroupRequest, GroupResponse, OffsetCommit, OffsetFetch, OffsetTopic,
+    ToCoordinator,
+};
 use peer_api::storage::{
     Acks, AppendPartition, AppendRequest, Damaged, EpochEndPartition, FetchPartition, FetchRequest, Isolation,
     ListOffsetsPartition, OffsetSpec, Request, RequestId, Response, ToStorage,
@@ -14,9 +18,34 @@ use storage_core::GatewayStream;
 /// What was asked and is not answered yet.
 #[derive(Clone, Debug)]
 pub enum Asked {
-    Append { acks: Acks, partitions: Vec<(TopicPartition, LeaderEpoch, u32)> },
-    Fetch { partitions: Vec<TopicPartition>, bytes_max: usize },
+    Append {
+        acks: Acks,
+        partitions: Vec<(TopicPartition, LeaderEpoch, u32)>,
+    },
+    Fetch {
+        partitions: Vec<TopicPartition>,
+        bytes_max: usize,
+    },
+    Commit {
+        group: usize,
+        offset: i64,
+    },
+    /// `at_least` was acknowledged before it was asked.
+    FetchOffset {
+        group: usize,
+        at_least: i64,
+    },
     Other,
+}
+
+/// What a group that commits one offset after the other was promised.
+#[derive(Debug, Default)]
+struct Group {
+    asked: i64,
+    acknowledged: i64,
+    /// One at a time, so that the log has them in order.
+    is_committing: bool,
+    refused: BTreeSet<i64>,
 }
 
 #[derive(Default)]
@@ -36,6 +65,8 @@ pub struct Gateways {
     pub seen: BTreeMap<(TopicPartition, Offset), u32>,
     /// Refused for good.
     pub never: BTreeSet<u32>,
+    pub groups_topic: TopicId,
+    groups: [Group; 2],
 }
 
 impl Gateways {
@@ -45,6 +76,11 @@ impl Gateways {
 
     /// Whatever was asked on this stream is never answered.
     pub fn lost(&mut self, stream: GatewayStream) {
+        for ((of, _), asked) in &self.open {
+            if let (true, Asked::Commit { group, .. }) = (*of == stream, asked) {
+                self.groups[*group].is_committing = false;
+            }
+        }
         self.open.retain(|(of, _), _| *of != stream);
     }
 
@@ -79,6 +115,54 @@ impl Gateways {
         };
         self.open.insert((stream, id), asked);
         ToStorage { id, request }
+    }
+
+    /// A commit, or what was committed last.
+    pub fn ask_coordinator(&mut self, stream: GatewayStream, random: &mut Random) -> ToStorage {
+        self.last_request += 1;
+        let id = RequestId(self.last_request);
+        let group = random.below(2) as usize;
+        let state = &mut self.groups[group];
+        let (group_id, name) = (format!("group {group}"), "committed by many".to_owned());
+        let (request, asked) = if !state.is_committing && random.chance(600) {
+            state.asked += 1;
+            state.is_committing = true;
+            let committed = CommitPartition {
+                partition: PartitionIndex(0),
+                offset: Offset(state.asked),
+                leader_epoch: LeaderEpoch::UNKNOWN,
+                metadata: None,
+            };
+            let commit = OffsetCommit {
+                group_id,
+                generation_or_epoch: -1,
+                topics: vec![OffsetTopic { name, partitions: vec![committed], id: TopicId::ZERO }],
+                ..OffsetCommit::default()
+            };
+            (GroupRequest::OffsetCommit(commit), Asked::Commit { group, offset: state.asked })
+        } else {
+            let topic = OffsetTopic { name, partitions: vec![PartitionIndex(0)], ..OffsetTopic::default() };
+            let fetch = FetchGroup { group_id, member_epoch: -1, topics: Some(vec![topic]), ..FetchGroup::default() };
+            let request = OffsetFetch { groups: vec![fetch], require_stable: false };
+            (GroupRequest::OffsetFetch(request), Asked::FetchOffset { group, at_least: state.acknowledged })
+        };
+        self.open.insert((stream, id), asked);
+        let asked = ToCoordinator { partition: PartitionIndex(0), caller: Caller::default(), request };
+        ToStorage { id, request: Request::Coordinate(Box::new(asked)) }
+    }
+
+    /// What the last coordinator knows of a group. `None` is said of a group that never committed.
+    pub fn offset_fetched(&self, group: usize, at_least: i64, response: &GroupResponse) {
+        let GroupResponse::OffsetFetch(fetched) = response else { panic!("not what was asked: {response:?}") };
+        let offset = fetched[0].result.as_ref().unwrap()[0].partitions[0].offset.0;
+        let group = &self.groups[group];
+        assert!(offset.max(0) >= at_least, "G3, G4: {offset}, and {at_least} was acknowledged: {group:?}");
+        assert!(offset <= group.asked, "{offset} was never committed: {group:?}");
+        assert!(!group.refused.contains(&offset), "R17: {offset} was refused: {group:?}");
+    }
+
+    pub fn made_by_coordinators(&self, partition: TopicPartition, crc: u32) -> bool {
+        partition.topic == self.groups_topic && !self.made_for.contains_key(&crc)
     }
 
     fn append(&mut self, partitions: &[(TopicPartition, LeaderEpoch)], random: &mut Random) -> (Request, Asked) {
@@ -147,6 +231,22 @@ impl Gateways {
                 let sizes: Vec<usize> = records.flat_map(|fetched| fetched.records.iter().map(Bytes::len)).collect();
                 assert!(sizes.len() <= 1 || sizes.iter().sum::<usize>() <= *bytes_max, "{sizes:?} of {bytes_max}");
             }
+            (Asked::Commit { group, offset }, Response::Coordinate(result)) => {
+                let group = &mut self.groups[*group];
+                group.is_committing = false;
+                match result.as_ref() {
+                    Ok(GroupResponse::OffsetCommit(Ok(topics))) => {
+                        assert_eq!(topics[0].partitions[0].error, ErrorCode::None);
+                        group.acknowledged = *offset;
+                    }
+                    Ok(other) => panic!("a commit by nobody in particular is always taken: {other:?}"),
+                    Err(error) if error.is_definite() => {
+                        group.refused.insert(*offset);
+                    }
+                    Err(_) => {}
+                }
+            }
+            (Asked::FetchOffset { .. }, Response::Coordinate(_)) => {}
             (
                 Asked::Other,
                 Response::ListOffsets(_)
@@ -163,7 +263,9 @@ impl Gateways {
     pub fn saw(&mut self, partition: TopicPartition, header: &BatchHeader) {
         let known = *self.seen.entry((partition, header.base_offset)).or_insert(header.crc);
         assert_eq!(known, header.crc, "{partition} at {} changed", header.base_offset);
-        assert_eq!(self.made_for.get(&header.crc), Some(&partition), "data of another partition");
+        if !self.made_by_coordinators(partition, header.crc) {
+            assert_eq!(self.made_for.get(&header.crc), Some(&partition), "data of another partition");
+        }
     }
 
     fn landed(&mut self, under: (GatewayStream, TopicPartition, LeaderEpoch), asked: (RequestId, usize), at: Offset) {

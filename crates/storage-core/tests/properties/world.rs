@@ -6,6 +6,7 @@ use base_types::{
     BrokerEpoch, BrokerId, Incarnation, LeaderEpoch, Now, Offset, Random, Tick, Timestamp, TopicPartition,
 };
 use peer_api::controller::{FromController, ToController};
+use peer_api::groups::{CoordinatorError, GROUPS_TOPIC};
 use peer_api::metadata::{MetadataOffset, PartitionState, Update};
 use peer_api::replication::{FromFollower, FromLeader, Hello};
 use peer_api::storage::{Acks, FromStorage, Response, ToStorage};
@@ -38,6 +39,10 @@ pub struct Counts {
     closed: u64,
     reconnects: u64,
     reopened: u64,
+    offsets_committed: u64,
+    offsets_fetched: u64,
+    coordinators_loading: u64,
+    coordinators_lost: u64,
 }
 
 pub struct World {
@@ -103,6 +108,8 @@ impl World {
             counts: Counts::default(),
         };
         (0..nodes).for_each(|n| world.start(n));
+        world.controller.make_topic(1, nodes, GROUPS_TOPIC);
+        world.gateways.groups_topic = world.controller.image.topic_named(GROUPS_TOPIC).expect("just made").id;
         world.controller.make_topic(2, nodes, "a");
         world
     }
@@ -158,6 +165,7 @@ impl World {
             self.pass(20);
         }
         self.check_logs();
+        self.check_offsets();
     }
 
     fn is_quiet(&self) -> bool {
@@ -167,13 +175,19 @@ impl World {
         };
         let everyone = self.machines.iter().all(|machine| {
             let view = machine.node.as_ref().map(|node| node.image().at());
-            view == Some(self.controller.image.at()) && machine.disk.is_idle() && self.controller.is_active(machine.id)
+            let loads = |node: &StorageNode| node.stats().coordinators.loading > 0;
+            let loads = machine.node.as_ref().is_none_or(loads);
+            !loads
+                && view == Some(self.controller.image.at())
+                && machine.disk.is_idle()
+                && self.controller.is_active(machine.id)
         });
         everyone && self.gateways.open.is_empty() && self.controller.image.partitions().all(whole)
     }
 
     fn describe(&self) -> String {
-        let stats: Vec<_> = self.machines.iter().map(|m| m.node.as_ref().map(StorageNode::stats)).collect();
+        let replicas = |node: &StorageNode| (node.stats(), node.replica_stats().collect::<Vec<_>>());
+        let stats: Vec<_> = self.machines.iter().map(|m| m.node.as_ref().map(replicas)).collect();
         let partitions: Vec<_> = self.controller.image.partitions().collect();
         format!("{:?} open, {partitions:?}, {stats:?}", self.gateways.open)
     }
@@ -188,8 +202,31 @@ impl World {
         for (partition, state) in self.controller.image.partitions() {
             for (offset, crc) in self.disk(state.isr[0]).crcs(partition) {
                 assert!(!self.gateways.never.contains(&crc), "R17: {partition} at {offset}");
+                if self.gateways.made_by_coordinators(partition, crc) {
+                    continue;
+                }
                 assert_eq!(self.gateways.made_for.get(&crc), Some(&partition), "R18: {partition} at {offset}");
             }
+        }
+    }
+
+    /// The coordinators know what every group was promised (G3).
+    fn check_offsets(&mut self) {
+        let before = self.counts.offsets_fetched;
+        let end = self.now_ms + HEALED_WITHIN_MS;
+        while self.counts.offsets_fetched < before + 4 {
+            assert!(self.now_ms < end, "no offsets: {}", self.describe());
+            for n in 0..self.machines.len() {
+                if self.machines[n].node.is_none() {
+                    self.start(n); // An orderly stop was still on its way.
+                }
+            }
+            self.ask_coordinator();
+            for _ in 0..100 {
+                self.deliver_any();
+                (0..self.machines.len()).for_each(|n| self.work(n));
+            }
+            self.pass(20);
         }
     }
 
@@ -421,7 +458,28 @@ impl World {
         }
     }
 
+    /// Where the groups are coordinated for all the controller knows, or anywhere.
+    fn ask_coordinator(&mut self) {
+        let leader = self.groups_partition().and_then(|(_, state)| state.leader);
+        let n = match leader {
+            Some(leader) if self.random.chance(900) => leader.0 as usize - 1,
+            _ => self.any_machine(),
+        };
+        if self.machines[n].node.is_some() {
+            let g = self.random.below(GATEWAYS as u64) as usize;
+            let (stream, queue) = &mut self.machines[n].gateways[g];
+            queue.push_back(self.gateways.ask_coordinator(*stream, &mut self.random));
+        }
+    }
+
+    fn groups_partition(&self) -> Option<(TopicPartition, &PartitionState)> {
+        self.controller.image.partitions().find(|(partition, _)| partition.topic == self.gateways.groups_topic)
+    }
+
     fn ask(&mut self) {
+        if self.random.chance(200) {
+            return self.ask_coordinator();
+        }
         let mut known: Vec<(TopicPartition, LeaderEpoch)> =
             self.controller.image.partitions().map(|(id, state)| (id, state.leader_epoch)).collect();
         known.extend(self.old_partitions.last());
@@ -507,7 +565,8 @@ impl World {
     }
 
     fn change_topics(&mut self) {
-        let topics: Vec<_> = self.controller.image.topics().map(|topic| (topic.id, topic.name.clone())).collect();
+        let topics = self.controller.image.topics().map(|topic| (topic.id, topic.name.clone()));
+        let topics: Vec<_> = topics.filter(|(id, _)| *id != self.gateways.groups_topic).collect();
         if topics.len() < 2 {
             let name = if topics.iter().any(|(_, name)| name == "a") { "b" } else { "a" };
             let partitions = self.random.between(1, 2) as i32;
@@ -648,6 +707,22 @@ impl World {
                     }
                 }
             }
+            (Asked::Commit { .. }, Response::Coordinate(result)) => match *result {
+                Ok(_) => self.counts.offsets_committed += 1,
+                Err(CoordinatorError::Lost) => self.counts.coordinators_lost += 1,
+                Err(CoordinatorError::LoadInProgress) => self.counts.coordinators_loading += 1,
+                Err(_) => {}
+            },
+            (Asked::FetchOffset { group, at_least }, Response::Coordinate(result)) => {
+                let node = self.machines[n].node.as_ref().expect("it answers");
+                let (partition, state) = self.groups_partition().expect("never deleted");
+                let here = node.replica(partition).map(|replica| (Some(self.machines[n].id), replica.leader_epoch()));
+                // One that has not heard yet that it was deposed may tell what held until then.
+                if let (Ok(response), true) = (&*result, here == Some((state.leader, state.leader_epoch))) {
+                    self.gateways.offset_fetched(group, at_least, response);
+                    self.counts.offsets_fetched += 1;
+                }
+            }
             _ => {}
         }
     }
@@ -690,12 +765,12 @@ impl Counts {
         }
     }
 
-    fn all(&self) -> [u64; 15] {
+    fn all(&self) -> [u64; 19] {
         let mut copy = *self;
         copy.all_mut().map(|count| *count)
     }
 
-    fn all_mut(&mut self) -> [&mut u64; 15] {
+    fn all_mut(&mut self) -> [&mut u64; 19] {
         let Counts {
             appended,
             committed,
@@ -712,6 +787,10 @@ impl Counts {
             closed,
             reconnects,
             reopened,
+            offsets_committed,
+            offsets_fetched,
+            coordinators_loading,
+            coordinators_lost,
         } = self;
         [
             appended,
@@ -729,6 +808,10 @@ impl Counts {
             closed,
             reconnects,
             reopened,
+            offsets_committed,
+            offsets_fetched,
+            coordinators_loading,
+            coordinators_lost,
         ]
     }
 }
