@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use base_types::{ErrorCode, Incarnation, Tick};
+use base_types::{ErrorCode, Incarnation};
 use peer_api::groups::{Caller, ConsumerGroupHeartbeat, ConsumerGroupHeartbeatAnswer, GroupResponse, Refused};
 
 use super::ConsumerGroup;
@@ -357,8 +357,7 @@ impl ConsumerGroup {
     fn heartbeat_interval_ms(&self, turn: &Turn<'_>, current: &Current) -> i32 {
         let regular = turn.settings.consumer_heartbeat_interval_ms;
         let is_settled = current.state == State::Stable && current.epoch == self.epoch();
-        let changed_at: Tick = self.changed_at;
-        if is_settled && turn.now.tick.ms_since(changed_at) >= SETTLING_MS {
+        if is_settled && turn.now.tick.ms_since(self.changed_at) >= SETTLING_MS {
             return regular;
         }
         let members = i32::try_from(self.members.len()).unwrap_or(i32::MAX);
