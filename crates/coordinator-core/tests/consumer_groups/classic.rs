@@ -104,7 +104,7 @@ impl ClassicClient {
         }
     }
 
-    fn join(&mut self, world: &mut World) {
+    pub fn join(&mut self, world: &mut World) {
         if !self.is_cooperative {
             self.owned.clear();
         }

@@ -134,6 +134,24 @@ fn a_rebalance_in_which_the_group_goes_over_is_told_to_those_who_wait_and_nothin
 }
 
 #[test]
+fn what_cooperative_members_hold_while_they_join_is_not_given_to_others() {
+    let mut world = world_with(settings());
+    let mut classic = two_classic(&mut world, true);
+    // Everyone has joined, nobody has synced, and then one joins with something else: the last assignment is forgotten.
+    for client in &mut classic {
+        client.names.push("bills".to_owned());
+        client.stage = Stage::MustJoin;
+        client.join(&mut world);
+    }
+    classic[0].names.push("letters".to_owned());
+    classic[0].join(&mut world);
+    assert_eq!(everything(&classic, &[]), orders(6), "they hold what they had");
+    let mut modern = vec![Client::new("new", &["orders"])];
+    settle(&mut world, &mut classic, &mut modern);
+    assert_eq!(everything(&classic, &modern), orders(6));
+}
+
+#[test]
 fn a_group_that_may_not_or_cannot_go_over_stays() {
     let mut world = world_with(Settings { consumer_migration_policy: "downgrade".to_owned(), ..settings() });
     let mut classic = two_classic(&mut world, false);

@@ -573,6 +573,21 @@ fn only_members_commit_and_only_in_their_epoch_or_what_they_have_kept_since_an_e
 }
 
 #[test]
+fn what_a_member_was_given_only_later_it_may_not_commit_in_its_old_epoch() {
+    let mut world = world();
+    let mut clients = settled(&mut world, &["one", "two"]);
+    let old = clients[0].clone();
+    let mut last = clients[1].to_say();
+    last.member_epoch = -1;
+    world.heartbeat(last).expect("it may leave");
+    beat(&mut world, &mut clients[0]);
+    assert_eq!(clients[0].owned, orders(&[0, 1, 2, 3]));
+    let since: Owned = clients[0].owned.difference(&old.owned).copied().collect();
+    assert_eq!(world.commit(&old, &old.owned), Ok(()));
+    assert_eq!(world.commit(&old, &since), Err(ErrorCode::StaleMemberEpoch), "it was another's in that epoch");
+}
+
+#[test]
 fn who_says_who_it_is_when_it_fetches_must_be_in_its_epoch() {
     let mut world = world();
     let one = settled(&mut world, &["one"]).remove(0);
