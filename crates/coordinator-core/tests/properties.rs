@@ -4,9 +4,10 @@
 //! fall out of sync, clients that stop, leave, come back and commit with what they once knew. After every step:
 //!
 //! - every offset that is fetched is the last one in the log (G3, G4), and what was acknowledged is in the log (G3);
-//! - nobody's offset is in the log who was not of the generation at that moment (G2);
 //! - the generations in the log only grow (G6), and in one generation nothing is assigned to two (G1);
 //! - at rest, a coordinator that folds the log sees what the living one sees.
+//!
+//! Who may commit (G2) is judged rule by rule in `groups/offsets.rs`.
 //!
 //! In the end everything is healed, and every group must come to rest with all that want to be in it (G7), every request answered.
 //!
