@@ -129,6 +129,7 @@ impl Manifest {
         vfs.sync_dir("")
     }
 
+    /// The manifest, durable under its name.
     pub(crate) fn load(vfs: &dyn Vfs) -> Result<Option<Manifest>, OpenError> {
         let file = match vfs.open(PATH, FileUse::Buffered) {
             Ok(file) => file,
@@ -137,7 +138,11 @@ impl Manifest {
         };
         let mut bytes = vec![0; file.size()? as usize];
         let have = file.read_at(0, &mut bytes)?;
-        Manifest::decode(&bytes[..have]).map(Some)
+        let manifest = Manifest::decode(&bytes[..have])?;
+        // A process that was killed may have moved it here and no more. What the one before it needs of the journal is
+        // overwritten on the strength of this one (S7).
+        vfs.sync_dir("")?;
+        Ok(Some(manifest))
     }
 }
 

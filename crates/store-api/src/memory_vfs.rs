@@ -19,7 +19,7 @@ use crate::{DiskError, DiskErrorKind, DiskOperation, FileUse, Vfs, VfsFile};
 pub enum Survivors {
     /// Only what was synced.
     Nothing,
-    /// All, as when only the process died.
+    /// All of it, which just made it. When only the process died, there is [`MemVfs::after_kill`].
     Everything,
     /// Those up to some moment, in the order they were made.
     Prefix,
@@ -85,6 +85,11 @@ impl Image<'_> {
     pub fn after_crash(&self, survivors: Survivors, random: &mut Random) -> MemVfs {
         MemVfs::with(self.disk.after_crash(survivors, random))
     }
+
+    /// The disk found when the process is killed now.
+    pub fn after_kill(&self) -> MemVfs {
+        MemVfs::with(self.disk.after_kill())
+    }
 }
 
 /// A disk in memory. Clones share it.
@@ -116,6 +121,12 @@ impl MemVfs {
     /// The disk found when power is lost now. This one is left as it is.
     pub fn after_crash(&self, survivors: Survivors, random: &mut Random) -> MemVfs {
         MemVfs::with(self.disk().after_crash(survivors, random))
+    }
+
+    /// The disk found when the process is killed now: the page cache outlives it, so that all changes are there, and those that
+    /// are pending still are. This one is left as it is.
+    pub fn after_kill(&self) -> MemVfs {
+        MemVfs::with(self.disk().after_kill())
     }
 
     /// Power is lost when that many more changes were begun: the last one is pending, everything after it fails.

@@ -90,6 +90,16 @@ impl JournalReader {
         JournalReader { end_is_known: true, ..self }
     }
 
+    /// Makes durable what was read. A process that was killed in the midst of its last write leaves blocks of which nothing was
+    /// said, and they may be in the page cache only.
+    pub(crate) fn sync(&self) -> Result<(), DiskError> {
+        let read = self.passed.iter().map(|(number, _)| *number).chain([self.next.file]);
+        for FileAtRest { file, .. } in read.filter_map(|number| self.files.get(&number)) {
+            file.sync_data()?;
+        }
+        Ok(())
+    }
+
     /// All files there are.
     pub(crate) fn numbers(&self) -> impl Iterator<Item = u32> {
         self.files.keys().copied()

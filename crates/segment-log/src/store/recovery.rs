@@ -12,6 +12,10 @@
 //!
 //! The work is bounded by the size of the journal and of what may be unsynced, whatever the size of the data. A crash during
 //! recovery changes nothing: it writes to segments only what the journal holds, and a manifest at the very end.
+//!
+//! What is found may be in the page cache only, where a process that was killed left it. It is synced before anyone is told of
+//! it or anything builds on it, since from then on it counts as durable. What the journal says of segments was durable before
+//! it was said.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -82,11 +86,14 @@ impl LogStore {
         };
         report.was_clean = manifest.clean;
         let start = manifest.replay_from;
+        // Files that are found will be written to, whoever made them and however far that came.
+        vfs.sync_dir(JOURNAL)?;
         let mut reader = JournalReader::open(vfs.as_ref(), start, manifest.incarnation)?;
         let store = LogStore::from_manifest(vfs, kv, options, &manifest)?;
         if !manifest.clean {
-            let ahead = JournalReader::open(store.vfs.as_ref(), start, manifest.incarnation)?;
-            let placed = store.look_ahead(ahead)?;
+            let mut ahead = JournalReader::open(store.vfs.as_ref(), start, manifest.incarnation)?;
+            let placed = store.look_ahead(&mut ahead)?;
+            ahead.sync()?;
             reader = reader.with_known_end();
             store.replay(&mut reader, &manifest, &placed, &mut report)?;
         }
@@ -138,7 +145,7 @@ impl LogStore {
 
     /// The last block for each replica that tells of segments: all batches that come before it are in them, and those segments
     /// must not be written again, for they hold more than the journal does.
-    fn look_ahead(&self, mut reader: JournalReader) -> Result<BTreeMap<TopicPartition, u64>, OpenError> {
+    fn look_ahead(&self, reader: &mut JournalReader) -> Result<BTreeMap<TopicPartition, u64>, OpenError> {
         let mut placed = BTreeMap::new();
         while let Some(block) = reader.next_block(&self.pool)? {
             for entry in block.entries {
@@ -367,8 +374,9 @@ impl LogStore {
             // What follows is torn, or older than the last cut. It must not be met again.
             if file.size()? != position {
                 file.set_size(position)?;
-                file.sync_data()?;
             }
+            // Also when nothing was cut off now: a process that was killed may have done that and no more.
+            file.sync_data()?;
             if position > len {
                 report.scanned_bytes += position - len;
                 let mut state = replica.state();

@@ -2,7 +2,8 @@
 //!
 //! For each the directory is opened again and must hold what was promised (S1): every acknowledged batch of a partition with
 //! fsync durability, of the others a prefix, truncations and resets that were answered, and nothing torn, reordered or
-//! resurrected. When only the process dies, nothing at all may be missing.
+//! resurrected. When only the process dies, nothing at all may be missing, and what is found counts as durable from then on,
+//! though it may have come from the page cache: a power loss after that takes nothing of it.
 
 use std::{
     collections::BTreeSet,
@@ -10,11 +11,11 @@ use std::{
 };
 
 use base_types::{Incarnation, Offset, Random, TopicPartition};
-use segment_log::LogStore;
+use segment_log::{FlushBudget, LogStore};
 use store_api::{DiskOperation, Image, MemKv, MemVfs, Survivors};
 
 use crate::{
-    support::{Disk, batch, options, read_all, write},
+    support::{Disk, bases, batch, options, read_all, replica_options, tp, write},
     twin::{Generator, Operation, Twin, TwinLog, epochs_match, note_epochs, perform},
 };
 
@@ -91,10 +92,19 @@ fn try_crash(image: &Image<'_>, kv: &MemKv, survivors: Survivors, random: &mut R
     let what = format!("{} change {} {:?} {survivors:?}", expected.label, image.change(), image.operation());
     let killed = survivors == Survivors::Everything;
     let crashed = |random: &mut Random| if killed { kv.after_kill() } else { kv.after_crash(random) };
-    let vfs = image.after_crash(survivors, random);
+    let vfs = if killed { image.after_kill() } else { image.after_crash(survivors, random) };
     let kv_found = crashed(random);
     let store = recover(&vfs, kv_found, &what);
     check(&store, &expected.before, &expected.during, killed, &what);
+    if killed {
+        let survivors = Survivors::ALL[random.below(Survivors::ALL.len() as u64) as usize];
+        let after = recover(&vfs.after_crash(survivors, random), kv.after_crash(random), &what);
+        for tp in store.replicas() {
+            let (start, end) = store.bounds(tp).unwrap();
+            assert_eq!(after.bounds(tp), Some((start, end)), "{what}, then power was lost ({survivors:?}): {tp}");
+            assert!(read_all(&after, tp, start).unwrap() == read_all(&store, tp, start).unwrap(), "{what}: {tp}");
+        }
+    }
     if !random.chance(1000 / expected.deep_every) {
         return;
     }
@@ -205,6 +215,61 @@ fn all_kinds_of_survivors_are_tried_at_every_change_of_short_traces() {
     for seed in 10..22 {
         walk(seed, 60, Survivors::ALL.len());
     }
+}
+
+/// The process is killed at any change to the disk, the next one goes on writing, and then power is lost.
+#[test]
+fn what_is_built_on_after_a_kill_does_not_vanish_beneath() {
+    const RECORD_BYTES: usize = 1800;
+    let mut random = Random::new(9);
+    let mut kills = 0;
+    let mut losses = 0;
+    for point in 0.. {
+        let mut disk = Disk::new();
+        disk.vfs.crash_after(point);
+        let first = LogStore::open(Arc::new(disk.vfs.clone()), disk.kv.clone(), options(1));
+        let mut acknowledged = 0;
+        if let Ok((store, _)) = &first {
+            let mut go = || {
+                store.create_replica(tp(0), replica_options())?;
+                for offset in 0..50 {
+                    store.commit(&[write(tp(0), batch(Offset(offset), 1, 1, RECORD_BYTES))])?;
+                    acknowledged = offset + 1;
+                    store.flush(FlushBudget { everything: offset % 20 == 19, ..FlushBudget::DUE })?;
+                    store.prepare_journal()?;
+                }
+                Ok::<(), segment_log::StoreError>(())
+            };
+            // It ends where the process is killed.
+            let _ = go();
+        }
+        if !disk.vfs.is_crashed() {
+            break;
+        }
+        kills += 1;
+        disk.vfs = disk.vfs.after_kill();
+        let what = format!("killed at {point}");
+        let store = recover(&disk.vfs, disk.kv.after_kill(), &what);
+        if store.bounds(tp(0)).is_none() {
+            assert_eq!(acknowledged, 0, "{what}");
+            store.create_replica(tp(0), replica_options()).unwrap();
+        }
+        let (_, found) = store.bounds(tp(0)).unwrap();
+        assert!(found.0 >= acknowledged, "{what}");
+        // Enough that spare files of the journal are used.
+        for offset in found.0..found.0 + 20 {
+            store.commit(&[write(tp(0), batch(Offset(offset), 2, 1, RECORD_BYTES))]).unwrap();
+            let survivors = Survivors::ALL[random.below(Survivors::ALL.len() as u64) as usize];
+            if offset % 10 == 9 {
+                let after = recover(&disk.vfs.after_crash(survivors, &mut random), MemKv::new(), &what);
+                let expected: Vec<i64> = (0..=offset).collect();
+                assert_eq!(bases(&after, tp(0)), expected, "{what}, then power was lost ({survivors:?})");
+                losses += 1;
+            }
+        }
+    }
+    println!("{kills} kills, {losses} losses of power after them");
+    assert!(kills > 150, "{kills}");
 }
 
 #[test]

@@ -26,6 +26,23 @@ fn what_was_synced_survives_every_crash() {
 }
 
 #[test]
+fn what_a_kill_leaves_is_there_to_read_and_can_still_be_lost() {
+    let vfs = MemVfs::new();
+    write(&vfs, "f", 0, b"synced");
+    synced(&vfs, "f");
+    write(&vfs, "f", 0, b"LATER.");
+    vfs.rename("f", "g").unwrap();
+    vfs.crash_after(1);
+    assert!(vfs.open("g", FileUse::Buffered).unwrap().write_at(0, &[b"L"]).is_err());
+    let killed = vfs.after_kill();
+    assert_eq!(killed.bytes_of("g").unwrap(), b"LATER.");
+    let mut random = Random::new(1);
+    assert_eq!(killed.after_crash(Survivors::Nothing, &mut random).bytes_of("f").unwrap(), b"synced");
+    synced(&killed, "g");
+    assert_eq!(killed.after_crash(Survivors::Nothing, &mut random).bytes_of("g").unwrap(), b"LATER.");
+}
+
+#[test]
 fn a_durable_write_promises_nothing_for_the_writes_before_it() {
     let vfs = MemVfs::new();
     write(&vfs, "f", 0, &[0; 8192]);

@@ -309,6 +309,11 @@ impl Disk {
         disk
     }
 
+    pub(super) fn after_kill(&self) -> Disk {
+        let (nodes, next) = (self.nodes.clone(), self.next);
+        Disk { nodes, next, changes: self.changes, capacity: self.capacity, ..Disk::new() }
+    }
+
     fn pending_orders(&self) -> Vec<u64> {
         let mut orders = Vec::new();
         for node in self.nodes.values() {
