@@ -21,7 +21,7 @@ use crate::config::ControllerConfig;
 use crate::metrics::ControllerMetrics;
 use crate::quorum_log::{QuorumLog, QuorumLogError};
 
-use disk::DiskThread;
+use disk::{DiskStopped, DiskThread};
 use peers::PeerLink;
 use sessions::SessionLink;
 
@@ -175,7 +175,7 @@ impl ControllerTask {
             let link = PeerLink::spawn(self.config.core.id, voter.clone(), self.inbox.clone());
             self.peers.insert(voter.id, link);
         }
-        self.perform();
+        self.perform()?;
         let mut shutdown = std::pin::pin!(shutdown);
         let mut stop_at = None;
         loop {
@@ -183,24 +183,24 @@ impl ControllerTask {
             tokio::select! {
                 () = &mut shutdown, if stop_at.is_none() => {
                     stop_at = Some(clock(self.started).tick.plus_ms(HANDOVER_MS_MAX));
-                    self.step(Event::HandoverRequested);
+                    self.step(Event::HandoverRequested)?;
                 }
                 durable = self.disk.next_durable() => {
                     let write = durable?;
                     self.release(write);
-                    self.step(Event::PersistCompleted { write });
+                    self.step(Event::PersistCompleted { write })?;
                 }
                 Some(input) = self.inputs.recv() => {
-                    self.take(input);
+                    self.take(input)?;
                     for _ in 0..TURN_MAX {
                         let Ok(input) = self.inputs.try_recv() else { break };
-                        self.take(input);
+                        self.take(input)?;
                     }
                 }
                 () = tokio::time::sleep_until(deadline.into()) => {}
             }
             if clock(self.started).tick >= self.core.next_deadline() {
-                self.step(Event::Ticked);
+                self.step(Event::Ticked)?;
             }
             let alone = self.peers.is_empty() || !self.core.is_active();
             if stop_at.is_some_and(|stop_at| alone || clock(self.started).tick >= stop_at) {
@@ -209,7 +209,7 @@ impl ControllerTask {
         }
     }
 
-    fn take(&mut self, input: Input) {
+    fn take(&mut self, input: Input) -> Result<(), DiskStopped> {
         match input {
             Input::Stream(stream) => {
                 self.sessions_made += 1;
@@ -217,29 +217,31 @@ impl ControllerTask {
                 self.sessions.insert(session, SessionLink::spawn(session, stream, self.inbox.clone()));
             }
             Input::Said { session, message } => {
-                let Some(link) = self.sessions.get_mut(&session) else { return };
+                let Some(link) = self.sessions.get_mut(&session) else { return Ok(()) };
                 match message {
                     ToController::Hello { role, follow_from } if link.greet() => {
-                        self.step(Event::SessionOpened { session, role, follow_from });
+                        self.step(Event::SessionOpened { session, role, follow_from })?;
                     }
                     ToController::Call { id, request } if link.has_greeted() => {
-                        self.step(Event::Called { session, id, request });
+                        self.step(Event::Called { session, id, request })?;
                     }
                     ToController::Hello { .. } | ToController::Call { .. } => {
                         tracing::warn!(session = session.0, "a session is closed: it must say hello first, and once");
-                        self.close(session);
+                        self.close(session)?;
                     }
                 }
             }
-            Input::Ended { session } => self.close(session),
-            Input::Raft(bytes) => self.step(Event::RaftReceived { bytes }),
-            Input::PeerLost(peer) => self.step(Event::RaftPeerLost { peer }),
+            Input::Ended { session } => self.close(session)?,
+            Input::Raft(bytes) => self.step(Event::RaftReceived { bytes })?,
+            Input::PeerLost(peer) => self.step(Event::RaftPeerLost { peer })?,
         }
+        Ok(())
     }
 
-    fn close(&mut self, session: SessionId) {
-        if self.sessions.remove(&session).is_some() {
-            self.step(Event::SessionClosed { session });
+    fn close(&mut self, session: SessionId) -> Result<(), DiskStopped> {
+        match self.sessions.remove(&session) {
+            Some(_) => self.step(Event::SessionClosed { session }),
+            None => Ok(()),
         }
     }
 
@@ -256,16 +258,16 @@ impl ControllerTask {
         }
     }
 
-    fn step(&mut self, event: Event) {
+    fn step(&mut self, event: Event) -> Result<(), DiskStopped> {
         self.core.step(clock(self.started), event, &mut self.effects);
-        self.perform();
+        self.perform()
     }
 
-    fn perform(&mut self) {
+    fn perform(&mut self) -> Result<(), DiskStopped> {
         let mut slow = Vec::new();
         while let Some(effect) = self.effects.pop() {
             match effect {
-                Effect::Persist(persist) => self.disk.write(persist),
+                Effect::Persist(persist) => self.disk.write(persist)?,
                 Effect::SendRaft { to, bytes, after } => match after.filter(|after| *after > self.durable) {
                     Some(after) => self.held.push_back((after, to, bytes)),
                     None => self.send_raft(to, bytes),
@@ -289,8 +291,9 @@ impl ControllerTask {
         self.metrics.stepped(self.core.is_active(), self.core.image().at().0, self.sessions.len());
         for session in slow {
             tracing::warn!(session = session.0, "a session is closed: it does not read what it is sent");
-            self.close(session);
+            self.close(session)?;
         }
+        Ok(())
     }
 }
 

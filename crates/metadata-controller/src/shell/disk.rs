@@ -44,11 +44,12 @@ impl DiskThread {
         Ok(DiskThread { queue, durable })
     }
 
-    pub(super) fn write(&self, persist: Persist) {
-        // Full or ended: either way nothing after this write is ever acknowledged, and `next_durable` ends the task.
-        if let Err(error) = self.queue.try_send(persist) {
-            tracing::error!(%error, "the quorum log does not take writes any more");
-        }
+    /// After an error the task must end: a later write that became durable would vouch for the one that was refused (C4).
+    pub(super) fn write(&self, persist: Persist) -> Result<(), DiskStopped> {
+        self.queue.try_send(persist).map_err(|error| {
+            tracing::error!(%error, "the quorum log takes no more writes; this controller stops");
+            DiskStopped
+        })
     }
 
     /// The newest write that is durable, once it is another than before.
@@ -74,4 +75,37 @@ fn write(log: &mut QuorumLog, group: &[Persist], metrics: &ControllerMetrics) ->
     log.write(group)?;
     metrics.log_synced(began.elapsed());
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use base_types::BrokerId;
+    use store_api::{DiskOperation, Image, MemVfs};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_disk_that_stands_still_refuses_writes_aloud_when_its_queue_is_full() {
+        let vfs = Arc::new(MemVfs::new());
+        let (log, _) = QuorumLog::open(vfs.clone(), BrokerId(1)).unwrap();
+        let (go_on, standing) = blocking::channel::<()>();
+        let standing = Mutex::new(standing);
+        vfs.observe(Some(Arc::new(move |image: &Image<'_>| {
+            if image.operation() == DiskOperation::Sync {
+                // Ends when the other side is dropped.
+                let _ = standing.lock().unwrap().recv();
+            }
+        })));
+        let metrics = ControllerMetrics::new(&service_kit::Metrics::new("test", "0"));
+        let mut disk = DiskThread::spawn(log, metrics).unwrap();
+        let most = WRITES_MAX + GROUP_MAX;
+        let write = |number: u64| disk.write(Persist { write: WriteId(number), ..Persist::default() });
+        let taken = (1..=most as u64 + 1).take_while(|number| write(*number).is_ok()).count();
+        assert!((WRITES_MAX..=most).contains(&taken), "{taken}");
+        drop(go_on);
+        // What was taken becomes durable, and nothing says more than that.
+        while disk.next_durable().await.unwrap() != WriteId(taken as u64) {}
+    }
 }
