@@ -27,6 +27,8 @@ impl Process {
         let file = File::options().create(true).append(true).open(log);
         let file = file.with_context(|| format!("cannot open {}", log.display()))?;
         let command = command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
+        // Errors end a process in a few lines, which is what `log_tail` shows; panics keep their backtrace.
+        command.env("RUST_LIB_BACKTRACE", "0");
         let child = command.spawn().with_context(|| format!("cannot start {name}"))?;
         Ok(Self { name: name.to_owned(), log: log.to_owned(), child: Some(child) })
     }

@@ -18,6 +18,10 @@ const PERFORMANCE: &str = "org.apache.kafka.tools.ProducerPerformance";
 const VERSIONS: &str = "org.apache.kafka.tools.BrokerApiVersionsCommand";
 const QUORUM: &str = "org.apache.kafka.tools.MetadataQuorumCommand";
 const LOG_DIRS: &str = "org.apache.kafka.tools.LogDirsCommand";
+const CONSUMER_GROUPS: &str = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand";
+const GROUPS: &str = "org.apache.kafka.tools.GroupsCommand";
+const PRODUCER: &str = "org.apache.kafka.tools.VerifiableProducer";
+const CONSUMER: &str = "org.apache.kafka.tools.VerifiableConsumer";
 
 /// What a tool printed, without what has to differ.
 fn comparable(text: &str) -> Vec<String> {
@@ -50,7 +54,11 @@ fn same(ours: &str, theirs: &str, class: &str, arguments: &[&str]) -> Result<Opt
             .find(|line| line.contains("Exception"))
             .unwrap_or("")
             .to_owned();
-        Ok((output.status.success(), comparable(&format!("{text}\n{cause}"))))
+        // Tables are as wide as what stands in them, the address included.
+        let text = text.replace(bootstrap, "ADDRESS").replace(bootstrap.rsplit(':').next().unwrap_or_default(), "PORT");
+        let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+        let text: Vec<String> = text.lines().map(words).collect();
+        Ok((output.status.success(), comparable(&format!("{}\n{cause}", text.join("\n")))))
     };
     let (ours, theirs) = (run(ours)?, run(theirs)?);
     Ok((ours != theirs).then(|| format!("{class} {arguments:?}\n  ours:   {ours:?}\n  Kafka's: {theirs:?}\n")))
@@ -129,4 +137,71 @@ fn kafkas_java_tools_print_what_they_print_against_kafka() -> Result<()> {
     assert!(dirs.contains("\"partition\":\"plain-3\"") && dirs.contains("\"offsetLag\":0"), "{dirs}");
     assert_eq!(dev.unexpected_errors(&[])?, Vec::<String>::new());
     Ok(())
+}
+
+#[test]
+fn kafkas_group_tools_print_what_they_print_against_kafka() -> Result<()> {
+    let dev = Dev::start()?;
+    let kafka = Kafka::start(&OracleConfig::default())?;
+    let (ours, theirs) = (dev.bootstrap(), kafka.bootstrap());
+    for bootstrap in [&ours, &theirs] {
+        let at = ["--bootstrap-server", bootstrap];
+        let with = |more: &[&str]| tool_with(&at, more);
+        tool(TOPICS, &with(&["--create", "--topic", "words", "--partitions", "3"]))?;
+        let printed = tool(PRODUCER, &with(&["--topic", "words", "--max-messages", "300", "--repeating-keys", "30"]))?;
+        assert!(printed.contains("\"acked\":300"), "{printed}");
+        for protocol in ["classic", "consumer"] {
+            let printed = tool(
+                CONSUMER,
+                &with(&[
+                    "--topic",
+                    "words",
+                    "--group-id",
+                    protocol,
+                    "--group-protocol",
+                    protocol,
+                    "--max-messages",
+                    "300",
+                    "--reset-policy",
+                    "earliest",
+                ]),
+            )?;
+            for event in ["partitions_assigned", "offsets_committed", "shutdown_complete"] {
+                assert!(printed.contains(event), "{protocol}: no {event} in {printed}");
+            }
+        }
+    }
+    let group = ["--group", "classic"];
+    let topic = ["--topic", "words"];
+    let reset = ["--group", "classic", "--topic", "words:1", "--reset-offsets", "--to-offset", "2"];
+    let commands: Vec<(&str, Vec<&str>)> = vec![
+        (CONSUMER_GROUPS, vec!["--list"]),
+        (CONSUMER_GROUPS, vec!["--list", "--state"]),
+        (CONSUMER_GROUPS, vec!["--list", "--type"]),
+        (CONSUMER_GROUPS, tool_with(&["--describe"], &group)),
+        (CONSUMER_GROUPS, tool_with(&["--describe", "--members"], &group)),
+        (CONSUMER_GROUPS, tool_with(&["--describe", "--state"], &group)),
+        (CONSUMER_GROUPS, vec!["--describe", "--group", "consumer"]),
+        (CONSUMER_GROUPS, vec!["--describe", "--state", "--group", "consumer"]),
+        (CONSUMER_GROUPS, vec!["--describe", "--group", "nobody"]),
+        (CONSUMER_GROUPS, tool_with(&reset, &["--dry-run"])),
+        (CONSUMER_GROUPS, tool_with(&reset, &["--execute"])),
+        (CONSUMER_GROUPS, tool_with(&["--describe", "--offsets"], &group)),
+        (CONSUMER_GROUPS, tool_with(&["--delete-offsets", "--group", "consumer"], &topic)),
+        (CONSUMER_GROUPS, vec!["--describe", "--group", "consumer"]),
+        (CONSUMER_GROUPS, vec!["--delete", "--group", "consumer"]),
+        (CONSUMER_GROUPS, vec!["--delete", "--group", "nobody"]),
+        (GROUPS, vec!["--list"]),
+    ];
+    let mut differences = Vec::new();
+    for (class, arguments) in commands {
+        differences.extend(same(&ours, &theirs, class, &arguments)?);
+    }
+    assert!(differences.is_empty(), "{}", differences.concat());
+    assert_eq!(dev.unexpected_errors(&[])?, Vec::<String>::new());
+    Ok(())
+}
+
+fn tool_with<'a>(first: &[&'a str], more: &[&'a str]) -> Vec<&'a str> {
+    first.iter().chain(more).copied().collect()
 }
