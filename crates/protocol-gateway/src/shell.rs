@@ -450,9 +450,14 @@ impl Shell {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     state.blocked = true;
                     let (stream, inbox) = (state.stream.clone(), self.inbox_tx.clone());
+                    // It ends with the connection: as long as it holds the socket, the socket is open.
+                    let mut ended = state.paused.subscribe();
+                    let ended = async move { while ended.changed().await.is_ok() {} };
                     tokio::spawn(async move {
-                        let _ = stream.writable().await;
-                        let _ = inbox.send(Inbound::Writable(connection)).await;
+                        tokio::select! {
+                            _ = stream.writable() => drop(inbox.send(Inbound::Writable(connection)).await),
+                            () = ended => {}
+                        }
                     });
                 }
                 Err(error) => {

@@ -312,7 +312,9 @@ fn connections_without_a_whole_request_are_closed_and_busy_ones_are_not() {
 #[test]
 fn a_client_that_takes_nothing_of_its_answers_is_closed() {
     let local = Local { answers_per_stream: usize::MAX, appended: Arc::default() };
-    with_patience(Patience { stalled: SHORT, ..Patience::default() }, local, |address, _| async move {
+    // Long enough for all buffers to be full, so that nothing wakes whoever waits for the socket but its end.
+    let stalled = Duration::from_secs(2);
+    with_patience(Patience { stalled, ..Patience::default() }, local, |address, _| async move {
         let mut client = connect(address).await;
         let frame = encode_request(1, None, 0, &ApiVersionsRequest::default()).unwrap().concat();
         // Sooner or later all buffers are full; only the end of the connection ends this.
