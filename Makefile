@@ -18,7 +18,7 @@ test: ; cargo xtask test
 ## make e2e            only the tests with real processes and real Kafka clients
 e2e: ; cargo xtask test e2e
 ## make e2e-full       the same without the size limits on real input
-e2e-full: ; THALWEG_E2E_FULL=1 cargo xtask test e2e
+e2e-full: ; E2E_FULL=1 cargo xtask test e2e
 ## make check          format, clippy, layers, tidy, generated code; licences and advisories where cargo-deny is installed
 check: ; cargo xtask check
 ## make lint           the part of check that needs no compiler

@@ -17,7 +17,7 @@ use tests_e2e::wait;
 
 /// Kills in `make test`; `make e2e-full` does 200.
 fn rounds() -> u32 {
-    if std::env::var_os("THALWEG_E2E_FULL").is_some() { 200 } else { 20 }
+    if std::env::var_os("E2E_FULL").is_some() { 200 } else { 20 }
 }
 
 #[test]

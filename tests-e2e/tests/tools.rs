@@ -146,26 +146,14 @@ fn kafkas_group_tools_print_what_they_print_against_kafka() -> Result<()> {
     let (ours, theirs) = (dev.bootstrap(), kafka.bootstrap());
     for bootstrap in [&ours, &theirs] {
         let at = ["--bootstrap-server", bootstrap];
-        let with = |more: &[&str]| tool_with(&at, more);
-        tool(TOPICS, &with(&["--create", "--topic", "words", "--partitions", "3"]))?;
-        let printed = tool(PRODUCER, &with(&["--topic", "words", "--max-messages", "300", "--repeating-keys", "30"]))?;
+        tool(TOPICS, &tool_with(&at, &["--create", "--topic", "words", "--partitions", "3"]))?;
+        let produce = ["--topic", "words", "--max-messages", "300", "--repeating-keys", "30"];
+        let printed = tool(PRODUCER, &tool_with(&at, &produce))?;
         assert!(printed.contains("\"acked\":300"), "{printed}");
         for protocol in ["classic", "consumer"] {
-            let printed = tool(
-                CONSUMER,
-                &with(&[
-                    "--topic",
-                    "words",
-                    "--group-id",
-                    protocol,
-                    "--group-protocol",
-                    protocol,
-                    "--max-messages",
-                    "300",
-                    "--reset-policy",
-                    "earliest",
-                ]),
-            )?;
+            let consume = ["--topic", "words", "--max-messages", "300", "--reset-policy", "earliest"];
+            let group = ["--group-id", protocol, "--group-protocol", protocol];
+            let printed = tool(CONSUMER, &tool_with(&tool_with(&at, &consume), &group))?;
             for event in ["partitions_assigned", "offsets_committed", "shutdown_complete"] {
                 assert!(printed.contains(event), "{protocol}: no {event} in {printed}");
             }
