@@ -111,8 +111,15 @@ impl Disk {
             Effect::DescribeLogDir { lookup } => {
                 return Some(Event::LogDirDescribed { lookup, log_dir: self.describe() });
             }
-            // The rest are the shell's.
-            _ => {}
+            Effect::Answer { .. }
+            | Effect::ToController { .. }
+            | Effect::ReconnectController { .. }
+            | Effect::ToFollower { .. }
+            | Effect::ToLeader { .. }
+            | Effect::CloseFollower { .. }
+            | Effect::ConnectLeader { .. }
+            | Effect::DisconnectLeader { .. }
+            | Effect::Stop => unreachable!("the shell keeps to itself what is not for the disk"),
         }
         None
     }
@@ -241,14 +248,26 @@ fn spawn<J: Send + 'static>(
     }
 }
 
-/// Moves the journal into segments, whenever the writer has committed something and enough has gathered.
+/// Moves the journal into segments, whenever the writer has committed something and enough has gathered. Ends with the directory:
+/// once that is failed nothing is left to do here (S6).
 fn flush(shared: &Shared, wake_ups: &Queue<()>, _: &Queue<()>) {
     let log = shared.log();
+    let mut is_failing = false;
     while wake_ups.take_all().is_some() {
         let prepared = log.prepare_journal().map(drop);
         let flushed = if log.is_flush_due() { log.flush(segment_log::FlushBudget::DUE).map(drop) } else { Ok(()) };
-        if let Err(error) = prepared.and(flushed) {
-            tracing::error!(%error, "moving the journal into segments failed");
+        let Err(error) = prepared.and(flushed) else {
+            is_failing = false;
+            continue;
+        };
+        // Said once, not at each wake-up of a disk that stays full.
+        if !std::mem::replace(&mut is_failing, true) {
+            tracing::error!(%error, source = ?std::error::Error::source(&error), "moving the journal into segments failed");
+        }
+        if log.failure().is_some() {
+            // As after a failed write: hand over and stop.
+            shared.tell(vec![Event::ShutdownRequested]);
+            return;
         }
     }
 }

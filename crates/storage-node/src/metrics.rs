@@ -22,6 +22,7 @@ struct Facts {
     commit_batches: Histogram,
     written_bytes: IntCounter,
     written_batches: IntCounter,
+    commit_failures: IntCounter,
     replicas: IntGauge,
     leaders: IntGauge,
     under_replicated: IntGauge,
@@ -56,6 +57,10 @@ impl Metrics {
                 commit_batches: kit.histogram("thalweg_log_commit_batches", "Batches made durable together", &BATCHES),
                 written_bytes: kit.counter("thalweg_log_written_bytes_total", "Bytes of batches made durable"),
                 written_batches: kit.counter("thalweg_log_written_batches_total", "Batches made durable"),
+                commit_failures: kit.counter(
+                    "thalweg_log_commit_failures_total",
+                    "Groups of batches that the disk did not take, a full one included",
+                ),
                 replicas: kit.gauge("thalweg_replicas", "Partition replicas on this node"),
                 leaders: kit.gauge("thalweg_leaders", "Partitions led by this node"),
                 under_replicated: kit.gauge(
@@ -103,12 +108,17 @@ impl Metrics {
         }
     }
 
-    /// A group of batches became durable, or failed to.
+    /// A group of batches became durable.
     pub(crate) fn committed(&self, took: Duration, batches: usize, bytes: usize) {
         self.facts.commit_seconds.observe(took.as_secs_f64());
         self.facts.commit_batches.observe(batches as f64);
         self.facts.written_bytes.inc_by(bytes as u64);
         self.facts.written_batches.inc_by(batches as u64);
+    }
+
+    /// A group of batches was refused, or its fate is not known.
+    pub(crate) fn commit_failed(&self) {
+        self.facts.commit_failures.inc();
     }
 
     /// Takes up the core's own figures, once in a while.

@@ -67,7 +67,10 @@ fn commit(shared: &Shared, group: &mut Group) {
             Err(WriteFailure::Failed)
         }
     };
-    shared.metrics.committed(started.elapsed(), group.writes.len(), group.bytes);
+    match result {
+        Ok(()) => shared.metrics.committed(started.elapsed(), group.writes.len(), group.bytes),
+        Err(_) => shared.metrics.commit_failed(),
+    }
     let completed = group.writes.drain(..).zip(group.ids.drain(..));
     let event = |(written, write): (LogWrite, WriteId)| Event::WriteCompleted { partition: written.tp, write, result };
     shared.tell(completed.map(event).collect());
