@@ -161,11 +161,20 @@ struct Connection {
     paused: watch::Sender<bool>,
     out: VecDeque<Bytes>,
     /// A task waits for room in the socket.
-    blocked: bool,
+    blocked: Option<Waiting>,
     /// The core has ended it: it goes when its last bytes have left.
     closing: bool,
     /// When it was last given an answer, or took bytes of one.
     active: Instant,
+}
+
+/// Ends with the connection: as long as the task holds the socket, the socket is open.
+struct Waiting(tokio::task::AbortHandle);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 struct Node {
@@ -212,7 +221,8 @@ impl Shell {
 
     /// One turn: every event that is there, then all writing at once.
     fn turn(&mut self) {
-        while !self.events.is_empty() {
+        // A socket may take bytes again while nothing else happens.
+        while !(self.events.is_empty() && self.dirty.is_empty()) {
             let now = self.now();
             for event in std::mem::take(&mut self.events) {
                 self.gateway.step(now, event, &mut self.effects);
@@ -278,7 +288,7 @@ impl Shell {
                 }
                 Poll::Ready(Some(Inbound::Writable(connection))) => {
                     if let Some(state) = self.connections.get_mut(&connection) {
-                        state.blocked = false;
+                        state.blocked = None;
                         self.dirty.insert(connection);
                     }
                 }
@@ -302,7 +312,7 @@ impl Shell {
         let (paused, paused_rx) = watch::channel(false);
         tokio::spawn(reader::read(connection, stream.clone(), paused_rx, self.inbox_tx.clone(), self.started));
         let state =
-            Connection { stream, paused, out: VecDeque::new(), blocked: false, closing: false, active: Instant::now() };
+            Connection { stream, paused, out: VecDeque::new(), blocked: None, closing: false, active: Instant::now() };
         self.connections.insert(connection, state);
         self.events.push(Event::ConnectionOpened { connection, host });
     }
@@ -434,7 +444,7 @@ impl Shell {
     fn write(&mut self) {
         for connection in std::mem::take(&mut self.dirty) {
             let Some(state) = self.connections.get_mut(&connection) else { continue };
-            if state.blocked {
+            if state.blocked.is_some() {
                 continue;
             }
             let (written, result) = write_out(&state.stream, &mut state.out);
@@ -448,17 +458,12 @@ impl Shell {
                 }
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    state.blocked = true;
                     let (stream, inbox) = (state.stream.clone(), self.inbox_tx.clone());
-                    // It ends with the connection: as long as it holds the socket, the socket is open.
-                    let mut ended = state.paused.subscribe();
-                    let ended = async move { while ended.changed().await.is_ok() {} };
-                    tokio::spawn(async move {
-                        tokio::select! {
-                            _ = stream.writable() => drop(inbox.send(Inbound::Writable(connection)).await),
-                            () = ended => {}
-                        }
+                    let waiting = tokio::spawn(async move {
+                        let _ = stream.writable().await;
+                        let _ = inbox.send(Inbound::Writable(connection)).await;
                     });
+                    state.blocked = Some(Waiting(waiting.abort_handle()));
                 }
                 Err(error) => {
                     tracing::debug!(connection = connection.0, %error, "connection broke");
