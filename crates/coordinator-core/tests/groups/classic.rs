@@ -243,11 +243,7 @@ fn heartbeats_and_syncs_of_strangers_and_of_old_generations_are_refused() {
 #[test]
 fn a_member_that_is_not_heard_of_is_removed_and_the_others_rebalance() {
     let mut world = World::new();
-    let (first, _) = world.stable_member();
-    let (second, waits) = world.join_new(consumer());
-    let again = world.join(JoinGroup { member_id: first.clone(), ..consumer() });
-    world.joined(again).expect("first");
-    world.joined(waits).expect("second");
+    let (first, second) = world.two_joined();
     let sync = world.sync(&second, 2, &[]);
     let leader = world.sync(&first, 2, &[]);
     world.synced(leader).expect("first");
@@ -329,11 +325,7 @@ fn who_was_told_its_id_and_does_not_come_back_is_forgotten() {
 #[test]
 fn who_joined_and_does_not_sync_in_time_is_removed() {
     let mut world = World::new();
-    let (first, _) = world.stable_member();
-    let (second, waits) = world.join_new(consumer());
-    let again = world.join(JoinGroup { member_id: first.clone(), ..consumer() });
-    world.joined(again).expect("first");
-    world.joined(waits).expect("second");
+    let (first, second) = world.two_joined();
     let leader = world.sync(&first, 2, &[]);
     world.synced(leader).expect("first");
     // The second heartbeats all the time and never asks for its assignment.
@@ -350,11 +342,7 @@ fn who_joined_and_does_not_sync_in_time_is_removed() {
 #[test]
 fn a_rebalance_in_the_middle_of_syncing_sends_everyone_back() {
     let mut world = World::new();
-    let (first, _) = world.stable_member();
-    let (second, waits) = world.join_new(consumer());
-    let again = world.join(JoinGroup { member_id: first.clone(), ..consumer() });
-    world.joined(again).expect("first");
-    world.joined(waits).expect("second");
+    let (first, second) = world.two_joined();
     let sync = world.sync(&second, 2, &[]);
     let (_, third) = world.join_new(consumer());
     assert_eq!(world.synced(sync), Err(ErrorCode::RebalanceInProgress));
@@ -366,11 +354,7 @@ fn a_rebalance_in_the_middle_of_syncing_sends_everyone_back() {
 #[test]
 fn a_follower_that_joins_again_unchanged_is_told_what_is() {
     let mut world = World::new();
-    let (first, _) = world.stable_member();
-    let (second, waits) = world.join_new(consumer());
-    let again = world.join(JoinGroup { member_id: first.clone(), ..consumer() });
-    world.joined(again).expect("first");
-    world.joined(waits).expect("second");
+    let (first, second) = world.two_joined();
     // Between join and sync even the leader is: its answer may have been lost.
     let lost = world.join(JoinGroup { member_id: first.clone(), ..consumer() });
     assert_eq!(world.joined(lost).expect("as it is").members.len(), 2);
@@ -402,11 +386,7 @@ fn a_leader_that_joins_again_begins_a_rebalance() {
 fn a_group_has_no_more_members_than_it_may() {
     let mut world =
         World::with(Settings { group_size_max: 2, group_initial_rebalance_delay_ms: 0, ..Settings::default() });
-    let (first, _) = world.stable_member();
-    let (_, waits) = world.join_new(consumer());
-    let again = world.join(JoinGroup { member_id: first, ..consumer() });
-    world.joined(again).expect("first");
-    world.joined(waits).expect("second");
+    world.two_joined();
     let third = world.join(consumer());
     let refused = world.joined(third).expect_err("full");
     assert_eq!((refused.error, refused.member_id.as_str()), (ErrorCode::GroupMaxSizeReached, ""));

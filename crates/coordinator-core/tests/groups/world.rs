@@ -252,6 +252,16 @@ impl World {
         (member_id, joined.generation_id)
     }
 
+    /// A second member has joined; generation 2 waits for its leader, the first, to assign.
+    pub fn two_joined(&mut self) -> (String, String) {
+        let (first, _) = self.stable_member();
+        let (second, waits) = self.join_new(consumer());
+        let again = self.join(JoinGroup { member_id: first.clone(), ..consumer() });
+        self.joined(again).expect("first");
+        self.joined(waits).expect("second");
+        (first, second)
+    }
+
     pub fn commit_offset(&mut self, offset: i64) -> Result<ErrorCode, ErrorCode> {
         let request = self.ask(GroupRequest::OffsetCommit(commit(offset)));
         self.committed(request)
