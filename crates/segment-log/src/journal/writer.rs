@@ -140,7 +140,7 @@ impl JournalWriter {
     /// Whether blocks of these sizes fit, making a file when that is what it takes. `false` when all files are in use.
     pub(crate) fn ensure_room(&mut self, block_bytes: u64, block_bytes_max: u64) -> Result<bool, DiskError> {
         let mut left = match self.live.back() {
-            Some(_) if !self.is_better_spare() => self.file_bytes.saturating_sub(self.next.position),
+            Some(_) if !self.has_better_spare() => self.file_bytes.saturating_sub(self.next.position),
             _ => 0,
         };
         // A block does not straddle files, so the end of each may be wasted.
@@ -188,7 +188,7 @@ impl JournalWriter {
     }
 
     /// A file that was never written to its end is left as soon as there is a better one.
-    fn is_better_spare(&self) -> bool {
+    fn has_better_spare(&self) -> bool {
         self.live.back().is_some_and(|file| !file.is_full) && self.spare.iter().any(|spare| spare.is_full)
     }
 
@@ -203,7 +203,7 @@ impl JournalWriter {
         let (bytes, crc) = builder.finish(seq, self.incarnation, self.next.previous_crc);
         let size = bytes.len() as u64;
         assert!(size <= self.file_bytes, "a block of {size} bytes in journal files of {}", self.file_bytes);
-        if self.live.is_empty() || self.next.position + size > self.file_bytes || self.is_better_spare() {
+        if self.live.is_empty() || self.next.position + size > self.file_bytes || self.has_better_spare() {
             let Some(SpareFile { number, file, is_full }) = self.take_spare() else {
                 unreachable!("room was made before the block was built");
             };
