@@ -34,7 +34,7 @@ class Member:
         self._seen = seen
         self._stopping = threading.Event()
         self._consumer = Consumer(config)
-        self._incremental = "consumer" in (settings.get("group.protocol"),) or \
+        self._incremental = settings.get("group.protocol") == "consumer" or \
             settings.get("partition.assignment.strategy") == "cooperative-sticky"
         self._consumer.subscribe([topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked)
         self._thread = threading.Thread(target=self._run, daemon=True)

@@ -93,14 +93,8 @@ def pool(bootstrap, admin):
         process.join(BOUND)
     assert sorted(have) == list(range(produced))
     assert all(len(places) == 1 for places in have.values()), "one record, two places"
-    offsets = admin.list_group_offsets(group) if hasattr(admin, "list_group_offsets") else admin.list_consumer_group_offsets(group)
-    total = sum(committed.offset for committed in flat(offsets, group).values())
+    total = sum(committed.offset for committed in admin.list_group_offsets(group)[group].values())
     assert total == produced, (total, produced)
-
-
-def flat(offsets, group):
-    """Newer versions answer by group."""
-    return offsets.get(group, offsets)
 
 
 def consumer_calls(bootstrap):
@@ -145,8 +139,8 @@ def consumer_calls(bootstrap):
 
 
 def administration(admin):
-    groups = admin.list_groups() if hasattr(admin, "list_groups") else admin.list_consumer_groups()
-    names = {group["group_id"] if isinstance(group, dict) else group[0] for group in groups}
+    groups = admin.list_groups()
+    names = {group["group_id"] for group in groups}
     assert {"pool", "calls"} <= names, groups
     admin.create_topics([NewTopic("settings", 1, -1, topic_configs={"retention.ms": "1000000"})])
     admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, "settings")])
