@@ -20,6 +20,9 @@ pub struct Config {
     pub broker_grace_ms: u64,
     pub gateway_timeout_ms: u64,
     pub gateway_grace_ms: u64,
+    /// A gateway that was gone stands for storage nodes again no sooner than this after it was removed. Longer than clients wait between
+    /// attempts to connect (`reconnect.backoff.max.ms`): one that still waits would stay away from the address it is sent back to.
+    pub gateway_return_ms: u64,
     /// A call that could not be committed within this time is answered as timed out.
     pub call_timeout_ms: u64,
     /// How often leaderships return to the preferred replicas.
@@ -51,7 +54,8 @@ impl Config {
             broker_timeout_ms: 1_500,
             broker_grace_ms: 100,
             gateway_timeout_ms: 6_000,
-            gateway_grace_ms: 3_000,
+            gateway_grace_ms: 1_000,
+            gateway_return_ms: 15_000,
             call_timeout_ms: 5_000,
             rebalance_ms: 300_000,
             snapshot_log_bytes: 4 << 20,

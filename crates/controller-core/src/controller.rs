@@ -26,6 +26,7 @@ use crate::event::{Event, SessionId};
 use crate::partition_change::{self, Change, Circumstances};
 use crate::records;
 
+use gateways::Absence;
 use leases::Lease;
 use proposals::InFlight;
 use sessions::Session;
@@ -54,6 +55,8 @@ pub struct Controller {
     sessions: BTreeMap<SessionId, Session>,
     brokers: BTreeMap<BrokerId, Lease>,
     gateways: BTreeMap<BrokerId, Lease>,
+    /// Gateways removed lately.
+    absences: BTreeMap<BrokerId, Absence>,
     /// The newest committed entries that held records, for followers a little behind.
     recent: VecDeque<(u64, Vec<Record>)>,
     /// Every entry after this one is in `recent`.
@@ -104,6 +107,7 @@ impl Controller {
             sessions: BTreeMap::new(),
             brokers: BTreeMap::new(),
             gateways: BTreeMap::new(),
+            absences: BTreeMap::new(),
             recent: VecDeque::new(),
             recent_from: 0,
             ticked_at: now.tick,
@@ -238,6 +242,7 @@ impl Controller {
             self.forgive(pause);
         }
         self.end_leases(now, effects);
+        self.end_absences(now, effects);
         if now.tick >= self.rebalance_at {
             self.rebalance_at = now.tick.plus_ms(self.config.rebalance_ms);
             let records = self.preferred_elections();
@@ -340,6 +345,7 @@ impl Controller {
             self.pending = Image::default();
             self.brokers.clear();
             self.gateways.clear();
+            self.absences.clear();
             let calls: Vec<_> = self.open_calls.keys().copied().collect();
             for (session, id) in calls {
                 self.answer(session, id, Err(Error::LostLeadership), effects);

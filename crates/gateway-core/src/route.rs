@@ -36,16 +36,14 @@ pub(crate) fn gateway_of<'a>(image: &'a Image, broker: &Broker) -> Option<&'a Ga
 
 /// The address clients are given for a storage node. `fallback` is our own, for the moment before any gateway is registered.
 ///
-/// A gateway that stands for several nodes gives each its own spelling of its name: librdkafka before 2.10 takes two ids at one
-/// `host:port` for one broker and never reaches the other's partitions (`docs/decisions/0006-one-spelling-for-each-broker.md`).
+/// Each node's is its own spelling of the gateway's name: librdkafka before 2.10 takes two ids at one `host:port` for one broker and
+/// never reaches the other's partitions (`docs/decisions/0006-one-spelling-for-each-broker.md`). Even where a gateway stands for one
+/// node only: were its name spelled otherwise once it stands for two, clients of the first would have to connect again.
 pub(crate) fn address_of(image: &Image, broker: &Broker, fallback: (&str, u16)) -> (KafkaString, i32) {
     let Some(gateway) = gateway_of(image, broker) else {
         return (KafkaString::from(fallback.0), i32::from(fallback.1));
     };
-    let shares = |other: &Broker| {
-        other.id != broker.id && gateway_of(image, other).is_some_and(|stands| stands.id == gateway.id)
-    };
-    let host = if image.brokers().any(shares) {
+    let host = if image.brokers().any(|other| other.id != broker.id) {
         KafkaString::from(spelled(&gateway.advertised_host, broker.id))
     } else {
         KafkaString::from(gateway.advertised_host.as_str())
@@ -156,7 +154,7 @@ mod tests {
         assert_eq!(all.len(), 7);
         assert_eq!(address(&shared, 5), "KaFka.example");
         records.drain(1..7);
-        assert_eq!(address(&image(&records), 1), "kafka.example", "alone it keeps its name");
+        assert_eq!(address(&image(&records), 1), "kafka.example", "a sole node has the name as it is");
         assert_eq!(spelled("127.0.0.1", BrokerId(3)), "127.0.0.1");
         assert_eq!(spelled("[::ffff:1]", BrokerId(3)), "[::ffff:1]");
     }
@@ -203,6 +201,27 @@ mod tests {
             }
         }
         assert!((2..25).contains(&moved), "{moved} of 50 nodes on one of five gateways");
+    }
+
+    /// A gateway that takes over another's nodes must not move those it has.
+    #[test]
+    fn a_node_keeps_its_spelling_whatever_else_its_gateway_stands_for() {
+        let nodes: Vec<Record> = (1..=3).map(|id| broker(id, "", None)).collect();
+        let with = |gateways: std::ops::Range<i32>| {
+            image(&nodes.iter().cloned().chain(gateways.map(|id| gateway(id, "", None))).collect::<Vec<_>>())
+        };
+        let address = |image: &Image, id| address_of(image, image.broker(BrokerId(id)).unwrap(), ("self", 1)).0;
+        let (one, many) = (with(100..101), with(100..110));
+        let mut alone = 0;
+        for id in 1..=3 {
+            let stands = gateway_of(&many, many.broker(BrokerId(id)).unwrap()).unwrap().id;
+            alone += usize::from(nodes_of(&many, stands).len() == 1);
+            let same_place = |address: &str| address.to_ascii_lowercase().replace(&format!("g{}", stands.0), "g100");
+            assert_eq!(same_place(&address(&many, id)), address(&one, id).to_ascii_lowercase());
+            let capital = |address: &str| address.starts_with('G');
+            assert_eq!(capital(&address(&many, id)), capital(&address(&one, id)), "node {id}");
+        }
+        assert!(alone > 0, "the case in question");
     }
 
     #[test]

@@ -107,6 +107,7 @@ impl Controller {
             }
             if self.pending.gateway(id).is_none() {
                 self.gateways.remove(&id);
+                self.note_absence(now, id);
             }
         }
     }
