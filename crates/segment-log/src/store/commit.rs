@@ -17,7 +17,10 @@ use base_types::{Offset, TopicPartition, invariant};
 use record_batch::StampedBatch;
 use store_api::DiskError;
 
-use super::{LogStore, place::Item};
+use super::{
+    LogStore,
+    place::{Item, Way},
+};
 use crate::{
     StoreError,
     journal::{
@@ -223,7 +226,7 @@ impl LogStore {
             }
             Route::Bypass => {
                 let items = items(&part.writes, seq);
-                let (placement, tail) = match self.place(replica, &mut stage.placing, &items, true) {
+                let (placement, tail) = match self.place(replica, &mut stage.placing, &items, Way::DirectAndKept) {
                     Ok(done) => done,
                     Err(error) => {
                         self.cut_off(replica, stage.before);
@@ -240,7 +243,7 @@ impl LogStore {
                 let items: Vec<Item<'_>> =
                     tail.iter().map(|batch| Item { pieces: [&batch.bytes, &[]], batch: batch.clone() }).collect();
                 let placed_now =
-                    self.place(replica, &mut stage.placing, &items, false).and_then(|(mut placement, _)| {
+                    self.place(replica, &mut stage.placing, &items, Way::PageCache).and_then(|(mut placement, _)| {
                         if placement.grown.iter().any(|growth| growth.is_new) {
                             // Recovery looks at the end of one segment only, so the journal must name it.
                             self.sync_growth(replica, &mut placement)?;

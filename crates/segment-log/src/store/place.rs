@@ -33,6 +33,16 @@ impl Item<'_> {
     }
 }
 
+/// How bytes get into a segment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Way {
+    PageCache,
+    /// Past the page cache, durable at once.
+    Direct,
+    /// The same, and what is written is kept in memory for readers.
+    DirectAndKept,
+}
+
 /// Where the active segment ends.
 #[derive(Clone, Copy)]
 struct End {
@@ -58,7 +68,8 @@ impl LogStore {
         if durable && !replica.state().is_synced() {
             self.sync_replica(replica)?;
         }
-        let (placement, _) = self.place(replica, placing, &items, durable)?;
+        let way = if durable { Way::Direct } else { Way::PageCache };
+        let (placement, _) = self.place(replica, placing, &items, way)?;
         {
             let mut state = replica.state();
             self.apply(&mut state, &placement);
@@ -79,15 +90,16 @@ impl LogStore {
     }
 
     /// Writes batches behind the placed end, closing and beginning segments as needed. Nothing is published: the caller applies
-    /// the placement. With `durable` the written bytes are durable (names of new segments included), and the batches come
-    /// back with memory of their own; everything placed before must be synced then.
+    /// the placement. With `Way::Direct` the written bytes are durable (names of new segments included); everything placed before must
+    /// be synced then. With `Way::DirectAndKept` the batches come back with memory of their own.
     pub(super) fn place(
         &self,
         replica: &Replica,
         placing: &mut Placing,
         items: &[Item<'_>],
-        durable: bool,
+        way: Way,
     ) -> Result<(Placement, Vec<TailBatch>), StoreError> {
+        let durable = way != Way::PageCache;
         let (mut end, segment_bytes) = {
             let state = replica.state();
             let end = |s: &Segment| End { base: s.base, len: s.len };
@@ -132,7 +144,15 @@ impl LogStore {
             let (now, later) = rest.split_at(count);
             let file = self.files.open(replica.tp, current.base).map_err(|error| self.poison.judge(error))?;
             if durable {
-                kept.extend(self.write_durable(replica, placing, file.as_ref(), current, now)?);
+                let block = self.write_durable(replica, placing, file.as_ref(), current, now, way)?;
+                if way == Way::DirectAndKept {
+                    let mut rest = block;
+                    let own = |item: &Item<'_>| TailBatch {
+                        bytes: rest.split_to(item.size() as usize),
+                        ..item.batch.clone()
+                    };
+                    kept.extend(now.iter().map(own));
+                }
             } else {
                 let pieces: Vec<&[u8]> = now.iter().flat_map(|item| item.pieces).collect();
                 placing.ragged_end = None;
@@ -231,7 +251,7 @@ impl LogStore {
     /// One extent, durable: whole blocks past the page cache. The ragged end of the segment is written again in front of it, which
     /// does no harm when power fails, since those bytes are the same before and after.
     ///
-    /// Assumes: a sector is old or new, never a mixture.
+    /// Returns the items' bytes. Assumes: a sector is old or new, never a mixture.
     fn write_durable(
         &self,
         replica: &Replica,
@@ -239,11 +259,15 @@ impl LogStore {
         file: &dyn VfsFile,
         end: End,
         items: &[Item<'_>],
-    ) -> Result<Vec<TailBatch>, StoreError> {
+        way: Way,
+    ) -> Result<Bytes, StoreError> {
         let ragged = (end.len % BLOCK_BYTES as u64) as usize;
         let start = end.len - ragged as u64;
         let bytes = items.iter().map(Item::size).sum::<u64>() as usize;
-        let mut block = self.pool.carve(ragged + bytes);
+        let mut block = match way {
+            Way::DirectAndKept => self.pool.carve(ragged + bytes),
+            Way::Direct | Way::PageCache => self.pool.carve_passing(ragged + bytes),
+        };
         match placing.ragged_end.take() {
             Some((base, len, bytes)) if base == end.base && len == end.len => block.extend_from_slice(&bytes),
             _ => {
@@ -257,12 +281,9 @@ impl LogStore {
                 }
             }
         }
-        let mut ranges = Vec::with_capacity(items.len());
         for item in items {
-            let from = block.len();
             block.extend_from_slice(item.pieces[0]);
             block.extend_from_slice(item.pieces[1]);
-            ranges.push(from..block.len());
         }
         let used = block.len();
         block.put_bytes(0, used.next_multiple_of(BLOCK_BYTES) - used);
@@ -272,11 +293,7 @@ impl LogStore {
         let keep = (len % BLOCK_BYTES as u64) as usize;
         // A copy, so that 4 KiB at most are held and not the whole extent.
         placing.ragged_end = Some((end.base, len, Bytes::copy_from_slice(&block[used - keep..used])));
-        let own = |(item, range): (&Item<'_>, std::ops::Range<usize>)| TailBatch {
-            bytes: block.slice(range),
-            ..item.batch.clone()
-        };
-        Ok(items.iter().zip(ranges).map(own).collect())
+        Ok(block.slice(ragged..used))
     }
 
     /// So that after a restart little has to be walked.
