@@ -50,6 +50,12 @@ pub struct Dev {
     /// error, warn, info, debug or trace, or a filter such as `storage_core=debug,info`
     #[arg(long, default_value = "warn")]
     pub log: String,
+    /// Send traces to this OTLP collector over gRPC, as http://host:port; none are made unless given
+    #[arg(long)]
+    pub otlp_endpoint: Option<String>,
+    /// Which part of the requests is traced, 0 to 1
+    #[arg(long, default_value_t = 1.0)]
+    pub trace_ratio: f64,
 }
 
 #[derive(Clone, Debug, Args)]

@@ -1,6 +1,6 @@
 //! Everything that can happen to a coordinator.
 
-use base_types::{BrokerId, TopicId};
+use base_types::TopicId;
 use bytes::Bytes;
 use peer_api::config::{Lookup, TopicSettings, broker_config};
 use peer_api::groups::{Caller, GROUPS_TOPIC, GroupRequest};
@@ -95,10 +95,27 @@ pub struct Settings {
     pub consumer_migration_policy: String,
 }
 
+/// The broker configs that [`Settings`] are made of.
+pub const CONFIGS: &[&str] = &[
+    "group.consumer.assignment.interval.ms",
+    "group.consumer.assignors",
+    "group.consumer.heartbeat.interval.ms",
+    "group.consumer.max.size",
+    "group.consumer.migration.policy",
+    "group.consumer.session.timeout.ms",
+    "group.initial.rebalance.delay.ms",
+    "group.max.session.timeout.ms",
+    "group.max.size",
+    "group.min.session.timeout.ms",
+    "offset.metadata.max.bytes",
+    "offsets.commit.timeout.ms",
+    "offsets.retention.check.interval.ms",
+    "offsets.retention.minutes",
+];
+
 impl Settings {
     /// As this broker's configs say.
-    pub fn of(image: &Image, broker: BrokerId) -> Settings {
-        let lookup = Lookup::new(image).on_broker(broker);
+    pub fn of(lookup: Lookup<'_>) -> Settings {
         let text = |name: &str| {
             broker_config(name).and_then(|definition| lookup.broker_config(definition).value).unwrap_or_default()
         };
@@ -114,7 +131,7 @@ impl Settings {
             offset_metadata_bytes_max: size("offset.metadata.max.bytes", 4_096),
             offsets_retention_ms: number("offsets.retention.minutes", 10_080).saturating_mul(60_000),
             offsets_retention_check_interval_ms: millis("offsets.retention.check.interval.ms", 600_000),
-            append_bytes_max: usize::try_from(TopicSettings::on_broker(image, GROUPS_TOPIC, broker).max_message_bytes)
+            append_bytes_max: usize::try_from(TopicSettings::looked_up(lookup, GROUPS_TOPIC).max_message_bytes)
                 .unwrap_or(0),
             commit_timeout_ms: millis("offsets.commit.timeout.ms", 5_000),
             consumer_heartbeat_interval_ms: int("group.consumer.heartbeat.interval.ms", 5_000),
@@ -134,6 +151,6 @@ impl Settings {
 impl Default for Settings {
     /// Kafka's defaults.
     fn default() -> Settings {
-        Settings::of(&Image::default(), BrokerId::NONE)
+        Settings::of(Lookup::new(&Image::default()))
     }
 }

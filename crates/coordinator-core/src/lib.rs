@@ -36,4 +36,4 @@ mod turn;
 pub use consumer::assignor;
 pub use coordinator::GroupCoordinator;
 pub use effect::{Effect, Effects};
-pub use event::{AppendId, Event, LogRecord, RequestKey, Settings};
+pub use event::{AppendId, CONFIGS, Event, LogRecord, RequestKey, Settings};

@@ -19,6 +19,7 @@ use peer_api::metadata::{Image, MetadataOffset, Update};
 use peer_api::storage::RequestId;
 
 use crate::effect::{Effect, Effects};
+use crate::event::Trace;
 use crate::limits::{CONTROLLER_RETRY_MS, CONTROLLER_WELCOME_MS};
 use crate::operation::OperationId;
 
@@ -46,7 +47,8 @@ enum State {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Asker {
-    Operation(OperationId),
+    /// With the trace that it belongs to.
+    Operation(OperationId, Trace),
     Registration,
     Heartbeat,
 }
@@ -105,13 +107,13 @@ impl ControllerLink {
         }
     }
 
-    pub fn ask(&mut self, operation: OperationId, request: Request, effects: &mut Effects) {
-        self.call(Asker::Operation(operation), request, effects);
+    pub fn ask(&mut self, (operation, trace): (OperationId, Trace), request: Request, effects: &mut Effects) {
+        self.call(Asker::Operation(operation, trace), request, effects);
     }
 
     /// The request has been answered; a call of it that was not sent must not be any more.
     pub fn forget(&mut self, operation: OperationId) {
-        self.queued.retain(|(_, asker, _)| *asker != Asker::Operation(operation));
+        self.queued.retain(|(_, asker, _)| !matches!(asker, Asker::Operation(of, _) if *of == operation));
     }
 
     pub fn connected(&mut self, now: Tick, image: &Image, effects: &mut Effects) {
@@ -119,10 +121,8 @@ impl ControllerLink {
             return;
         }
         let follow_from = if std::mem::take(&mut self.start_over) { MetadataOffset::default() } else { image.at() };
-        effects.push(Effect::ToController(ToController::Hello {
-            role: Role::Gateway(self.gateway()),
-            follow_from: Some(follow_from),
-        }));
+        let hello = ToController::Hello { role: Role::Gateway(self.gateway()), follow_from: Some(follow_from) };
+        effects.push(Effect::ToController { message: hello, trace: Trace::default() });
         self.state = State::Greeting { until: now.plus_ms(CONTROLLER_WELCOME_MS) };
     }
 
@@ -143,7 +143,7 @@ impl ControllerLink {
                 match (asker, result) {
                     // Definite: it did nothing. The stream is about to end with the name of another.
                     (_, Err(Error::NotActive { .. })) => self.queued.push_back((id, asker, request)),
-                    (Asker::Operation(operation), result) => heard.answers.push((operation, result)),
+                    (Asker::Operation(operation, _), result) => heard.answers.push((operation, result)),
                     (Asker::Heartbeat, Err(Error::Refused(_))) => self.register(effects),
                     (Asker::Registration | Asker::Heartbeat, _) => {}
                 }
@@ -206,7 +206,11 @@ impl ControllerLink {
     }
 
     fn send(&mut self, id: RequestId, asker: Asker, request: Request, effects: &mut Effects) {
-        effects.push(Effect::ToController(ToController::Call { id, request: request.clone() }));
+        let trace = match asker {
+            Asker::Operation(_, trace) => trace,
+            Asker::Registration | Asker::Heartbeat => Trace::default(),
+        };
+        effects.push(Effect::ToController { message: ToController::Call { id, request: request.clone() }, trace });
         self.sent.insert(id, (asker, request));
     }
 
@@ -219,11 +223,11 @@ impl ControllerLink {
         }
         let pause = if follow { 0 } else { CONTROLLER_RETRY_MS };
         self.state = State::Down { retry_at: now.plus_ms(pause), active };
-        self.queued.retain(|(_, asker, _)| matches!(asker, Asker::Operation(_)));
+        self.queued.retain(|(_, asker, _)| matches!(asker, Asker::Operation(..)));
         std::mem::take(&mut self.sent)
             .into_values()
             .filter_map(|(asker, _)| match asker {
-                Asker::Operation(operation) => Some((operation, Err(Error::TimedOut))),
+                Asker::Operation(operation, _) => Some((operation, Err(Error::TimedOut))),
                 Asker::Registration | Asker::Heartbeat => None,
             })
             .collect()
@@ -271,10 +275,10 @@ mod tests {
             .drain()
             .map(|effect| match effect {
                 Effect::OpenController { active } => format!("open {:?}", active.map(|active| active.id.0)),
-                Effect::ToController(ToController::Hello { follow_from, .. }) => {
+                Effect::ToController { message: ToController::Hello { follow_from, .. }, .. } => {
                     format!("hello from {}", follow_from.unwrap().0)
                 }
-                Effect::ToController(ToController::Call { id, request }) => {
+                Effect::ToController { message: ToController::Call { id, request }, .. } => {
                     let request = format!("{request:?}");
                     format!("call {} {}", id.0, request.split([' ', '(']).next().unwrap())
                 }
@@ -293,7 +297,7 @@ mod tests {
         link.ticked(Tick(0), &mut effects);
         link.connected(Tick(1), &image, &mut effects);
         assert_eq!(said(&mut effects), ["open None", "hello from 0"]);
-        link.ask(OperationId(5), Request::AllocateProducerIds, &mut effects);
+        link.ask((OperationId(5), Trace::default()), Request::AllocateProducerIds, &mut effects);
         assert!(effects.is_empty());
         link.message(Tick(2), welcome(), &mut image, &mut effects);
         assert_eq!(said(&mut effects), ["call 2 RegisterGateway", "call 1 AllocateProducerIds"]);
@@ -314,9 +318,9 @@ mod tests {
         link.ticked(Tick(0), &mut effects);
         link.connected(Tick(0), &image, &mut effects);
         link.message(Tick(0), welcome(), &mut image, &mut effects);
-        link.ask(OperationId(5), Request::AllocateProducerIds, &mut effects);
+        link.ask((OperationId(5), Trace::default()), Request::AllocateProducerIds, &mut effects);
         assert_eq!(link.lost(Tick(10)), [(OperationId(5), Err(Error::TimedOut))]);
-        link.ask(OperationId(6), Request::DescribeQuorum, &mut effects);
+        link.ask((OperationId(6), Trace::default()), Request::DescribeQuorum, &mut effects);
         said(&mut effects);
         link.ticked(Tick(109), &mut effects);
         assert!(effects.is_empty());
@@ -333,7 +337,7 @@ mod tests {
         link.ticked(Tick(0), &mut effects);
         link.connected(Tick(0), &image, &mut effects);
         link.message(Tick(0), welcome(), &mut image, &mut effects);
-        link.ask(OperationId(5), Request::AllocateProducerIds, &mut effects);
+        link.ask((OperationId(5), Trace::default()), Request::AllocateProducerIds, &mut effects);
         let active = Some(ActiveController { id: BrokerId(3), address: "c3:9".into() });
         let refused = FromController::Answer { id: RequestId(2), result: Err(Error::NotActive { active: None }) };
         assert!(link.message(Tick(5), refused, &mut image, &mut effects).answers.is_empty());

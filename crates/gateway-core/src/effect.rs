@@ -8,7 +8,7 @@ use kafka_wire::ApiKey;
 use peer_api::controller::{ActiveController, ToController};
 use peer_api::storage::ToStorage;
 
-use crate::event::{ConnectionId, Stamp};
+use crate::event::{ConnectionId, Stamp, Trace};
 
 #[derive(Clone, Debug)]
 pub enum Effect {
@@ -46,12 +46,16 @@ pub enum Effect {
     ToStorage {
         node: BrokerId,
         message: ToStorage,
+        trace: Trace,
     },
     /// End the session there may be, and open one to this controller, or to the next in the shell's list.
     OpenController {
         active: Option<ActiveController>,
     },
-    ToController(ToController),
+    ToController {
+        message: ToController,
+        trace: Trace,
+    },
 }
 
 /// What a finished request was, for metrics.

@@ -9,9 +9,18 @@ use peer_api::storage::{FromStorage, RequestId, TransportError};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct ConnectionId(pub u64);
 
-/// A mark of the shell's own on a request, given back with the answer. It measures time with it; the core ignores it.
+/// Marks of the shell's own on a request, given back with the answer. The core ignores them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Stamp(pub u64);
+pub struct Stamp {
+    /// When it came; time is measured with it.
+    pub received_us: u64,
+    pub trace: Trace,
+}
+
+/// The shell's name for the trace that a request belongs to, given back with everything that is asked of other services on
+/// its behalf. Zero: none.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub struct Trace(pub u64);
 
 #[derive(Clone, Debug)]
 pub enum Event {

@@ -24,6 +24,7 @@ use peer_api::storage::{
 
 use crate::calls::Calls;
 use crate::effect::{Effect, Effects};
+use crate::event::Trace;
 use crate::limits::READ_TIMEOUT_MS;
 use crate::operation::OperationId;
 use crate::route;
@@ -180,7 +181,7 @@ impl Round {
 
     fn ask(&mut self, ways: &mut Ways<'_>, node: BrokerId, asked: Asked, request: Request) {
         let id = ways.calls.to_storage(node, OPERATION);
-        ways.effects.push(Effect::ToStorage { node, message: ToStorage { id, request } });
+        ways.effects.push(Effect::ToStorage { node, message: ToStorage { id, request }, trace: Trace::default() });
         self.calls.insert(id, asked);
     }
 

@@ -39,7 +39,7 @@ mod stats;
 mod testing;
 
 pub use effect::{CloseReason, Effect, Effects, RequestInfo};
-pub use event::{ConnectionId, Event, Stamp};
+pub use event::{ConnectionId, Event, Stamp, Trace};
 pub use gateway::{Config, Gateway};
 pub use lag::{GroupLag, PartitionLag};
 pub use limits::{FRAME_SIZE_MAX, FRAME_SIZE_MIN};

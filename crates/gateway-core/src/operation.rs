@@ -13,6 +13,7 @@ use peer_api::storage::{self, RequestId, TransportError};
 use peer_api::{controller, storage::ToStorage};
 
 use crate::effect::{CloseReason, Effect, Effects, RequestInfo};
+use crate::event::Trace;
 use crate::gateway::{Config, Shared};
 
 /// One begun request; later ones have larger numbers.
@@ -133,19 +134,21 @@ impl Context<'_> {
 
     pub fn ask_storage(&mut self, node: BrokerId, request: storage::Request) -> RequestId {
         let id = self.shared.calls.to_storage(node, self.operation);
-        self.effects.push(Effect::ToStorage { node, message: ToStorage { id, request } });
+        let trace = self.request.info.stamp.trace;
+        self.effects.push(Effect::ToStorage { node, message: ToStorage { id, request }, trace });
         id
     }
 
     /// The named fetch answers at once with what it has.
     pub fn cancel_fetch(&mut self, node: BrokerId, fetch: RequestId) {
         let id = self.shared.calls.next_id();
-        self.effects
-            .push(Effect::ToStorage { node, message: ToStorage { id, request: storage::Request::CancelFetch(fetch) } });
+        let message = ToStorage { id, request: storage::Request::CancelFetch(fetch) };
+        self.effects.push(Effect::ToStorage { node, message, trace: Trace::default() });
     }
 
     pub fn ask_controller(&mut self, request: controller::Request) {
-        self.shared.controller.ask(self.operation, request, self.effects);
+        let asker = (self.operation, self.request.info.stamp.trace);
+        self.shared.controller.ask(asker, request, self.effects);
     }
 
     /// Only the last call counts.

@@ -92,9 +92,11 @@ impl World {
                 Effect::PauseReading { connection } => self.paused.push((connection, true)),
                 Effect::ResumeReading { connection } => self.paused.push((connection, false)),
                 Effect::LocateStorage { node, address } => self.located.push((node, address)),
-                Effect::ToStorage { node, message } => self.to_storage.push_back((node, message)),
-                Effect::OpenController { .. } | Effect::ToController(ToController::Hello { .. }) => {}
-                Effect::ToController(ToController::Call { id, request }) => self.calls.push_back((id, request)),
+                Effect::ToStorage { node, message, .. } => self.to_storage.push_back((node, message)),
+                Effect::OpenController { .. } | Effect::ToController { message: ToController::Hello { .. }, .. } => {}
+                Effect::ToController { message: ToController::Call { id, request }, .. } => {
+                    self.calls.push_back((id, request));
+                }
             }
         }
         self.gateway.check_invariants();
@@ -144,7 +146,7 @@ impl World {
         self.correlation_id += 1;
         let segments = encode_request(self.correlation_id, Some("test".into()), version, request).unwrap();
         let frame = Bytes::from(segments.concat()).slice(4..);
-        self.step(Event::FrameReceived { connection, frame, stamp: Stamp(0) });
+        self.step(Event::FrameReceived { connection, frame, stamp: Stamp::default() });
         self.correlation_id
     }
 

@@ -147,7 +147,7 @@ fn hostile_frames_are_answered_or_close_and_leave_nothing_behind() {
         let connection = *connections.keys().nth(index).unwrap();
         let frame = mutated(&mut random, &frames);
         received += frame.len();
-        events.push(Event::FrameReceived { connection, frame, stamp: Stamp(0) });
+        events.push(Event::FrameReceived { connection, frame, stamp: Stamp::default() });
         match random.below(50) {
             0 => {
                 connections.remove(&connection);
@@ -187,7 +187,7 @@ fn hostile_frames_are_answered_or_close_and_leave_nothing_behind() {
                     Effect::ToStorage { message, .. } if !matches!(message.request, Request::CancelFetch(_)) => {
                         calls.push(message.id);
                     }
-                    Effect::ToController(ToController::Call { id, .. }) => questions.push(id),
+                    Effect::ToController { message: ToController::Call { id, .. }, .. } => questions.push(id),
                     _ => {}
                 }
             }

@@ -156,7 +156,9 @@ impl World {
         self.gateway.check_invariants();
         for effect in effects.drain() {
             match effect {
-                Effect::ToStorage { node, message } => self.nodes.get_mut(&node.0).unwrap().queue.push_back(message),
+                Effect::ToStorage { node, message, .. } => {
+                    self.nodes.get_mut(&node.0).unwrap().queue.push_back(message)
+                }
                 Effect::Send { connection, segments, .. } => {
                     let whole = Bytes::from(segments.concat());
                     self.answered(connection, whole.slice(4..));
@@ -214,7 +216,11 @@ impl World {
                 self.clients.insert(id, client);
                 let frame = encode_request(self.correlation_id, None, VERSION, &request).unwrap().concat();
                 let frame = Bytes::from(frame).slice(4..);
-                return self.step(Event::FrameReceived { connection: ConnectionId(id), frame, stamp: Stamp(0) });
+                return self.step(Event::FrameReceived {
+                    connection: ConnectionId(id),
+                    frame,
+                    stamp: Stamp::default(),
+                });
             }
         }
         self.clients.insert(id, client);

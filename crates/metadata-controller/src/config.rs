@@ -130,6 +130,9 @@ impl ControllerConfig {
         if timing.tick_ms == 0 || timing.heartbeat_ticks == 0 || timing.election_ticks <= timing.heartbeat_ticks {
             return Err(loaded.refuse("timing.election_ticks", "more than timing.heartbeat_ticks, all above 0"));
         }
+        if !loaded.config.trace.has_good_ratio() {
+            return Err(loaded.refuse("trace.sample_ratio", "0 to 1"));
+        }
         let cluster_id = controller.cluster_id.clone().unwrap_or_else(new_cluster_id);
         let core = Config {
             default_partitions: cluster.num_partitions,

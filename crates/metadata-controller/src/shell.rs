@@ -40,8 +40,15 @@ type ServerStream = Duplex<FromController, ToController>;
 #[derive(Debug)]
 enum Input {
     Stream(ServerStream),
-    Said { session: SessionId, message: ToController },
-    Ended { session: SessionId },
+    /// With the trace context that it came with.
+    Said {
+        session: SessionId,
+        message: ToController,
+        traceparent: Option<Box<str>>,
+    },
+    Ended {
+        session: SessionId,
+    },
     Raft(Bytes),
     PeerLost(BrokerId),
 }
@@ -216,13 +223,16 @@ impl ControllerTask {
                 let session = SessionId(self.sessions_made);
                 self.sessions.insert(session, SessionLink::spawn(session, stream, self.inbox.clone()));
             }
-            Input::Said { session, message } => {
+            Input::Said { session, message, traceparent } => {
                 let Some(link) = self.sessions.get_mut(&session) else { return Ok(()) };
                 match message {
                     ToController::Hello { role, follow_from } if link.greet() => {
                         self.step(Event::SessionOpened { session, role, follow_from })?;
                     }
                     ToController::Call { id, request } if link.has_greeted() => {
+                        if let Some(traceparent) = traceparent {
+                            link.trace(id, &request, &traceparent);
+                        }
                         self.step(Event::Called { session, id, request })?;
                     }
                     ToController::Hello { .. } | ToController::Call { .. } => {
@@ -273,7 +283,7 @@ impl ControllerTask {
                     None => self.send_raft(to, bytes),
                 },
                 Effect::SendSession { session, message } => {
-                    if self.sessions.get(&session).is_some_and(|link| !link.send(message)) {
+                    if self.sessions.get_mut(&session).is_some_and(|link| !link.send(message)) {
                         slow.push(session);
                     }
                 }

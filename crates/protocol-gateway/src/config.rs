@@ -4,10 +4,28 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use base_types::{BrokerId, Incarnation};
+use gateway_core::{FRAME_SIZE_MAX, FRAME_SIZE_MIN};
+use peer_api::config::{broker_config, validate_value};
+use protocol_gateway::Patience;
 use serde::{Deserialize, Serialize};
 use service_kit::config::{ConfigError, Loaded};
 use service_kit::logs::LogConfig;
 use service_kit::trace::TraceConfig;
+
+const MAX_IDLE: &str = "connections.max.idle.ms";
+const MAX_REQUEST: &str = "socket.request.max.bytes";
+
+/// Kafka's broker configs that a gateway acts on.
+const TAKEN: [&str; 6] = [
+    "auto.create.topics.enable",
+    MAX_IDLE,
+    "offsets.topic.num.partitions",
+    "offsets.topic.replication.factor",
+    "offsets.topic.segment.bytes",
+    MAX_REQUEST,
+];
+/// Of the coordinators' names, those that nobody acts on.
+const INERT: [&str; 2] = ["group.coordinator.rebalance.protocols", "offsets.topic.compression.codec"];
 
 /// As written: every key, with its default.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -64,6 +82,8 @@ pub struct Config {
     pub drain: Duration,
     pub log: LogConfig,
     pub trace: TraceConfig,
+    pub patience: Patience,
+    pub frame_size_max: usize,
     pub core: gateway_core::Config,
 }
 
@@ -88,9 +108,29 @@ pub fn check(loaded: &Loaded<Settings>, incarnation: Incarnation, seed: u64) -> 
     if !(16..=1 << 20).contains(&settings.memory_max_mib) {
         return Err(loaded.refuse("memory_max_mib", "16 to 1048576"));
     }
-    if let Some(name) = settings.kafka.keys().find(|name| peer_api::config::broker_config(name).is_none()) {
-        return Err(loaded.refuse(&format!("kafka.{name}"), "the name of one of Kafka's broker configs"));
+    if !settings.trace.has_good_ratio() {
+        return Err(loaded.refuse("trace.sample_ratio", "0 to 1"));
     }
+    for (name, value) in &settings.kafka {
+        let key = format!("kafka.{name}");
+        let Some(definition) = broker_config(name).filter(|_| is_taken(name)) else {
+            return Err(loaded.refuse(&key, format!("one of {}, or of a storage node's", TAKEN.join(", "))));
+        };
+        validate_value(definition, value).map_err(|error| loaded.refuse(&key, error.to_string()))?;
+    }
+    let number = |name: &str| settings.kafka.get(name).and_then(|value| value.trim().parse::<i64>().ok());
+    let mut patience = Patience::default();
+    if let Some(ms) = number(MAX_IDLE) {
+        // Kafka's way to say for ever.
+        patience.idle = u64::try_from(ms).map_or(Duration::MAX, Duration::from_millis);
+    }
+    let frame_size_max = match number(MAX_REQUEST) {
+        None => FRAME_SIZE_MAX,
+        Some(bytes) => usize::try_from(bytes)
+            .ok()
+            .filter(|bytes| (FRAME_SIZE_MIN..=FRAME_SIZE_MAX).contains(bytes))
+            .ok_or_else(|| loaded.refuse(&format!("kafka.{MAX_REQUEST}"), format!("at most {FRAME_SIZE_MAX}")))?,
+    };
     Ok(Config {
         listen: settings.listen.clone(),
         http: settings.http.clone(),
@@ -98,6 +138,8 @@ pub fn check(loaded: &Loaded<Settings>, incarnation: Incarnation, seed: u64) -> 
         drain: Duration::from_millis(settings.drain_ms),
         log: settings.log.clone(),
         trace: settings.trace.clone(),
+        patience,
+        frame_size_max,
         core: gateway_core::Config {
             id: BrokerId(settings.node_id),
             incarnation,
@@ -112,6 +154,13 @@ pub fn check(loaded: &Loaded<Settings>, incarnation: Incarnation, seed: u64) -> 
             ..gateway_core::Config::default()
         },
     })
+}
+
+/// Whether a config that is set does anything. Storage nodes act on those of the group coordinators; here they are only
+/// shown, so that DescribeConfigs can say what a storage node was started with.
+fn is_taken(name: &str) -> bool {
+    let of_coordinators = ["group.", "offset.", "offsets."].iter().any(|prefix| name.starts_with(prefix));
+    TAKEN.contains(&name) || (of_coordinators && !INERT.contains(&name))
 }
 
 fn address(text: &str) -> Option<(&str, u16)> {
@@ -148,6 +197,29 @@ mod tests {
         let config = checked(&[]).unwrap();
         assert_eq!((config.core.advertised_host.as_str(), config.core.advertised_port), ("127.0.0.1", 9092));
         assert_eq!(config.controllers, ["c1:9", "c2:9"]);
+    }
+
+    #[test]
+    fn kafkas_configs_take_effect_or_are_refused() {
+        let with = |kafka: &[(&str, &str)]| {
+            let kafka: BTreeMap<&str, &str> = kafka.iter().copied().collect();
+            let options = LoadOptions::default().flag("--controllers", "controllers", Some(vec!["c1:9"])).flag(
+                "--kafka",
+                "kafka",
+                Some(kafka),
+            );
+            let loaded = load::<Settings>(options).map_err(|error| error.to_string())?;
+            check(&loaded, Incarnation::ZERO, 0).map_err(|error| error.to_string())
+        };
+        let config = with(&[(MAX_IDLE, "5000"), (MAX_REQUEST, "1000"), ("group.max.size", "7")]).unwrap();
+        assert_eq!((config.patience.idle, config.frame_size_max), (Duration::from_secs(5), 1000));
+        assert_eq!(config.core.statics["group.max.size"], "7");
+        assert_eq!(with(&[(MAX_IDLE, "-1")]).unwrap().patience.idle, Duration::MAX);
+        let refused = [(MAX_IDLE, "soon"), (MAX_REQUEST, "104857601"), ("num.io.threads", "3"), ("nonsense", "1")];
+        for (name, value) in refused {
+            let error = with(&[(name, value)]).err().unwrap();
+            assert!(error.contains(name), "{error}");
+        }
     }
 
     #[test]

@@ -28,7 +28,7 @@ mod links;
 mod metrics;
 mod shell;
 
-pub use gateway_core::Config;
+pub use gateway_core::{Config, FRAME_SIZE_MAX};
 pub use health::follow;
 pub use links::{GrpcLinks, Links, Opening};
 pub use metrics::Metrics;

@@ -10,7 +10,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::Context;
 use base_types::{Incarnation, Random};
 use clap::Parser;
-use protocol_gateway::{GrpcLinks, Metrics, Options, Patience, Status, serve};
+use protocol_gateway::{GrpcLinks, Metrics, Options, Status, serve};
+use service_kit::trace::Sampler;
 use service_kit::{Health, Shutdown, admin, logs};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -39,7 +40,14 @@ async fn run(config: config::Config) -> anyhow::Result<()> {
     tokio::spawn(admin::serve(http, kit.clone(), health.clone(), std::future::pending()));
     tokio::spawn(protocol_gateway::follow(told, health.clone(), shutdown.requested()));
     tracing::info!(listen = %listener.local_addr()?, http = %config.http, id = config.core.id.0, "gateway listens");
-    let options = Options { core: config.core, drain: config.drain, patience: Patience::default() };
+    let sampler = Sampler::new(&config.trace, config.core.seed);
+    let options = Options {
+        core: config.core,
+        drain: config.drain,
+        patience: config.patience,
+        frame_size_max: config.frame_size_max,
+        sampler,
+    };
     let links = GrpcLinks::new(config.controllers);
     serve(options, listener, links, Some(Metrics::new(&kit)), status, shutdown.requested()).await;
     tracing::info!("gateway stopped");

@@ -2,6 +2,7 @@
 
 mod outlet;
 mod reader;
+mod traces;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::{Future, poll_fn};
@@ -13,22 +14,27 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use base_types::{BrokerId, Now, Tick, Timestamp};
 use bytes::{Buf, Bytes};
-use gateway_core::{Config, ConnectionId, Effect, Effects, Event, Gateway};
+use gateway_core::{Config, ConnectionId, Effect, Effects, Event, Gateway, Trace};
 use peer_api::controller::{FromController, ToController};
 use peer_api::storage::{FromStorage, Request, RequestId, ToStorage, TransportError};
 use rpc::{Duplex, Receiver};
+use service_kit::trace::Sampler;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 
 use crate::links::{Links, Opening};
 use crate::metrics::Metrics;
 use outlet::Outlet;
+use traces::Traces;
 
 pub struct Options {
     pub core: Config,
     /// How long requests in flight may take after the shutdown was asked for.
     pub drain: Duration,
     pub patience: Patience,
+    /// `socket.request.max.bytes`; at most [`gateway_core::FRAME_SIZE_MAX`].
+    pub frame_size_max: usize,
+    pub sampler: Sampler,
 }
 
 /// How long a connection on which nothing happens is kept.
@@ -82,6 +88,8 @@ pub async fn serve(
         inbox,
         inbox_tx,
         patience: options.patience,
+        frame_size_max: options.frame_size_max,
+        traces: Traces::new(options.sampler),
         connections: BTreeMap::new(),
         dirty: BTreeSet::new(),
         last_connection: 0,
@@ -140,6 +148,8 @@ struct Shell {
     inbox: mpsc::Receiver<Inbound>,
     inbox_tx: mpsc::Sender<Inbound>,
     patience: Patience,
+    frame_size_max: usize,
+    traces: Traces,
     connections: BTreeMap<ConnectionId, Connection>,
     /// Connections with something to write.
     dirty: BTreeSet<ConnectionId>,
@@ -184,7 +194,7 @@ struct Node {
 
 enum StorageSide {
     Closed,
-    Opening { opening: Opening<ToStorage, FromStorage>, waiting: VecDeque<ToStorage> },
+    Opening { opening: Opening<ToStorage, FromStorage>, waiting: VecDeque<(ToStorage, Option<Box<str>>)> },
     Open { outlet: Outlet<ToStorage>, rx: Receiver<FromStorage>, unanswered: BTreeSet<RequestId> },
 }
 
@@ -254,6 +264,7 @@ impl Shell {
         for connection in ended {
             tracing::debug!(connection = connection.0, "closing a silent connection");
             self.connections.remove(&connection);
+            self.traces.forget(connection);
             self.dirty.remove(&connection);
             self.events.push(Event::ConnectionClosed { connection });
         }
@@ -279,10 +290,17 @@ impl Shell {
             match self.inbox.poll_recv(cx) {
                 Poll::Ready(Some(Inbound::Accepted(_))) if self.draining => {}
                 Poll::Ready(Some(Inbound::Accepted(stream))) => self.accepted(stream),
-                Poll::Ready(Some(Inbound::Event(event))) => {
-                    if let Event::ConnectionClosed { connection } = event {
-                        self.connections.remove(&connection);
-                        self.dirty.remove(&connection);
+                Poll::Ready(Some(Inbound::Event(mut event))) => {
+                    match &mut event {
+                        Event::FrameReceived { connection, frame, stamp } => {
+                            stamp.trace = self.traces.begin(*connection, frame);
+                        }
+                        Event::ConnectionClosed { connection } => {
+                            self.connections.remove(connection);
+                            self.traces.forget(*connection);
+                            self.dirty.remove(connection);
+                        }
+                        _ => {}
                     }
                     self.events.push(event);
                 }
@@ -310,7 +328,13 @@ impl Shell {
         let connection = ConnectionId(self.last_connection);
         let stream = Arc::new(stream);
         let (paused, paused_rx) = watch::channel(false);
-        tokio::spawn(reader::read(connection, stream.clone(), paused_rx, self.inbox_tx.clone(), self.started));
+        let frames = reader::Frames {
+            connection,
+            inbox: self.inbox_tx.clone(),
+            started: self.started,
+            size_max: self.frame_size_max,
+        };
+        tokio::spawn(reader::read(frames, stream.clone(), paused_rx));
         let state =
             Connection { stream, paused, out: VecDeque::new(), blocked: None, closing: false, active: Instant::now() };
         self.connections.insert(connection, state);
@@ -376,6 +400,7 @@ impl Shell {
                 }
                 Effect::Close { connection, reason } => {
                     tracing::debug!(connection = connection.0, ?reason, "closing a connection");
+                    self.traces.forget(connection);
                     if let Some(state) = self.connections.get_mut(&connection) {
                         state.closing = true;
                         state.paused.send_replace(true);
@@ -385,13 +410,13 @@ impl Shell {
                 Effect::PauseReading { connection } => self.pause(connection, true),
                 Effect::ResumeReading { connection } => self.pause(connection, false),
                 Effect::LocateStorage { node, address } => self.locate(node, address),
-                Effect::ToStorage { node, message } => self.to_storage(node, message),
+                Effect::ToStorage { node, message, trace } => self.to_storage(node, message, trace),
                 Effect::OpenController { active } => {
                     self.controller = ControllerSide::Opening(self.links.controller(active));
                 }
-                Effect::ToController(message) => {
+                Effect::ToController { message, trace } => {
                     if let ControllerSide::Open { outlet, .. } = &mut self.controller {
-                        outlet.push(message);
+                        outlet.push(message, self.traces.asks_controller(trace));
                     }
                 }
             }
@@ -399,9 +424,10 @@ impl Shell {
     }
 
     fn measure(&mut self, request: gateway_core::RequestInfo) {
+        self.traces.end(request.stamp.trace);
         if let Some(metrics) = &mut self.metrics {
             let now = self.started.elapsed().as_micros() as u64;
-            metrics.answered(request, Duration::from_micros(now.saturating_sub(request.stamp.0)));
+            metrics.answered(request, Duration::from_micros(now.saturating_sub(request.stamp.received_us)));
         }
     }
 
@@ -423,17 +449,21 @@ impl Shell {
         }
     }
 
-    fn to_storage(&mut self, node: BrokerId, message: ToStorage) {
+    fn to_storage(&mut self, node: BrokerId, message: ToStorage, trace: Trace) {
+        let traceparent = match trace {
+            Trace(0) => None,
+            trace => self.traces.asks_storage(trace, &message.request, self.gateway.image()),
+        };
         let state = self.nodes.entry(node).or_insert(Node { address: None, link: StorageSide::Closed });
         match &mut state.link {
-            StorageSide::Open { outlet, .. } => outlet.push(message),
-            StorageSide::Opening { waiting, .. } => waiting.push_back(message),
+            StorageSide::Open { outlet, .. } => outlet.push(message, traceparent),
+            StorageSide::Opening { waiting, .. } => waiting.push_back((message, traceparent)),
             StorageSide::Closed => {
                 let opening = match &state.address {
                     Some(address) => self.links.storage(node, address),
                     None => Box::pin(std::future::ready(None)),
                 };
-                state.link = StorageSide::Opening { opening, waiting: VecDeque::from([message]) };
+                state.link = StorageSide::Opening { opening, waiting: VecDeque::from([(message, traceparent)]) };
             }
         }
     }
@@ -515,10 +545,15 @@ impl Node {
                     let waiting = std::mem::take(waiting);
                     let Some(Duplex { tx, rx }) = opened else {
                         self.link = StorageSide::Closed;
-                        return fail(id, waiting.iter().filter_map(answerable), TransportError::NotSent, events);
+                        return fail(
+                            id,
+                            waiting.iter().filter_map(|(message, _)| answerable(message)),
+                            TransportError::NotSent,
+                            events,
+                        );
                     };
                     let mut outlet = Outlet::new(tx);
-                    waiting.into_iter().for_each(|message| outlet.push(message));
+                    waiting.into_iter().for_each(|(message, traceparent)| outlet.push(message, traceparent));
                     self.link = StorageSide::Open { outlet, rx, unanswered: BTreeSet::new() };
                 }
                 StorageSide::Open { outlet, rx, unanswered } => {
@@ -551,7 +586,8 @@ impl Node {
                         return;
                     };
                     tracing::info!(node = id.0, "stream to storage node ended");
-                    let kept: BTreeSet<RequestId> = outlet.into_kept().iter().filter_map(answerable).collect();
+                    let kept: BTreeSet<RequestId> =
+                        outlet.into_kept().filter_map(|message| answerable(&message)).collect();
                     let broken = unanswered.into_iter().filter(|id| !kept.contains(id));
                     fail(id, broken, TransportError::Broken, events);
                     return fail(id, kept.iter().copied(), TransportError::NotSent, events);

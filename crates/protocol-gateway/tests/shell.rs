@@ -21,6 +21,7 @@ use peer_api::storage::{AppendResponse, Appended, FromStorage, Request, Response
 use protocol_gateway::{Links, Opening, Options, Patience, Status, serve};
 use record_batch::{BatchBuilder, Compression};
 use rpc::Duplex;
+use service_kit::trace::Sampler;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{oneshot, watch};
@@ -161,7 +162,13 @@ fn with_patience<F: Future<Output = ()>>(
         let address = listener.local_addr().unwrap();
         let (status, told) = watch::channel(Status::default());
         let (stop, stopped) = oneshot::channel::<()>();
-        let options = Options { core: gateway_core::Config::default(), drain: Duration::from_secs(2), patience };
+        let options = Options {
+            core: gateway_core::Config::default(),
+            drain: Duration::from_secs(2),
+            patience,
+            frame_size_max: gateway_core::FRAME_SIZE_MAX,
+            sampler: Sampler::default(),
+        };
         let serving = tokio::spawn(async move {
             let stopped = async { drop(stopped.await) };
             serve(options, listener, local, None, status, stopped).await;

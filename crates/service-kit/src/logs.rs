@@ -1,14 +1,13 @@
 //! Logs to standard error, and the end of a process that panics.
 
 use opentelemetry::trace::TracerProvider;
-use opentelemetry_sdk::trace::SdkTracerProvider;
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::filter::{EnvFilter, FilterExt, LevelFilter, Targets, filter_fn};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, fmt};
 
-use crate::trace::{self, TraceConfig};
+use crate::trace::{self, Exporter, TraceConfig};
 
 /// The `[log]` section of a service's configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,10 +36,10 @@ impl Default for LogConfig {
 #[derive(Debug)]
 #[must_use = "traces stop when it is dropped"]
 pub struct Guard {
-    provider: Option<SdkTracerProvider>,
+    _exporter: Option<Exporter>,
 }
 
-/// Sets up logs, the panic hook, and traces if they are configured. Once per process, within a tokio runtime.
+/// Sets up logs, the panic hook, and traces if they are configured. Once per process.
 pub fn init(service: &'static str, log: &LogConfig, trace: &TraceConfig) -> anyhow::Result<Guard> {
     let filter = EnvFilter::builder().parse(&log.filter).map_err(|error| {
         anyhow::anyhow!("`log.filter` is {:?}; expected: directives like info,rpc=debug: {error}", log.filter)
@@ -54,14 +53,14 @@ pub fn init(service: &'static str, log: &LogConfig, trace: &TraceConfig) -> anyh
             fmt::layer().json().flatten_event(true).with_writer(std::io::stderr).with_filter(filter).boxed()
         }
     };
-    let provider = trace::provider(trace, service)?;
-    let traces = provider.as_ref().map(|provider| {
+    let exporter = trace::exporter(trace, service)?;
+    let traces = exporter.as_ref().map(|exporter| {
         let wanted = Targets::new().with_target(trace::TARGET, LevelFilter::TRACE);
-        tracing_opentelemetry::layer().with_tracer(provider.tracer(service)).with_filter(wanted)
+        tracing_opentelemetry::layer().with_tracer(exporter.provider.tracer(service)).with_filter(wanted)
     });
     tracing_subscriber::registry().with(output).with(traces).try_init()?;
     abort_on_panic();
-    Ok(Guard { provider })
+    Ok(Guard { _exporter: exporter })
 }
 
 /// A panic anywhere is a broken invariant: it is logged and the process ends, before any other thread acts on a state that
@@ -76,14 +75,4 @@ pub fn abort_on_panic() {
         tracing::error!(message, place, thread = thread.name().unwrap_or("unnamed"), %backtrace, "panic: the process ends");
         std::process::abort();
     }));
-}
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        if let Some(provider) = &self.provider
-            && let Err(error) = provider.shutdown()
-        {
-            tracing::warn!(%error, "the last traces could not be sent");
-        }
-    }
 }

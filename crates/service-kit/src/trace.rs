@@ -1,8 +1,12 @@
 //! Traces across services: off unless an OTLP endpoint is configured, and free while off.
 //!
-//! Spans that are part of a trace carry the target [`TARGET`]. Without an endpoint no subscriber takes an interest in that
-//! target, so making one is a load and a branch. Between services the context travels as W3C `traceparent` text, next to the
-//! message it belongs to.
+//! Spans that are part of a trace carry the target [`TARGET`]. Whether a trace begins is decided by a [`Sampler`] before there
+//! is a span: who is not sampled pays a comparison, and everyone downstream follows only a context that came with its message.
+//! Between services the context travels as W3C `traceparent` text, next to the message it belongs to.
+//!
+//! ```text
+//!   gateway: Sampler ─► span ─traceparent─► storage node: span ─traceparent─► follower: span
+//! ```
 //!
 //! ```
 //! use service_kit::trace;
@@ -15,10 +19,11 @@
 //! }
 //! ```
 
+use anyhow::Context as _;
 use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState};
 use opentelemetry_otlp::WithExportConfig;
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
+use opentelemetry_sdk::trace::{self, SdkTracerProvider};
 use serde::{Deserialize, Serialize};
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
@@ -36,9 +41,48 @@ pub struct TraceConfig {
     pub sample_ratio: f64,
 }
 
+impl TraceConfig {
+    /// Whether [`TraceConfig::sample_ratio`] is one.
+    pub fn has_good_ratio(&self) -> bool {
+        (0.0..=1.0).contains(&self.sample_ratio)
+    }
+}
+
 impl Default for TraceConfig {
     fn default() -> TraceConfig {
         TraceConfig { otlp_endpoint: String::new(), sample_ratio: 0.01 }
+    }
+}
+
+/// Decides which requests begin a trace. Off, it is one comparison.
+#[derive(Clone, Debug, Default)]
+pub struct Sampler {
+    /// Of all 64-bit numbers, those up to this one are sampled; none when it is 0.
+    up_to: u64,
+    state: u64,
+}
+
+impl Sampler {
+    /// The `seed` only spreads what several processes choose.
+    pub fn new(config: &TraceConfig, seed: u64) -> Sampler {
+        let wanted = !config.otlp_endpoint.is_empty() && config.sample_ratio > 0.0;
+        // Saturates: a ratio of one is every number.
+        let up_to = if wanted { (config.sample_ratio * 2f64.powi(64)) as u64 } else { 0 };
+        Sampler { up_to, state: seed }
+    }
+
+    /// Whether the next request is to be traced.
+    #[inline]
+    pub fn takes_next(&mut self) -> bool {
+        self.up_to > 0 && self.draw() <= self.up_to
+    }
+
+    /// SplitMix64: no period that a client's own rhythm could meet.
+    fn draw(&mut self) -> u64 {
+        self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mixed = (self.state ^ (self.state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
     }
 }
 
@@ -81,19 +125,54 @@ fn parse(text: &str) -> Option<SpanContext> {
     context.is_valid().then_some(context)
 }
 
-/// The exporter, if one is configured. Must be made within a tokio runtime.
-pub(crate) fn provider(config: &TraceConfig, service: &'static str) -> anyhow::Result<Option<SdkTracerProvider>> {
+/// What exports spans. It has a thread and a runtime of its own: a service that has stopped, or works, waits for no export and
+/// keeps none waiting.
+#[derive(Debug)]
+pub(crate) struct Exporter {
+    pub(crate) provider: SdkTracerProvider,
+    /// Dropped, it ends the thread.
+    stop: Option<tokio::sync::oneshot::Sender<()>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+/// The exporter, if one is configured.
+pub(crate) fn exporter(config: &TraceConfig, service: &'static str) -> anyhow::Result<Option<Exporter>> {
     if config.otlp_endpoint.is_empty() {
         return Ok(None);
     }
-    let exporter =
-        opentelemetry_otlp::SpanExporter::builder().with_tonic().with_endpoint(&config.otlp_endpoint).build()?;
+    let (stop, stopped) = tokio::sync::oneshot::channel();
+    let (made, making) = std::sync::mpsc::sync_channel(1);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let endpoint = config.otlp_endpoint.clone();
+    let thread = std::thread::Builder::new().name("otlp".to_owned()).spawn(move || {
+        runtime.block_on(async move {
+            let exporter = opentelemetry_otlp::SpanExporter::builder().with_tonic().with_endpoint(endpoint).build();
+            // Who waits for it and who drops the other end is the one that made this thread.
+            drop(made.send(exporter));
+            drop(stopped.await);
+        });
+    })?;
+    let exporter = making.recv()?.with_context(|| format!("`trace.otlp_endpoint` is {:?}", config.otlp_endpoint))?;
     let provider = SdkTracerProvider::builder()
         .with_batch_exporter(exporter)
-        .with_sampler(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(config.sample_ratio))))
+        // Sampled is what has a span at all; see `Sampler`.
+        .with_sampler(trace::Sampler::ParentBased(Box::new(trace::Sampler::AlwaysOn)))
         .with_resource(Resource::builder().with_service_name(service).build())
         .build();
-    Ok(Some(provider))
+    Ok(Some(Exporter { provider, stop: Some(stop), thread: Some(thread) }))
+}
+
+impl Drop for Exporter {
+    fn drop(&mut self) {
+        if let Err(error) = self.provider.shutdown() {
+            tracing::warn!(%error, "the last traces could not be sent");
+        }
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // A panic has ended the process already.
+            drop(thread.join());
+        }
+    }
 }
 
 #[cfg(test)]
@@ -111,8 +190,19 @@ mod tests {
     }
 
     #[test]
+    fn only_what_is_configured_is_sampled() {
+        let taken = |endpoint: &str, sample_ratio| {
+            let config = TraceConfig { otlp_endpoint: endpoint.to_owned(), sample_ratio };
+            let mut sampler = Sampler::new(&config, 7);
+            (0..10_000).filter(|_| sampler.takes_next()).count()
+        };
+        assert_eq!((taken("", 1.0), taken("http://x:1", 0.0), taken("http://x:1", 1.0)), (0, 0, 10_000));
+        assert!((50..200).contains(&taken("http://x:1", 0.01)));
+    }
+
+    #[test]
     fn a_context_crosses_processes_as_text() {
-        let provider = SdkTracerProvider::builder().with_sampler(Sampler::AlwaysOn).build();
+        let provider = SdkTracerProvider::builder().with_sampler(trace::Sampler::AlwaysOn).build();
         let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
             let gateway = tracing::info_span!(target: TARGET, "produce");

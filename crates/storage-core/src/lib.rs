@@ -23,6 +23,7 @@ mod effect;
 mod event;
 mod node;
 
+pub use coordinator_core::CONFIGS as STATIC_CONFIGS;
 pub use effect::{Effect, Effects};
 pub use event::{
     ControllerStream, Event, FetchKey, FetchPart, GatewayStream, LookupKey, PeerStream, ReadFailure, TimestampHit,

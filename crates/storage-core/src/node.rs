@@ -45,6 +45,8 @@ pub struct Identity {
     pub clean_since: Option<BrokerEpoch>,
     /// The broker epoch last written down in this data directory, if recovery found it whole; `None` for a new or damaged one.
     pub intact_since: Option<BrokerEpoch>,
+    /// Broker configs that differ from Kafka's defaults, by Kafka's names: any of [`crate::STATIC_CONFIGS`].
+    pub statics: BTreeMap<String, String>,
 }
 
 #[derive(Debug)]
@@ -113,7 +115,7 @@ pub struct ReplicaStats {
 impl StorageNode {
     pub fn new(me: Identity) -> StorageNode {
         StorageNode {
-            coordinators: Coordinators::new(me.broker, me.incarnation),
+            coordinators: Coordinators::new(&me),
             me,
             image: Image::default(),
             slots: BTreeMap::new(),

@@ -1,14 +1,17 @@
 //! The storage node's settings, and what they must be.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use base_types::{BrokerId, Incarnation};
+use peer_api::config::{broker_config, validate_value};
 use segment_log::LogOptions;
 use serde::{Deserialize, Serialize};
 use service_kit::config::{ConfigError, Loaded};
 use service_kit::logs::LogConfig;
 use service_kit::trace::TraceConfig;
+use storage_core::STATIC_CONFIGS;
 
 /// As written: every key, with its default.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -33,6 +36,8 @@ pub struct Settings {
     pub drain_ms: u64,
     pub log: LogConfig,
     pub trace: TraceConfig,
+    /// Kafka's broker configs that differ from their defaults, by Kafka's names: those of the group coordinators.
+    pub kafka: BTreeMap<String, String>,
 }
 
 impl Default for Settings {
@@ -51,6 +56,7 @@ impl Default for Settings {
             drain_ms: 10_000,
             log: LogConfig::default(),
             trace: TraceConfig::default(),
+            kafka: BTreeMap::new(),
         }
     }
 }
@@ -70,6 +76,7 @@ pub struct Config {
     pub drain: Duration,
     pub log: LogConfig,
     pub trace: TraceConfig,
+    pub statics: BTreeMap<String, String>,
 }
 
 pub fn check(loaded: &Loaded<Settings>, incarnation: Incarnation) -> Result<Config, ConfigError> {
@@ -99,6 +106,16 @@ pub fn check(loaded: &Loaded<Settings>, incarnation: Incarnation) -> Result<Conf
     if !(8..=65_536).contains(&settings.tail_cache_mib) {
         return Err(loaded.refuse("tail_cache_mib", "8 to 65536"));
     }
+    if !settings.trace.has_good_ratio() {
+        return Err(loaded.refuse("trace.sample_ratio", "0 to 1"));
+    }
+    for (name, value) in &settings.kafka {
+        let key = format!("kafka.{name}");
+        let Some(definition) = broker_config(name).filter(|_| STATIC_CONFIGS.contains(&name.as_str())) else {
+            return Err(loaded.refuse(&key, format!("one of {}", STATIC_CONFIGS.join(", "))));
+        };
+        validate_value(definition, value).map_err(|error| loaded.refuse(&key, error.to_string()))?;
+    }
     let mut log_options = LogOptions::new(incarnation);
     log_options.journal_bytes_max = settings.journal_mib << 20;
     log_options.tail_cache_bytes = settings.tail_cache_mib << 20;
@@ -115,6 +132,7 @@ pub fn check(loaded: &Loaded<Settings>, incarnation: Incarnation) -> Result<Conf
         drain: Duration::from_millis(settings.drain_ms),
         log: settings.log.clone(),
         trace: settings.trace.clone(),
+        statics: settings.kafka.clone(),
     })
 }
 
@@ -124,4 +142,33 @@ fn is_address(text: &str) -> bool {
 
 fn machine_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use service_kit::config::{LoadOptions, load};
+
+    use super::*;
+
+    fn checked(kafka: &[(&str, &str)]) -> Result<Config, String> {
+        let kafka: BTreeMap<&str, &str> = kafka.iter().copied().collect();
+        let options = LoadOptions::default().flag("--controllers", "controllers", Some(vec!["c1:9"])).flag(
+            "--kafka",
+            "kafka",
+            Some(kafka),
+        );
+        let loaded = load::<Settings>(options).map_err(|error| error.to_string())?;
+        check(&loaded, Incarnation::ZERO).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn configs_of_the_coordinators_are_taken_and_what_would_do_nothing_is_refused() {
+        let config = checked(&[("group.initial.rebalance.delay.ms", "0")]).unwrap();
+        assert_eq!(config.statics["group.initial.rebalance.delay.ms"], "0");
+        for (name, value) in [("group.initial.rebalance.delay.ms", "soon"), ("num.io.threads", "3"), ("nonsense", "1")]
+        {
+            let error = checked(&[(name, value)]).unwrap_err();
+            assert!(error.contains(name), "{error}");
+        }
+    }
 }

@@ -48,6 +48,7 @@ async fn run(config: config::Config) -> anyhow::Result<()> {
         host: config.host,
         clean_since: directory.clean_since(),
         intact_since: directory.intact_since(),
+        statics: config.statics,
     };
     let dial = Rc::new(RemoteDial::new(config.controllers));
     let started = storage_node::start(identity, directory, dial, Metrics::new(&kit));

@@ -2,6 +2,7 @@
 
 mod outbox;
 mod streams;
+mod traces;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
@@ -21,6 +22,7 @@ use crate::disk::Disk;
 use crate::metrics::Metrics;
 
 use outbox::Outbox;
+use traces::Traces;
 
 /// Room for events that the shell has not taken up; senders wait beyond it.
 const INBOX_CAPACITY: usize = 4096;
@@ -31,6 +33,8 @@ const TURN_EVENTS: usize = 1024;
 pub(crate) enum Input {
     Event(Event),
     Events(Vec<Event>),
+    /// With the trace context that it came with.
+    Traced(Event, Box<str>),
     Gateway(Duplex<FromStorage, ToStorage>),
     Follower(Hello, Duplex<FromLeader, FromFollower>),
     /// A stream that the shell dialled is there.
@@ -111,6 +115,7 @@ pub fn start(identity: Identity, directory: Directory, dial: Rc<dyn Dial>, metri
         followers: BTreeMap::new(),
         leaders: BTreeMap::new(),
         controller: None,
+        traces: Traces::default(),
         ready: VecDeque::new(),
         next_stream: 0,
         stopping: false,
@@ -129,6 +134,7 @@ struct Shell {
     followers: BTreeMap<PeerStream, Outbox<FromLeader>>,
     leaders: BTreeMap<BrokerId, LeaderLink>,
     controller: Option<(ControllerStream, Outbox<peer_api::controller::ToController>)>,
+    traces: Traces,
     /// Completions that came without waiting, taken up within the turn.
     ready: VecDeque<Event>,
     next_stream: u64,
@@ -175,13 +181,21 @@ impl Shell {
         match input {
             Input::Event(event) => {
                 match event {
-                    Event::GatewayLost { stream } => drop(self.gateways.remove(&stream)),
+                    Event::GatewayLost { stream } => {
+                        self.gateways.remove(&stream);
+                        self.traces.gateway_lost(stream);
+                    }
                     Event::FollowerLost { stream } => drop(self.followers.remove(&stream)),
                     _ => {}
                 }
                 self.step(now, event, effects);
             }
             Input::Events(events) => events.into_iter().for_each(|event| self.step(now, event, effects)),
+            Input::Traced(event, traceparent) => {
+                self.traces.begin(&event, &traceparent, self.core.image());
+                self.step(now, event, effects);
+                self.traces.stepped();
+            }
             Input::Gateway(stream) => self.gateway_connected(stream),
             Input::Follower(hello, stream) => self.follower_connected(now, hello, stream, effects),
             Input::Controller(stream, sender) => {
@@ -204,6 +218,7 @@ impl Shell {
             Input::LeaderLost(leader, generation) => {
                 if let Some(link) = self.leaders.get_mut(&leader).filter(|link| link.generation == generation) {
                     link.outbox = None;
+                    self.traces.leader_lost(leader);
                     self.step(now, Event::LeaderLost { leader }, effects);
                 }
             }
@@ -230,6 +245,7 @@ impl Shell {
     fn perform(&mut self, effect: Effect) {
         match effect {
             Effect::Answer { stream, message } => {
+                self.traces.answered(stream, message.id);
                 if let Some(outbox) = self.gateways.get(&stream) {
                     outbox.send(message);
                 }
@@ -247,13 +263,14 @@ impl Shell {
             }
             Effect::ToFollower { stream, message } => {
                 if let Some(outbox) = self.followers.get(&stream) {
-                    outbox.send(message);
+                    outbox.send_traced(self.traces.pushes(&message), message);
                 }
             }
             Effect::CloseFollower { stream } => {
                 self.followers.remove(&stream);
             }
             Effect::ToLeader { leader, message } => {
+                self.traces.acknowledges(leader, &message);
                 if let Some(outbox) = self.leaders.get(&leader).and_then(|link| link.outbox.as_ref()) {
                     outbox.send(message);
                 }
@@ -262,12 +279,18 @@ impl Shell {
                 self.dial_leader(leader, address, broker_epoch);
             }
             Effect::DisconnectLeader { leader } => {
+                self.traces.leader_lost(leader);
                 if let Some(link) = self.leaders.remove(&leader) {
                     link.task.abort();
                 }
             }
             Effect::Stop => self.stopping = true,
-            effect => self.ready.extend(self.disk.perform(effect)),
+            effect => {
+                if let Effect::Write { partition, batch, .. } = &effect {
+                    self.traces.wrote(*partition, batch.header().base_offset);
+                }
+                self.ready.extend(self.disk.perform(effect));
+            }
         }
     }
 

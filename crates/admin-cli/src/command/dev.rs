@@ -18,7 +18,7 @@ use protocol_gateway::{Links, Opening};
 use rpc::Duplex;
 use segment_log::LogOptions;
 use service_kit::logs::{self, LogConfig};
-use service_kit::trace::TraceConfig;
+use service_kit::trace::{Sampler, TraceConfig};
 use service_kit::{Health, Metrics, Shutdown, admin};
 use store_os::{DirectIo, OsVfs};
 use tokio::net::TcpListener;
@@ -44,11 +44,12 @@ pub fn run(options: Dev) -> Result<(), Failure> {
 }
 
 async fn serve(options: Dev) -> anyhow::Result<()> {
-    let _logs = logs::init(
-        "thalweg",
-        &LogConfig { filter: options.log.clone(), ..LogConfig::default() },
-        &TraceConfig::default(),
-    )?;
+    let trace = TraceConfig {
+        otlp_endpoint: options.otlp_endpoint.clone().unwrap_or_default(),
+        sample_ratio: options.trace_ratio,
+    };
+    anyhow::ensure!(trace.has_good_ratio(), "--trace-ratio is {}; expected: 0 to 1", trace.sample_ratio);
+    let _logs = logs::init("thalweg", &LogConfig { filter: options.log.clone(), ..LogConfig::default() }, &trace)?;
     logs::abort_on_panic();
     let shutdown = Shutdown::on_signals()?;
     let (kit, health) = (Metrics::new("thalweg", env!("CARGO_PKG_VERSION")), Health::new());
@@ -84,6 +85,7 @@ async fn serve(options: Dev) -> anyhow::Result<()> {
         host: "localhost".to_owned(),
         clean_since: directory.clean_since(),
         intact_since: directory.intact_since(),
+        statics: BTreeMap::new(),
     };
     let dial = Rc::new(LocalDial { controller: controller.clone() });
     let storage = storage_node::start(identity, directory, dial, storage_node::Metrics::new(&kit));
@@ -101,6 +103,7 @@ async fn serve(options: Dev) -> anyhow::Result<()> {
         statics: BTreeMap::from([("offsets.topic.replication.factor".to_owned(), "1".to_owned())]),
         ..protocol_gateway::Config::default()
     };
+    let sampler = Sampler::new(&trace, core.seed);
     // As a Kafka broker does: connections are taken, and requests answered only once there is somebody to lead partitions. A client
     // that is told of a cluster without brokers may not ask again for minutes.
     let mut storing = storage.task;
@@ -111,7 +114,13 @@ async fn serve(options: Dev) -> anyhow::Result<()> {
     let (status, told) = watch::channel(protocol_gateway::Status::default());
     let links = LocalLinks { controller, storage: storage.handle.clone() };
     let gateway = protocol_gateway::serve(
-        protocol_gateway::Options { core, drain: DRAIN, patience: protocol_gateway::Patience::default() },
+        protocol_gateway::Options {
+            core,
+            drain: DRAIN,
+            patience: protocol_gateway::Patience::default(),
+            frame_size_max: protocol_gateway::FRAME_SIZE_MAX,
+            sampler,
+        },
         listener,
         links,
         Some(protocol_gateway::Metrics::new(&kit)),

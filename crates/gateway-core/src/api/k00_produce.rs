@@ -47,6 +47,7 @@ use record_batch::{BatchError, BatchLimits, ProducedBatch, TimestampLimits};
 use crate::api::error;
 use crate::connection::{Connection, Slot, Work};
 use crate::effect::{CloseReason, Effect};
+use crate::event::Trace;
 use crate::gateway::Shared;
 use crate::limits::{ANSWER_GRACE_MS, FRAME_SIZE_MAX, PRODUCE_RETRY_MS_MAX, PRODUCE_TIMEOUT_MS_MAX, RETRY_BACKOFF_MS};
 use crate::operation::{Answer, Begun, Context, OperationId};
@@ -60,6 +61,7 @@ pub(crate) const ADVERTISED_MIN: i16 = 0;
 /// A produce in flight. Its partitions are flat, in the order of the request.
 pub(crate) struct Produce {
     operation: OperationId,
+    trace: Trace,
     acks: i16,
     timeout_ms: u64,
     /// When a stale batch is given up.
@@ -154,6 +156,7 @@ pub(crate) fn begin(cx: &mut Context<'_>, request: ProduceRequest) -> Begun {
     let retry_until = cx.now.tick.plus_ms(timeout_ms.clamp(RETRY_BACKOFF_MS, PRODUCE_RETRY_MS_MAX));
     let mut produce = Produce {
         operation: cx.operation,
+        trace: cx.request.info.stamp.trace,
         acks: request.acks,
         timeout_ms,
         retry_until,
@@ -391,7 +394,8 @@ impl Produce {
                 partitions,
             });
             let id = cx.shared.calls.to_storage(node, self.operation);
-            cx.effects.push(Effect::ToStorage { node, message: peer_api::storage::ToStorage { id, request } });
+            let message = peer_api::storage::ToStorage { id, request };
+            cx.effects.push(Effect::ToStorage { node, message, trace: self.trace });
             self.calls.insert(id, indexes);
         }
     }

@@ -216,7 +216,7 @@ mod tests {
             frame[2..4].copy_from_slice(&version.to_be_bytes());
             frame.truncate(frame.len() - 9);
             frame.extend_from_slice(&[0xff; 9]);
-            world.step(Event::FrameReceived { connection: C, frame: frame.into(), stamp: Stamp(0) });
+            world.step(Event::FrameReceived { connection: C, frame: frame.into(), stamp: Stamp::default() });
             let (id, response) = world.answer::<ApiVersionsRequest>(0);
             assert_eq!((id, response.error_code), (77, 35));
             let told: Vec<_> =

@@ -7,7 +7,7 @@ use crate::limits::BACKLOG_MAX;
 use crate::testing::{C, World, broker};
 
 fn frame(world: &mut World, bytes: &[u8]) {
-    world.step(Event::FrameReceived { connection: C, frame: Bytes::copy_from_slice(bytes), stamp: Stamp(0) });
+    world.step(Event::FrameReceived { connection: C, frame: Bytes::copy_from_slice(bytes), stamp: Stamp::default() });
 }
 
 fn raw<R: kafka_wire::Request>(version: i16, request: &R) -> Vec<u8> {

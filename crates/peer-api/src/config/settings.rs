@@ -1,7 +1,5 @@
 //! A topic's configs as the services use them.
 
-use base_types::BrokerId;
-
 use super::lookup::Lookup;
 use super::topic_config;
 use super::validate::elements;
@@ -76,11 +74,6 @@ impl TopicSettings {
     /// The settings of `topic` as the whole cluster must agree on them.
     pub fn of(image: &Image, topic: &str) -> TopicSettings {
         TopicSettings::looked_up(Lookup::new(image), topic)
-    }
-
-    /// The settings of `topic` on one broker, whose own dynamic configs come before the cluster's.
-    pub fn on_broker(image: &Image, topic: &str, broker: BrokerId) -> TopicSettings {
-        TopicSettings::looked_up(Lookup::new(image).on_broker(broker), topic)
     }
 
     pub fn looked_up(lookup: Lookup<'_>, topic: &str) -> TopicSettings {

@@ -9,7 +9,8 @@ use rpc::{Sender, TrySendError};
 
 pub(crate) struct Outlet<T> {
     tx: Sender<T>,
-    kept: VecDeque<T>,
+    /// Each with the trace context it goes with.
+    kept: VecDeque<(T, Option<Box<str>>)>,
     /// Resolves when there is room again.
     room: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
@@ -23,22 +24,22 @@ impl<T: Send + 'static> Outlet<T> {
         Outlet { tx, kept: VecDeque::new(), room: None }
     }
 
-    pub fn push(&mut self, message: T) {
-        self.kept.push_back(message);
+    pub fn push(&mut self, message: T, traceparent: Option<Box<str>>) {
+        self.kept.push_back((message, traceparent));
     }
 
     /// Hands over as much as there is room for; `sent` is told of each. Wakes the task when there is room for more.
     pub fn poll_flush(&mut self, cx: &mut Context<'_>, mut sent: impl FnMut(&T)) -> Result<(), Gone> {
-        while let Some(message) = self.kept.pop_front() {
+        while let Some((message, traceparent)) = self.kept.pop_front() {
             sent(&message);
-            match self.tx.try_send(message) {
+            match self.tx.try_send_traced(message, traceparent.clone()) {
                 Ok(()) => {}
                 Err(TrySendError::Closed(message)) => {
-                    self.kept.push_front(message);
+                    self.kept.push_front((message, traceparent));
                     return Err(Gone);
                 }
                 Err(TrySendError::Full(message)) => {
-                    self.kept.push_front(message);
+                    self.kept.push_front((message, traceparent));
                     let tx = self.tx.clone();
                     let room = self.room.get_or_insert_with(|| Box::pin(async move { tx.ready().await }));
                     match room.as_mut().poll(cx) {
@@ -52,7 +53,7 @@ impl<T: Send + 'static> Outlet<T> {
     }
 
     /// What was never handed over.
-    pub fn into_kept(self) -> VecDeque<T> {
-        self.kept
+    pub fn into_kept(self) -> impl Iterator<Item = T> {
+        self.kept.into_iter().map(|(message, _)| message)
     }
 }

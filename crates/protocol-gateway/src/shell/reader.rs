@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use gateway_core::{ConnectionId, Event, FRAME_SIZE_MAX, FRAME_SIZE_MIN, Stamp};
+use gateway_core::{ConnectionId, Event, FRAME_SIZE_MIN, Stamp};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 
@@ -21,14 +21,8 @@ const PREFIX: usize = 4;
 /// The most that a large frame's buffer grows at once.
 const GROWTH_MAX: usize = 4 * 1024 * 1024;
 
-pub(crate) async fn read(
-    connection: ConnectionId,
-    stream: Arc<TcpStream>,
-    mut paused: watch::Receiver<bool>,
-    inbox: mpsc::Sender<Inbound>,
-    started: Instant,
-) {
-    let frames = Frames { connection, inbox: &inbox, started };
+pub(crate) async fn read(frames: Frames, stream: Arc<TcpStream>, mut paused: watch::Receiver<bool>) {
+    let connection = frames.connection;
     // When the shell drops the other end it has closed this connection.
     let mut closing = paused.clone();
     let closed = async move { while closing.changed().await.is_ok() {} };
@@ -42,17 +36,19 @@ pub(crate) async fn read(
         () = closed => true,
     };
     if !by_shell {
-        let _ = inbox.send(Inbound::Event(Event::ConnectionClosed { connection })).await;
+        let _ = frames.inbox.send(Inbound::Event(Event::ConnectionClosed { connection })).await;
     }
 }
 
-struct Frames<'a> {
-    connection: ConnectionId,
-    inbox: &'a mpsc::Sender<Inbound>,
-    started: Instant,
+/// The frames of one connection and where they go.
+pub(crate) struct Frames {
+    pub connection: ConnectionId,
+    pub inbox: mpsc::Sender<Inbound>,
+    pub started: Instant,
+    pub size_max: usize,
 }
 
-impl Frames<'_> {
+impl Frames {
     async fn pass_on(&self, stream: &TcpStream, paused: &mut watch::Receiver<bool>) -> io::Result<()> {
         let mut buffer = BytesMut::new();
         let mut last_frame = 0;
@@ -74,9 +70,10 @@ impl Frames<'_> {
                 }
                 Err(error) => return Err(error),
             }
-            while let Some(frame) = split(&mut buffer)? {
+            while let Some(frame) = split(&mut buffer, self.size_max)? {
                 last_frame = frame.len();
-                let stamp = Stamp(self.started.elapsed().as_micros() as u64);
+                let received_us = self.started.elapsed().as_micros() as u64;
+                let stamp = Stamp { received_us, ..Stamp::default() };
                 let event = Event::FrameReceived { connection: self.connection, frame, stamp };
                 if self.inbox.send(Inbound::Event(event)).await.is_err() {
                     return Ok(());
@@ -115,11 +112,11 @@ fn length(buffer: &BytesMut) -> Option<usize> {
 }
 
 /// The next whole frame, without its prefix.
-fn split(buffer: &mut BytesMut) -> io::Result<Option<Bytes>> {
+fn split(buffer: &mut BytesMut, size_max: usize) -> io::Result<Option<Bytes>> {
     let Some(prefix) = buffer.first_chunk() else { return Ok(None) };
     let claimed = i32::from_be_bytes(*prefix);
     let length = usize::try_from(claimed).unwrap_or(usize::MAX);
-    if !(FRAME_SIZE_MIN..=FRAME_SIZE_MAX).contains(&length) {
+    if !(FRAME_SIZE_MIN..=size_max).contains(&length) {
         return Err(io::Error::new(io::ErrorKind::InvalidData, format!("a frame claims {claimed} bytes")));
     }
     if buffer.len() < length + 4 {
@@ -131,6 +128,8 @@ fn split(buffer: &mut BytesMut) -> io::Result<Option<Bytes>> {
 
 #[cfg(test)]
 mod tests {
+    use gateway_core::FRAME_SIZE_MAX;
+
     use super::*;
 
     fn framed(bytes: &[u8]) -> BytesMut {
@@ -144,10 +143,10 @@ mod tests {
         let mut buffer = framed(b"first one");
         buffer.extend_from_slice(&framed(b"second one"));
         let at = buffer.as_ptr() as usize;
-        let first = split(&mut buffer).unwrap().unwrap();
+        let first = split(&mut buffer, FRAME_SIZE_MAX).unwrap().unwrap();
         assert_eq!((&first[..], first.as_ptr() as usize), (&b"first one"[..], at + 4));
-        assert_eq!(split(&mut buffer).unwrap().unwrap(), &b"second one"[..]);
-        assert_eq!(split(&mut buffer).unwrap(), None);
+        assert_eq!(split(&mut buffer, FRAME_SIZE_MAX).unwrap().unwrap(), &b"second one"[..]);
+        assert_eq!(split(&mut buffer, FRAME_SIZE_MAX).unwrap(), None);
         release(&mut buffer);
         assert_eq!(buffer.capacity(), 0);
     }
@@ -156,8 +155,10 @@ mod tests {
     fn a_claim_that_cannot_be_right_ends_the_connection() {
         for claim in [-1i32, 0, 7, i32::MIN, i32::MAX, FRAME_SIZE_MAX as i32 + 1] {
             let mut buffer = BytesMut::from(&claim.to_be_bytes()[..]);
-            assert!(split(&mut buffer).is_err(), "{claim}");
+            assert!(split(&mut buffer, FRAME_SIZE_MAX).is_err(), "{claim}");
         }
+        assert_eq!(split(&mut framed(&[7; 50]), 50).unwrap().map(|frame| frame.len()), Some(50));
+        assert!(split(&mut framed(&[7; 51]), 50).is_err());
     }
 
     /// W8: a claim of 100 MiB with four bytes behind it costs one read buffer.
@@ -181,7 +182,7 @@ mod tests {
             let (now, later) = rest.split_at(room.min(at_once).min(rest.len()));
             buffer.extend_from_slice(now);
             rest = later;
-            while let Some(frame) = split(&mut buffer).unwrap() {
+            while let Some(frame) = split(&mut buffer, FRAME_SIZE_MAX).unwrap() {
                 (last_frame, frames) = (frame.len(), frames + 1);
             }
             release(&mut buffer);

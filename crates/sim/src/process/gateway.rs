@@ -101,14 +101,14 @@ impl Gateway {
                     context.close(stream);
                 }
             }
-            Effect::ToStorage { node, message } => self.to_storage(context, node, message),
+            Effect::ToStorage { node, message, .. } => self.to_storage(context, node, message),
             Effect::OpenController { active } => {
                 if let Controller::Open(stream) = self.controller {
                     context.close(stream);
                 }
                 self.dial_controller(context, active.as_ref());
             }
-            Effect::ToController(message) => {
+            Effect::ToController { message, .. } => {
                 if let Controller::Open(stream) = self.controller {
                     context.send(stream, Payload::ToController(message));
                 }

@@ -83,6 +83,7 @@ impl Storage {
             host: format!("host-{id}"),
             clean_since: disk.broker_epoch.filter(|_| report.was_clean),
             intact_since: disk.broker_epoch,
+            statics: BTreeMap::new(),
         };
         Storage {
             core: StorageNode::new(identity),

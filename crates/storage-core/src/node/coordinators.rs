@@ -13,16 +13,17 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use base_types::{BrokerId, Incarnation, LeaderEpoch, Now, Offset, Random, Tick, TopicId, TopicPartition};
+use base_types::{LeaderEpoch, Now, Offset, Random, Tick, TopicId, TopicPartition};
 use bytes::Bytes;
 use coordinator_core::{AppendId, GroupCoordinator, LogRecord, RequestKey, Settings};
+use peer_api::config::Lookup;
 use peer_api::groups::{CoordinatorError, GROUPS_TOPIC, GroupKind, GroupResponse, GroupState, ToCoordinator};
 use peer_api::metadata::{ConfigResource, Image, Record, Update};
 use peer_api::storage::{Acks, AppendError, Appended, RequestId, Response};
 use record_batch::{BatchBuilder, BatchLimits, Compression, ProducedBatch, StampedBatch, batches};
 use replica_core::{Replica, Role};
 
-use super::{StorageNode, answer};
+use super::{Identity, StorageNode, answer};
 use crate::effect::{Effect, Effects};
 use crate::event::{FetchKey, FetchPart, GatewayStream, ReadFailure};
 
@@ -125,12 +126,12 @@ pub(super) fn is_ours(request: replica_core::RequestKey) -> bool {
 
 impl Coordinators {
     /// Member ids must differ from those of every other node and every earlier life: what makes this life unique makes them so.
-    pub(super) fn new(broker: BrokerId, incarnation: Incarnation) -> Coordinators {
-        let number = u128::from_be_bytes(incarnation.0);
+    pub(super) fn new(me: &Identity) -> Coordinators {
+        let number = u128::from_be_bytes(me.incarnation.0);
         Coordinators {
             topic: None,
             hosts: BTreeMap::new(),
-            settings: Settings::of(&Image::default(), broker),
+            settings: settings(&Image::default(), me),
             random: Random::new((number >> 64) as u64 ^ number as u64),
             requests: BTreeMap::new(),
             last_request: 0,
@@ -248,6 +249,11 @@ impl News {
     }
 }
 
+/// As this node's configs say: dynamic ones of the broker, then of the cluster, then what the process was started with.
+fn settings(image: &Image, me: &Identity) -> Settings {
+    Settings::of(Lookup::new(image).on_broker(me.broker).with_static(&me.statics))
+}
+
 impl Load {
     fn new(now: Now, replica: &Replica) -> Load {
         let (next, end) = (replica.log_start(), replica.log_end());
@@ -313,7 +319,7 @@ impl StorageNode {
         self.run_coordinators(now, effects);
         let hosts: Vec<TopicPartition> = self.coordinators.hosts.keys().copied().collect();
         if news.settings {
-            let settings = Settings::of(&self.image, self.me.broker);
+            let settings = settings(&self.image, &self.me);
             if settings != self.coordinators.settings {
                 self.coordinators.settings = settings.clone();
                 for &partition in &hosts {

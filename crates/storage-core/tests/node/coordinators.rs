@@ -30,7 +30,11 @@ fn setting(resource: ConfigResource, name: &str, value: &str) -> Record {
 
 /// Leading the groups' partition alone in epoch 3, with nothing in its log.
 fn coordinating() -> Host {
-    let mut host = Host::registered();
+    coordinating_with(&[])
+}
+
+fn coordinating_with(statics: &[(&str, &str)]) -> Host {
+    let mut host = Host::registered_with(statics);
     host.updated(vec![groups_topic(), topic(1), partition(groups(), 1, 3, &[1])]);
     host.opened(groups(), empty());
     host
@@ -380,6 +384,15 @@ fn settings_reach_coordinators_and_their_successors() {
     assert_eq!(ask(&mut host, 1, 1, commit_with(1, "four")), ["answer 1 #1: OffsetMetadataTooLarge"]);
     host.updated(vec![partition(groups(), 1, 4, &[1])]);
     assert_eq!(ask(&mut host, 1, 2, commit_with(1, "four")), ["answer 1 #2: OffsetMetadataTooLarge"]);
+}
+
+#[test]
+fn what_the_node_was_started_with_holds_until_it_is_set_for_the_cluster() {
+    let mut host = coordinating_with(&[("offset.metadata.max.bytes", "3")]);
+    assert_eq!(ask(&mut host, 1, 1, commit_with(1, "four")), ["answer 1 #1: OffsetMetadataTooLarge"]);
+    host.updated(vec![setting(ConfigResource::Cluster, "offset.metadata.max.bytes", "4")]);
+    let shown = ask(&mut host, 1, 2, commit_with(1, "four"));
+    assert!(shown.iter().all(|line| !line.contains("OffsetMetadataTooLarge")), "{shown:?}");
 }
 
 #[test]

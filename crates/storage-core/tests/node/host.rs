@@ -131,6 +131,10 @@ pub fn fetch(bytes_min: u32, partitions: Vec<FetchPartition>) -> Asked {
 
 impl Host {
     pub fn new() -> Host {
+        Host::started_with(&[])
+    }
+
+    fn started_with(statics: &[(&str, &str)]) -> Host {
         let me = Identity {
             broker: ME,
             incarnation: Incarnation([1; 16]),
@@ -140,13 +144,19 @@ impl Host {
             host: "node1".to_owned(),
             clean_since: None,
             intact_since: Some(BrokerEpoch(2)),
+            statics: statics.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
         };
         Host { node: StorageNode::new(me), now_ms: START_MS, effects: Effects::default(), batches: Vec::new(), at: 0 }
     }
 
     /// Registered under epoch 5 on stream 1, with brokers 1, 2 and 3 known, and the first heartbeat answered.
     pub fn registered() -> Host {
-        let mut host = Host::new();
+        Host::registered_with(&[])
+    }
+
+    /// The same on a node that was started with these of Kafka's configs.
+    pub fn registered_with(statics: &[(&str, &str)]) -> Host {
+        let mut host = Host::started_with(statics);
         host.step(Event::ControllerConnected { stream: ControllerStream(1) });
         host.said(FromController::Welcome { controller: BrokerId(100), term: 1 });
         let brokers = [1, 2, 3].map(|id| broker(id, 5, BrokerState::Active)).to_vec();

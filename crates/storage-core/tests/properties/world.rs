@@ -260,6 +260,7 @@ impl World {
             host: String::new(),
             clean_since: None,
             intact_since: machine.disk.broker_epoch,
+            statics: BTreeMap::new(),
         }));
         machine.gateways = streams.into_iter().map(|stream| (GatewayStream(stream), VecDeque::new())).collect();
     }

@@ -10,8 +10,11 @@ use rpc::{Sender, TrySendError};
 /// bounded by what the other side asked for: one answer for each request, and eight MiB of pushes for each follower.
 pub(super) struct Outbox<T> {
     sender: Sender<T>,
-    queue: Rc<RefCell<VecDeque<T>>>,
+    queue: Rc<RefCell<Queue<T>>>,
 }
+
+/// Each message with the trace context it goes with.
+type Queue<T> = VecDeque<(T, Option<Box<str>>)>;
 
 impl<T: 'static> Outbox<T> {
     pub(super) fn new(sender: Sender<T>) -> Outbox<T> {
@@ -20,27 +23,31 @@ impl<T: 'static> Outbox<T> {
 
     /// A stream that is gone swallows the message; its reader reports the loss.
     pub(super) fn send(&self, message: T) {
+        self.send_traced(None, message);
+    }
+
+    pub(super) fn send_traced(&self, traceparent: Option<Box<str>>, message: T) {
         let mut queue = self.queue.borrow_mut();
         if !queue.is_empty() {
-            return queue.push_back(message);
+            return queue.push_back((message, traceparent));
         }
-        if let Err(TrySendError::Full(message)) = self.sender.try_send(message) {
-            queue.push_back(message);
+        if let Err(TrySendError::Full(message)) = self.sender.try_send_traced(message, traceparent.clone()) {
+            queue.push_back((message, traceparent));
             tokio::task::spawn_local(drain(self.sender.clone(), Rc::clone(&self.queue)));
         }
     }
 }
 
 /// The message being sent stays at the front until it is sent, so that later ones queue behind it.
-async fn drain<T>(sender: Sender<T>, queue: Rc<RefCell<VecDeque<T>>>) {
+async fn drain<T>(sender: Sender<T>, queue: Rc<RefCell<Queue<T>>>) {
     loop {
         sender.ready().await;
         loop {
-            let Some(message) = queue.borrow_mut().pop_front() else { return };
-            match sender.try_send(message) {
+            let Some((message, traceparent)) = queue.borrow_mut().pop_front() else { return };
+            match sender.try_send_traced(message, traceparent.clone()) {
                 Ok(()) => {}
                 Err(TrySendError::Full(message)) => {
-                    queue.borrow_mut().push_front(message);
+                    queue.borrow_mut().push_front((message, traceparent));
                     break;
                 }
                 Err(TrySendError::Closed(_)) => return queue.borrow_mut().clear(),

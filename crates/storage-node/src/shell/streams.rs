@@ -108,15 +108,29 @@ impl Shell {
 
 /// Carries what is received to the inbox, all that is there in one piece, until the stream ends.
 async fn carry<T>(mut receiver: Receiver<T>, inbox: mpsc::Sender<Input>, event: impl Fn(T) -> Event) {
-    while let Some(message) = receiver.recv().await {
-        let mut events = vec![event(message)];
-        while events.len() < 256
-            && let Ok(message) = receiver.try_recv()
-        {
-            events.push(event(message));
+    let mut next = receiver.recv_traced().await;
+    while let Some((message, traceparent)) = next.take() {
+        if let Some(traceparent) = traceparent {
+            if inbox.send(Input::Traced(event(message), traceparent)).await.is_err() {
+                return;
+            }
+        } else {
+            let mut events = vec![event(message)];
+            while events.len() < 256
+                && let Ok((message, traceparent)) = receiver.try_recv_traced()
+            {
+                if traceparent.is_some() {
+                    next = Some((message, traceparent));
+                    break;
+                }
+                events.push(event(message));
+            }
+            if inbox.send(Input::Events(events)).await.is_err() {
+                return;
+            }
         }
-        if inbox.send(Input::Events(events)).await.is_err() {
-            return;
+        if next.is_none() {
+            next = receiver.recv_traced().await;
         }
     }
 }
