@@ -20,6 +20,7 @@ const QUORUM: &str = "org.apache.kafka.tools.MetadataQuorumCommand";
 const LOG_DIRS: &str = "org.apache.kafka.tools.LogDirsCommand";
 const CONSUMER_GROUPS: &str = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand";
 const GROUPS: &str = "org.apache.kafka.tools.GroupsCommand";
+const DELETE_RECORDS: &str = "org.apache.kafka.tools.DeleteRecordsCommand";
 const PRODUCER: &str = "org.apache.kafka.tools.VerifiableProducer";
 const CONSUMER: &str = "org.apache.kafka.tools.VerifiableConsumer";
 
@@ -185,6 +186,52 @@ fn kafkas_group_tools_print_what_they_print_against_kafka() -> Result<()> {
         differences.extend(same(&ours, &theirs, class, &arguments)?);
     }
     assert!(differences.is_empty(), "{}", differences.concat());
+    assert_eq!(dev.unexpected_errors(&[])?, Vec::<String>::new());
+    Ok(())
+}
+
+#[test]
+fn kafkas_tool_that_deletes_records_prints_what_it_prints_against_kafka() -> Result<()> {
+    let dev = Dev::start()?;
+    let kafka = Kafka::start(&OracleConfig::default())?;
+    let (ours, theirs) = (dev.bootstrap(), kafka.bootstrap());
+    for bootstrap in [&ours, &theirs] {
+        let at = ["--bootstrap-server", bootstrap];
+        tool(TOPICS, &tool_with(&at, &["--create", "--topic", "words", "--partitions", "1"]))?;
+        let kept = ["--create", "--topic", "kept", "--config", "cleanup.policy=compact"];
+        tool(TOPICS, &tool_with(&at, &kept))?;
+        let printed = tool(PRODUCER, &tool_with(&at, &["--topic", "words", "--max-messages", "300"]))?;
+        assert!(printed.contains("\"acked\":300"), "{printed}");
+        // A consumer that comes and goes makes the topic of the groups.
+        let consume = ["--topic", "words", "--max-messages", "1", "--reset-policy", "earliest", "--group-id", "g"];
+        tool(CONSUMER, &tool_with(&at, &consume))?;
+    }
+    let folder = std::env::temp_dir().join(format!("thalweg-delete-records-{}", std::process::id()));
+    std::fs::create_dir_all(&folder)?;
+    let file = folder.join("offsets.json");
+    let path = file.display().to_string();
+    let mut differences = Vec::new();
+    // A partition that does not exist is looked for by the tool for a minute, and never asked about.
+    let asks = [
+        ("words", 0, 100),
+        ("words", 0, 40),
+        ("words", 0, 301),
+        ("words", 0, -2),
+        ("kept", 0, 0),
+        ("__consumer_offsets", 0, 0),
+        ("words", 0, -1),
+    ];
+    for (topic, partition, offset) in asks {
+        let ask = format!(r#"{{"topic": "{topic}", "partition": {partition}, "offset": {offset}}}"#);
+        std::fs::write(&file, format!(r#"{{"partitions": [{ask}], "version": 1}}"#))?;
+        differences.extend(same(&ours, &theirs, DELETE_RECORDS, &["--offset-json-file", &path])?);
+        differences.extend(same(&ours, &theirs, OFFSETS, &["--topic", "words", "--time", "earliest"])?);
+        differences.extend(same(&ours, &theirs, OFFSETS, &["--topic", "words", "--time", "latest"])?);
+    }
+    std::fs::remove_dir_all(&folder)?;
+    assert!(differences.is_empty(), "{}", differences.concat());
+    let earliest = tool(OFFSETS, &["--bootstrap-server", &ours, "--topic", "words", "--time", "earliest"])?;
+    assert!(earliest.contains("words:0:300"), "{earliest}");
     assert_eq!(dev.unexpected_errors(&[])?, Vec::<String>::new());
     Ok(())
 }

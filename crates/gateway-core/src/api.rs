@@ -24,6 +24,7 @@ pub(crate) mod k16_list_groups;
 pub(crate) mod k18_api_versions;
 pub(crate) mod k19_create_topics;
 pub(crate) mod k20_delete_topics;
+pub(crate) mod k21_delete_records;
 pub(crate) mod k22_init_producer_id;
 pub(crate) mod k23_offset_for_leader_epoch;
 pub(crate) mod k32_describe_configs;
@@ -74,6 +75,7 @@ pub(crate) fn supported(key: ApiKey) -> Option<RangeInclusive<i16>> {
         ApiKey::ApiVersions => Some(k18_api_versions::SUPPORTED),
         ApiKey::CreateTopics => Some(k19_create_topics::SUPPORTED),
         ApiKey::DeleteTopics => Some(k20_delete_topics::SUPPORTED),
+        ApiKey::DeleteRecords => Some(k21_delete_records::SUPPORTED),
         ApiKey::InitProducerId => Some(k22_init_producer_id::SUPPORTED),
         ApiKey::OffsetForLeaderEpoch => Some(k23_offset_for_leader_epoch::SUPPORTED),
         ApiKey::DescribeConfigs => Some(k32_describe_configs::SUPPORTED),
@@ -95,7 +97,6 @@ pub(crate) fn supported(key: ApiKey) -> Option<RangeInclusive<i16>> {
         | ApiKey::UpdateMetadata
         | ApiKey::ControlledShutdown
         | ApiKey::SaslHandshake
-        | ApiKey::DeleteRecords
         | ApiKey::AddPartitionsToTxn
         | ApiKey::AddOffsetsToTxn
         | ApiKey::EndTxn
@@ -183,6 +184,7 @@ pub(crate) fn begin(cx: &mut Context<'_>, reader: &mut Reader) -> Begun {
         ApiKey::ListGroups => decoded(cx, reader, k16_list_groups::begin),
         ApiKey::CreateTopics => decoded(cx, reader, k19_create_topics::begin),
         ApiKey::DeleteTopics => decoded(cx, reader, k20_delete_topics::begin),
+        ApiKey::DeleteRecords => decoded(cx, reader, k21_delete_records::begin),
         ApiKey::InitProducerId => decoded(cx, reader, k22_init_producer_id::begin),
         ApiKey::OffsetForLeaderEpoch => decoded(cx, reader, k23_offset_for_leader_epoch::begin),
         ApiKey::DescribeConfigs => decoded(cx, reader, k32_describe_configs::begin),

@@ -18,16 +18,17 @@ pub struct Hello {
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum FromFollower {
-    /// "I follow you in `leader_epoch` and hold `log_end` records durably, the last of them of `last_epoch`."
+    /// "I follow you in `leader_epoch` and hold durably what lies in `log_start..log_end`, the last of it of `last_epoch`."
     Follow {
         partition: TopicPartition,
         leader_epoch: LeaderEpoch,
+        log_start: Offset,
         log_end: Offset,
         /// Epoch of the last batch; [`LeaderEpoch::UNKNOWN`] for an empty log.
         last_epoch: LeaderEpoch,
     },
-    /// Everything below `log_end` is durable here.
-    Durable { partition: TopicPartition, leader_epoch: LeaderEpoch, log_end: Offset },
+    /// Everything below `log_end` is durable here, and what lay below `log_start` is gone for good.
+    Durable { partition: TopicPartition, leader_epoch: LeaderEpoch, log_start: Offset, log_end: Offset },
 }
 
 #[derive(Clone, Debug, PartialEq)]

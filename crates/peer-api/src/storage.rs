@@ -42,6 +42,7 @@ pub enum Request {
     EpochEnds(Vec<EpochEndPartition>),
     DescribeProducers(Vec<TopicPartition>),
     DescribeLogDirs,
+    Trim(TrimRequest),
     /// For the coordinator of some groups, which lives where their partition is led. May wait for other members of the group.
     Coordinate(Box<ToCoordinator>),
 }
@@ -54,6 +55,8 @@ pub enum Response {
     EpochEnds(Vec<(TopicPartition, Result<EpochEnd, ReadError>)>),
     DescribeProducers(Vec<(TopicPartition, Result<Vec<ActiveProducer>, ReadError>)>),
     DescribeLogDirs(Vec<LogDir>),
+    /// In the order asked: where the log begins on the leader and on every live replica, at the least.
+    Trim(Vec<(TopicPartition, Result<Offset, TrimError>)>),
     Coordinate(Box<Result<GroupResponse, CoordinatorError>>),
 }
 
@@ -288,6 +291,34 @@ pub enum ReadError {
     OffsetNotAvailable,
     /// The bytes on disk are damaged; the replica goes into quarantine.
     Corrupt,
+    StorageFailed,
+}
+
+/// Records are to be gone for good (DeleteRecords).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrimRequest {
+    /// How long to wait until the live replicas have done it too, in milliseconds.
+    pub timeout_ms: u32,
+    pub partitions: Vec<TrimPartition>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TrimPartition {
+    pub partition: TopicPartition,
+    /// The first record to stay; `None`: everything that is committed goes.
+    pub to: Option<Offset>,
+}
+
+/// Why it is not certain that the records are gone. To ask again does no harm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TrimError {
+    /// This node does not lead the partition, or not any more.
+    NotLeader,
+    UnknownPartition,
+    /// Negative, or above the high watermark. Nothing was done.
+    OutOfRange,
+    /// Not every live replica has done it in time.
+    TimedOut,
     StorageFailed,
 }
 

@@ -2,14 +2,14 @@
 
 use base_types::{BrokerEpoch, BrokerId, LeaderEpoch, Offset, PartitionEpoch};
 use peer_api::replication::{FromFollower, FromLeader};
-use peer_api::storage::{AppendError, Appended};
+use peer_api::storage::{AppendError, Appended, TrimError};
 use record_batch::StampedBatch;
 
 use crate::event::{ReadId, RequestKey, WriteId};
 
 /// The contract with the shell:
 ///
-/// 1. Effects are performed in order; writes, truncations and start-overs of one replica reach the disk in that order.
+/// 1. Effects are performed in order; writes, truncations, start-overs and trims of one replica reach the disk in that order.
 /// 2. A replica never announces a position that is not durable: nothing here needs to wait for a write, because what needs a
 ///    write is asked for only after its completion.
 /// 3. Every [`RequestKey`] gets exactly one `Reply`.
@@ -32,6 +32,11 @@ pub enum Effect {
     StartOver {
         write: WriteId,
         at: Offset,
+    },
+    /// What lies below `to` is gone for readers from now on, for good. Answered by `TrimCompleted`.
+    Trim {
+        write: WriteId,
+        to: Offset,
     },
     /// Read whole batches in `from..below`, for a follower that lags. Answered by `ReadCompleted`.
     Read {
@@ -60,6 +65,11 @@ pub enum Effect {
     Reply {
         request: RequestKey,
         result: Result<Appended, AppendError>,
+    },
+    /// One for each trim that was requested; says where the log begins on every live replica, at the least.
+    Trimmed {
+        request: RequestKey,
+        result: Result<Offset, TrimError>,
     },
     /// The readable end moved: fetches that wait may go on.
     HighWatermarkAdvanced,

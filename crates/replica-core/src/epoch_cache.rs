@@ -28,9 +28,21 @@ impl EpochCache {
     /// A batch of `epoch` was appended at `offset`.
     pub fn append(&mut self, epoch: LeaderEpoch, offset: Offset) {
         if epoch > self.latest() {
+            // The log begins here: what is known of the epoch before is that it has no record left.
+            self.starts.pop_if(|&mut (_, start)| start == offset);
             self.starts.push((epoch, offset));
         } else {
             invariant!(R11, epoch == self.latest(), "epoch {epoch} at {offset} after {}", self.latest());
+        }
+    }
+
+    /// What lay below `log_start` is gone. The epoch that reaches up to there is kept, even if nothing of it is left: an empty
+    /// log still knows what it ended with.
+    pub fn trim(&mut self, log_start: Offset) {
+        let begun = self.starts.partition_point(|&(_, start)| start <= log_start);
+        self.starts.drain(..begun.saturating_sub(1));
+        if let Some((_, start)) = self.starts.first_mut().filter(|_| begun > 0) {
+            *start = log_start;
         }
     }
 
@@ -79,6 +91,22 @@ mod tests {
         assert_eq!(cache().epoch_at(Offset(9)), LeaderEpoch(1));
         assert_eq!(cache().epoch_at(Offset(10)), LeaderEpoch(3));
         assert_eq!(EpochCache::default().epoch_at(Offset(0)), LeaderEpoch::UNKNOWN);
+    }
+
+    #[test]
+    fn what_is_trimmed_begins_where_the_log_does() {
+        let trimmed = |to| {
+            let mut cache = cache();
+            cache.trim(Offset(to));
+            cache.starts().iter().map(|(epoch, start)| (epoch.0, start.0)).collect::<Vec<_>>()
+        };
+        assert_eq!(trimmed(9), [(1, 9), (3, 10), (6, 15)]);
+        assert_eq!(trimmed(10), [(3, 10), (6, 15)]);
+        assert_eq!(trimmed(20), [(6, 20)]);
+        let mut empty = cache();
+        empty.trim(Offset(20));
+        empty.append(LeaderEpoch(7), Offset(20));
+        assert_eq!(empty.starts(), [(LeaderEpoch(7), Offset(20))]);
     }
 
     #[test]

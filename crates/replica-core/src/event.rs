@@ -40,6 +40,17 @@ pub enum Event {
         write: WriteId,
         result: Result<(), WriteFailure>,
     },
+    /// Records are to be deleted from the front, up to `to`; `None`: everything that is committed.
+    TrimRequested {
+        request: RequestKey,
+        deadline: Tick,
+        to: Option<Offset>,
+    },
+    /// A [`crate::Effect::Trim`] is durable, and the batch that holds the log start begins there; or it has failed.
+    TrimCompleted {
+        write: WriteId,
+        result: Result<Offset, WriteFailure>,
+    },
     /// A [`crate::Effect::Truncate`] or [`crate::Effect::StartOver`] is durable; this is what the disk holds now.
     LogChanged {
         write: WriteId,
@@ -124,6 +135,8 @@ impl Default for Settings {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct OnDisk {
     pub log_start: Offset,
+    /// Where the batch begins that holds the log start; the log start itself where there is none.
+    pub first_batch: Offset,
     /// All of it is durable.
     pub log_end: Offset,
     /// Leader epochs with their first offsets, both strictly increasing (R11).

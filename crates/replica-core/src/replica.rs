@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use base_types::{BrokerId, LeaderEpoch, Now, Offset, PartitionEpoch, Tick, TopicPartition, invariant};
 use peer_api::storage::{
     ActiveProducer, AppendError, EpochEnd, EpochEndPartition, FetchPartition, Isolation, ListOffsetsPartition,
-    ReadError,
+    ReadError, TrimError,
 };
 use record_batch::StampedBatch;
 
@@ -31,6 +31,12 @@ pub struct Replica {
 
     // What the log is. `durable_end <= log_end`; what lies between is on its way to the disk.
     log_start: Offset,
+    /// Where the batch begins that holds it. Batches are sent whole, so that is where an empty follower begins.
+    first_batch: Offset,
+    /// Where the log is to begin; what is committed can go, and nothing else (S11).
+    log_start_wanted: Offset,
+    /// The trim that is on its way to the disk, and what the log begins with when it is done.
+    trimming: Option<(WriteId, Offset)>,
     durable_end: Offset,
     log_end: Offset,
     /// Never goes back in the life of this replica (R6).
@@ -89,6 +95,9 @@ impl Replica {
             partition,
             settings,
             log_start: Offset::ZERO,
+            first_batch: Offset::ZERO,
+            log_start_wanted: Offset::ZERO,
+            trimming: None,
             durable_end: Offset::ZERO,
             log_end: Offset::ZERO,
             high_watermark: Offset::ZERO,
@@ -125,6 +134,8 @@ impl Replica {
                 self.append_requested(now, leader::Append { request, acks, deadline, leader_epoch }, &batch, effects);
             }
             Event::WriteCompleted { write, result } => self.write_completed(now, write, result, effects),
+            Event::TrimRequested { request, deadline, to } => self.trim_requested(request, deadline, to, effects),
+            Event::TrimCompleted { write, result } => self.trim_completed(now, write, result, effects),
             Event::LogChanged { write, on_disk } => self.log_changed(now, write, on_disk, effects),
             Event::ReadCompleted { read, batches } => self.read_completed(now, read, batches, effects),
             Event::FollowerSaid { follower, broker_epoch, message } => {
@@ -296,7 +307,8 @@ impl Replica {
     pub fn check_invariants(&self) {
         invariant!(R7, self.high_watermark <= self.log_end, "{} beyond {}", self.high_watermark, self.log_end);
         invariant!(R7, self.durable_end <= self.log_end, "{} beyond {}", self.durable_end, self.log_end);
-        invariant!(S11, self.log_start <= self.log_end, "{} beyond {}", self.log_start, self.log_end);
+        invariant!(S11, self.first_batch <= self.log_start, "{} beyond {}", self.first_batch, self.log_start);
+        invariant!(S11, self.log_start <= self.high_watermark, "{} beyond {}", self.log_start, self.high_watermark);
         if let Some(last) = self.writes.back() {
             invariant!(
                 R10,
@@ -355,8 +367,10 @@ impl Replica {
             (_, Role::Idle) => self.take_up(Duty::Idle, effects),
         }
         if new_epoch || new_role != old_role {
+            self.log_start_wanted = self.log_start;
             effects.push(Effect::RoleChanged);
         }
+        self.leader_settle_trims(effects);
         self.leader_advance(now, effects);
         self.leader_propose(now, effects);
         self.follower_open(now, effects);
@@ -380,7 +394,8 @@ impl Replica {
     fn take_up(&mut self, duty: Duty, effects: &mut Effects) {
         if let Duty::Leader(leader) = std::mem::replace(&mut self.duty, duty) {
             let next = self.leader.unwrap_or(BrokerId::NONE);
-            leader.abandon(&AppendError::LeaderChanged { leader: next, leader_epoch: self.leader_epoch }, effects);
+            let error = AppendError::LeaderChanged { leader: next, leader_epoch: self.leader_epoch };
+            leader.abandon(&error, TrimError::NotLeader, effects);
         }
     }
 
@@ -400,6 +415,7 @@ impl Replica {
                 self.durable_end = done.batch.header().next_offset();
                 self.leader_advance(now, effects);
                 self.leader_pump_all(effects);
+                self.trim(effects);
                 self.follower_report(effects);
                 self.follower_open(now, effects);
             }
@@ -422,6 +438,46 @@ impl Replica {
             pending.id = self.next_write;
             effects.push(Effect::Write { write: pending.id, batch: pending.batch.clone() });
         }
+        self.trim(effects);
+    }
+
+    /// Has the disk delete what is wanted gone, as far as it is committed and durable here. One trim at a time: the next one
+    /// goes as far as was asked meanwhile.
+    fn trim(&mut self, effects: &mut Effects) {
+        let to = self.log_start_wanted.min(self.high_watermark).min(self.durable_end);
+        let waits = self.trimming.is_some() || self.cutting.is_some() || self.retry_writes_at.is_some();
+        if self.failed || waits || to <= self.log_start {
+            return;
+        }
+        let write = self.new_write();
+        self.trimming = Some((write, to));
+        effects.push(Effect::Trim { write, to });
+    }
+
+    /// The log begins later from the moment on that this is durable, so that it never begins earlier again.
+    fn trim_completed(
+        &mut self,
+        now: Now,
+        write: WriteId,
+        result: Result<Offset, WriteFailure>,
+        effects: &mut Effects,
+    ) {
+        let Some((_, to)) = self.trimming.take_if(|(asked, _)| *asked == write) else { return };
+        match result {
+            Ok(first_batch) => {
+                self.log_start = self.log_start.max(to);
+                self.first_batch = first_batch;
+                self.epochs.trim(self.log_start);
+                self.leader_tell_log_start(now, effects);
+                self.leader_settle_trims(effects);
+                self.follower_report(effects);
+                self.trim(effects);
+            }
+            Err(WriteFailure::NoSpace) => {
+                self.retry_writes_at.get_or_insert(now.tick.plus_ms(WRITE_RETRY_MS));
+            }
+            Err(WriteFailure::Failed) => self.fail(effects),
+        }
     }
 
     /// The disk is lost: what was acknowledged stays so, the rest is unknown.
@@ -433,9 +489,10 @@ impl Replica {
         self.writes.clear();
         self.retry_writes_at = None;
         self.cutting = None;
+        self.trimming = None;
         self.deferred = None;
         if let Duty::Leader(leader) = std::mem::replace(&mut self.duty, Duty::Idle) {
-            leader.abandon(&AppendError::StorageFailed, effects);
+            leader.abandon(&AppendError::StorageFailed, TrimError::StorageFailed, effects);
         }
         effects.push(Effect::RoleChanged);
     }
@@ -456,6 +513,7 @@ impl Replica {
     /// Takes over what the disk holds; every derived state is made anew from it (S4, S5).
     fn load(&mut self, on_disk: OnDisk) {
         self.log_start = on_disk.log_start;
+        self.first_batch = on_disk.first_batch;
         self.log_end = on_disk.log_end;
         self.durable_end = on_disk.log_end;
         self.epochs = EpochCache::new(on_disk.leader_epochs);

@@ -124,7 +124,10 @@ fn words_of_other_epochs_change_nothing() {
         }
         let mut leader = Alone::new(ME);
         let before = format!("{:?}", leader.replica);
-        assert_eq!(leader.is_told(FromFollower::Durable { partition, leader_epoch, log_end: Offset(9) }), []);
+        assert_eq!(
+            leader.is_told(FromFollower::Durable { partition, leader_epoch, log_start, log_end: Offset(9) }),
+            []
+        );
         assert_eq!(format!("{:?}", leader.replica), before);
     }
 }
@@ -153,6 +156,7 @@ fn a_follower_that_claims_more_than_it_was_sent_commits_nothing() {
     let follow = |log_end, last_epoch| FromFollower::Follow {
         partition: PARTITION,
         leader_epoch: EPOCH,
+        log_start: Offset::ZERO,
         log_end: Offset(log_end),
         last_epoch: LeaderEpoch(last_epoch),
     };
@@ -165,7 +169,12 @@ fn a_follower_that_claims_more_than_it_was_sent_commits_nothing() {
         assert!(objects, "{effects:?}");
     }
     leader.is_told(follow(0, -1));
-    let claim = FromFollower::Durable { partition: PARTITION, leader_epoch: EPOCH, log_end: Offset(i64::MAX) };
+    let claim = FromFollower::Durable {
+        partition: PARTITION,
+        leader_epoch: EPOCH,
+        log_start: Offset::ZERO,
+        log_end: Offset(i64::MAX),
+    };
     assert_eq!(leader.is_told(claim), []);
     assert_eq!(leader.replica.high_watermark(), Offset::ZERO);
 }
@@ -176,6 +185,7 @@ fn a_stranger_is_refused() {
     let message = FromFollower::Follow {
         partition: PARTITION,
         leader_epoch: EPOCH,
+        log_start: Offset::ZERO,
         log_end: Offset::ZERO,
         last_epoch: LeaderEpoch::UNKNOWN,
     };

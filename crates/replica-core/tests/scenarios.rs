@@ -13,6 +13,7 @@
 //! | `disk N [n]` | node N's disk finishes jobs, all of them by default |
 //! | `full N` · `space N` · `break N` · `unreadable N` · `readable N` | what becomes of node N's disk |
 //! | `produce N vX [acks=1] [records=R] [producer=ID/EPOCH/SEQUENCE] [epoch=E] [timeout=MS]` | |
+//! | `trim N KEY [to=OFFSET] [timeout=MS]` | a gateway wants records deleted |
 //! | `accept` · `accept-silently` · `refuse` | the oldest proposal is decided and answered; decided, and the answer is lost; refused |
 //! | `wait MS` | time passes, and nodes whose deadline has come are told |
 //! | `settle` | everything under way arrives, in no time |
@@ -73,6 +74,7 @@ scenarios! {
     cut_while_elected,
     restarted_leader,
     damaged_read,
+    trims,
 }
 
 fn check(name: &str) {
@@ -178,6 +180,11 @@ impl<'a> Command<'a> {
             "break" => self.disk(cluster).broken = true,
             "unreadable" | "readable" => self.disk(cluster).unreadable = self.verb == "unreadable",
             "produce" => self.produce(cluster),
+            "trim" => {
+                let to = self.option("to").map(|text| Offset(text.parse().expect("an offset")));
+                let key = self.words[1].parse().expect("a key");
+                cluster.trim(self.node(0), key, to, self.number("timeout", 30_000) as u64);
+            }
             "accept" => {
                 let (proposal, result) = cluster.decide(0);
                 cluster

@@ -254,6 +254,7 @@ async fn the_other_services_carry_their_hello_and_messages() {
     let follow = FromFollower::Follow {
         partition: Default::default(),
         leader_epoch: LeaderEpoch(9),
+        log_start: Offset(0),
         log_end: Offset(0),
         last_epoch: LeaderEpoch::UNKNOWN,
     };

@@ -227,10 +227,12 @@ impl State {
         self.tail.push_back(batch);
     }
 
-    /// The epochs with their start in the log as it is: the first may have begun before the log start.
+    /// The epochs with their start in the log as it is: the first may have begun before the log start, and one that ended
+    /// there has no place in it.
     pub(crate) fn visible_epochs(&self) -> Vec<(LeaderEpoch, Offset)> {
+        let ended = self.epochs.partition_point(|(_, start)| *start <= self.log_start).saturating_sub(1);
         let visible = |(epoch, start): &(LeaderEpoch, Offset)| (*epoch, (*start).max(self.log_start));
-        self.epochs.iter().map(visible).collect()
+        self.epochs[ended..].iter().map(visible).collect()
     }
 
     pub(crate) fn note_epoch(&mut self, epoch: LeaderEpoch, start: Offset) {

@@ -11,7 +11,7 @@ use replica_core::{ReadId, WriteId};
 
 use crate::event::{ControllerStream, FetchKey, FetchPart, GatewayStream, LookupKey, PeerStream};
 
-/// Performed in order. Those that concern one partition's disk (open, write, truncate, start over, checkpoint, delete) take
+/// Performed in order. Those that concern one partition's disk (open, write, truncate, start over, trim, checkpoint, delete) take
 /// effect there in the order given; reads may overtake writes.
 #[derive(Debug)]
 pub enum Effect {
@@ -82,6 +82,12 @@ pub enum Effect {
         partition: TopicPartition,
         write: WriteId,
         at: Offset,
+    },
+    /// What lies below `to` is gone for readers, durably. Answered by `TrimCompleted`.
+    Trim {
+        partition: TopicPartition,
+        write: WriteId,
+        to: Offset,
     },
     /// Keep derived state; it holds as of `as_of`, which is durable already (S4).
     Checkpoint {

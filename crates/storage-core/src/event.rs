@@ -92,6 +92,12 @@ pub enum Event {
         write: WriteId,
         on_disk: OnDisk,
     },
+    /// With where the batch begins that holds the log start.
+    TrimCompleted {
+        partition: TopicPartition,
+        write: WriteId,
+        result: Result<Offset, WriteFailure>,
+    },
     ReadCompleted {
         partition: TopicPartition,
         read: ReadId,

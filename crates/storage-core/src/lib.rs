@@ -2,7 +2,8 @@
 //! session with the controller, and the links to other nodes.
 //!
 //! ```text
-//!   gateways ──► appends.rs fetches.rs lookups.rs ─┐
+//!   gateways ──► appends.rs fetches.rs lookups.rs  │
+//!                trims.rs ─────────────────────────┤
 //!                coordinators.rs ───────────────┤
 //!   peers    ──► links.rs ─────────────────────────┼──► Replica (replica-core), one per partition
 //!   controller ► session.rs metadata.rs ───────────┤

@@ -8,6 +8,7 @@ mod links;
 mod lookups;
 mod metadata;
 mod session;
+mod trims;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,6 +28,7 @@ use fetches::Fetches;
 use links::Links;
 use lookups::Lookups;
 use session::Session;
+use trims::Trims;
 
 pub use coordinators::{CoordinatorStats, Loads};
 
@@ -59,6 +61,7 @@ pub struct StorageNode {
     appends: Appends,
     fetches: Fetches,
     lookups: Lookups,
+    trims: Trims,
     coordinators: Coordinators,
     /// Until then producers are held off, because the disk said that it is full.
     disk_full_until: Tick,
@@ -124,6 +127,7 @@ impl StorageNode {
             appends: Appends::default(),
             fetches: Fetches::default(),
             lookups: Lookups::default(),
+            trims: Trims::default(),
             disk_full_until: Tick::default(),
             deadlines: BTreeSet::new(),
             replica_effects: replica_core::Effects::default(),
@@ -137,6 +141,7 @@ impl StorageNode {
             Event::GatewayLost { stream } => {
                 self.appends.forget(stream);
                 self.lookups.forget(stream);
+                self.trims.forget(stream);
                 self.coordinators.forget(stream);
                 self.forget_fetches(stream);
             }
@@ -159,6 +164,9 @@ impl StorageNode {
             }
             Event::ReadCompleted { partition, read, batches } => {
                 self.replica_step(now, partition, replica_core::Event::ReadCompleted { read, batches }, effects);
+            }
+            Event::TrimCompleted { partition, write, result } => {
+                self.trim_completed(now, partition, write, result, effects);
             }
             Event::FetchRead { fetch, parts } if self.coordinators.is_reading(fetch) => {
                 self.coordinator_read(now, fetch, parts, effects);
@@ -275,6 +283,7 @@ impl StorageNode {
             Request::EpochEnds(partitions) => self.epoch_ends(stream, id, &partitions, effects),
             Request::DescribeProducers(partitions) => self.describe_producers(stream, id, &partitions, effects),
             Request::DescribeLogDirs => self.describe_log_dirs(stream, id, effects),
+            Request::Trim(request) => self.trim(now, stream, id, request, effects),
             Request::Coordinate(asked) => self.coordinate(now, stream, id, *asked, effects),
         }
     }
@@ -331,6 +340,8 @@ impl StorageNode {
                 self.cut(partition, write);
                 effects.push(Effect::StartOver { partition, write, at });
             }
+            replica_core::Effect::Trim { write, to } => self.trim_log(partition, write, to, effects),
+            replica_core::Effect::Trimmed { request, result } => self.trims.settle(request, result, effects),
             replica_core::Effect::Read { read, from, below, bytes_max } => {
                 effects.push(Effect::Read { partition, read, from, below, bytes_max });
             }

@@ -19,3 +19,5 @@ mod lookups;
 mod metadata;
 #[path = "node/session.rs"]
 mod session;
+#[path = "node/trims.rs"]
+mod trims;

@@ -91,6 +91,7 @@ impl Disk {
             Effect::StartOver { partition, write, at } => {
                 self.gathered.push(WriteJob::StartOver { partition, write, at });
             }
+            Effect::Trim { partition, write, to } => self.gathered.push(WriteJob::Trim { partition, write, to }),
             Effect::Checkpoint { partition, as_of, high_watermark, producer_state } => {
                 let checkpoint = segment_log::Checkpoint { as_of, high_watermark, producer_state };
                 self.gathered.push(WriteJob::Checkpoint { partition, checkpoint });
@@ -213,6 +214,7 @@ fn on_disk(replica: segment_log::ReplicaOnDisk) -> OnDisk {
     let checkpoint = replica.checkpoint;
     OnDisk {
         log_start: replica.log_start,
+        first_batch: replica.first_batch,
         log_end: replica.log_end,
         leader_epochs: replica.leader_epochs,
         high_watermark: checkpoint.as_ref().map_or(Offset::ZERO, |checkpoint| checkpoint.high_watermark),

@@ -132,6 +132,7 @@ mod tests {
                 (18, 0, 4),
                 (19, 2, 7),
                 (20, 1, 6),
+                (21, 0, 2),
                 (22, 0, 5),
                 (23, 2, 4),
                 (32, 1, 4),
@@ -180,7 +181,7 @@ mod tests {
         let mut world = World::new(1);
         for version in SUPPORTED {
             let response = world.ask::<ApiVersionsRequest>(version, &request());
-            assert_eq!((response.error_code, response.api_keys.len()), (0, 32));
+            assert_eq!((response.error_code, response.api_keys.len()), (0, 33));
             let features: Vec<_> =
                 response.supported_features.iter().map(|f| (&*f.name, f.min_version, f.max_version)).collect();
             let finalized: Vec<_> =
@@ -232,8 +233,8 @@ mod tests {
         let mut world = World::new(1);
         world.send(3, &request());
         let (_, frame) = world.sent.pop_front().unwrap();
-        // Correlation id, error code, then at once the compact array of 32 APIs.
-        assert_eq!(frame[4..7], [0, 0, 33]);
+        // Correlation id, error code, then at once the compact array of 33 APIs.
+        assert_eq!(frame[4..7], [0, 0, 34]);
     }
 
     #[test]

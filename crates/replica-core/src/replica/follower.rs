@@ -33,6 +33,8 @@ pub(super) struct Follower {
     agreed: bool,
     /// The end that was reported last.
     reported: Offset,
+    /// And the start.
+    reported_start: Offset,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +54,13 @@ enum Phase {
 impl Follower {
     pub(super) fn new(leader: BrokerId) -> Follower {
         // The owner knows whether a stream is there and says so right after; asking is harmless when it is not.
-        Follower { leader, phase: Phase::Ready, agreed: false, reported: Offset::UNKNOWN }
+        Follower {
+            leader,
+            phase: Phase::Ready,
+            agreed: false,
+            reported: Offset::UNKNOWN,
+            reported_start: Offset::UNKNOWN,
+        }
     }
 
     pub(super) fn next_deadline(&self) -> Option<Tick> {
@@ -106,23 +114,28 @@ impl Replica {
         }
         follower.phase = Phase::Asked(now.tick.plus_ms(ANSWER_MS));
         follower.reported = self.durable_end;
+        follower.reported_start = self.log_start;
         let message = FromFollower::Follow {
             partition: self.partition,
             leader_epoch: self.leader_epoch,
+            log_start: self.log_start,
             log_end: self.durable_end,
             last_epoch: self.epochs.latest(),
         };
         effects.push(Effect::ToLeader { leader: follower.leader, message });
     }
 
-    /// Tells the leader what has become durable.
+    /// Tells the leader what has become durable, or is gone.
     pub(super) fn follower_report(&mut self, effects: &mut Effects) {
         let Duty::Follower(follower) = &mut self.duty else { return };
-        if follower.phase == Phase::Streaming && self.durable_end > follower.reported {
+        let is_news = self.durable_end > follower.reported || self.log_start > follower.reported_start;
+        if follower.phase == Phase::Streaming && is_news {
             follower.reported = self.durable_end;
+            follower.reported_start = self.log_start;
             let message = FromFollower::Durable {
                 partition: self.partition,
                 leader_epoch: self.leader_epoch,
+                log_start: self.log_start,
                 log_end: self.durable_end,
             };
             effects.push(Effect::ToLeader { leader: follower.leader, message });
@@ -138,12 +151,14 @@ impl Replica {
         match message {
             // A refusal names the refuser's epoch. Newer metadata is on its way, to us or to the leader.
             FromLeader::Refused { .. } => follower.wait(now),
-            FromLeader::Push { leader_epoch, base_offset, batches, high_watermark, .. } if leader_epoch == ours => {
-                self.pushed(now, base_offset, batches, high_watermark, effects);
+            FromLeader::Push { leader_epoch, base_offset, batches, high_watermark, log_start, .. }
+                if leader_epoch == ours =>
+            {
+                self.pushed(now, base_offset, batches, (high_watermark, log_start), effects);
             }
-            FromLeader::Advanced { leader_epoch, high_watermark, .. } if leader_epoch == ours => {
+            FromLeader::Advanced { leader_epoch, high_watermark, log_start, .. } if leader_epoch == ours => {
                 follower.agree();
-                self.leader_advanced(high_watermark);
+                self.leader_advanced(high_watermark, log_start, effects);
             }
             FromLeader::Diverged { leader_epoch, epoch, end_offset, .. } if leader_epoch == ours => {
                 self.diverged(now, epoch, end_offset, effects);
@@ -163,7 +178,7 @@ impl Replica {
         now: Now,
         base_offset: Offset,
         batches: Vec<StampedBatch>,
-        high_watermark: Offset,
+        (high_watermark, log_start): (Offset, Offset),
         effects: &mut Effects,
     ) {
         let log_end = self.log_end;
@@ -178,7 +193,7 @@ impl Replica {
         }
         follower.agree();
         let continues = batches.into_iter().all(|batch| self.take(batch, effects));
-        self.leader_advanced(high_watermark);
+        self.leader_advanced(high_watermark, log_start, effects);
         let Duty::Follower(follower) = &mut self.duty else { return };
         if !continues {
             follower.wait(now);
@@ -203,8 +218,10 @@ impl Replica {
         true
     }
 
-    fn leader_advanced(&mut self, high_watermark: Offset) {
+    fn leader_advanced(&mut self, high_watermark: Offset, log_start: Offset, effects: &mut Effects) {
         self.high_watermark = self.high_watermark.max(high_watermark.min(self.log_end));
+        self.log_start_wanted = self.log_start_wanted.max(log_start);
+        self.trim(effects);
     }
 
     /// Cuts the log back to the largest prefix that both may share (KIP-101, KIP-279), and then opens again.

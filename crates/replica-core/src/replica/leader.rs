@@ -1,15 +1,17 @@
-//! Decisions of a leader: who waits for what, and how far the log is committed. Its parts: [`append`], [`push`] and [`membership`].
+//! Decisions of a leader: who waits for what, and how far the log is committed. Its parts: [`append`], [`push`],
+//! [`trims`] and [`membership`].
 
 mod append;
 mod membership;
 mod progress;
 mod push;
+mod trims;
 mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use base_types::{BrokerEpoch, BrokerId, Now, Offset, PartitionEpoch, Tick, invariant};
-use peer_api::storage::AppendError;
+use peer_api::storage::{AppendError, TrimError};
 
 use super::{Duty, Replica};
 use crate::effect::{Effect, Effects};
@@ -18,6 +20,7 @@ use crate::high_watermark;
 
 pub(super) use append::Append;
 use progress::Progress;
+use trims::Trims;
 use waiting::Waiting;
 
 #[derive(Debug)]
@@ -38,6 +41,8 @@ pub(super) struct Leader {
     until_committed: Waiting,
     /// `acks=1`: they wait for our own disk.
     until_durable: Waiting,
+    /// They wait until every live replica has deleted the records too.
+    trims: Trims,
 }
 
 impl Leader {
@@ -52,6 +57,7 @@ impl Leader {
             followers: BTreeMap::new(),
             until_committed: Waiting::default(),
             until_durable: Waiting::default(),
+            trims: Trims::default(),
         };
         leader.assigned(now, me, log_end, assignment);
         leader
@@ -89,15 +95,19 @@ impl Leader {
     }
 
     pub(super) fn next_deadline(&self, settings: &Settings) -> Option<Tick> {
-        let replies = [self.until_committed.next_deadline(), self.until_durable.next_deadline()];
+        let replies =
+            [self.until_committed.next_deadline(), self.until_durable.next_deadline(), self.trims.next_deadline()];
         let tells = self.followers.values().filter_map(|progress| progress.tell_at);
         replies.into_iter().flatten().chain(tells).chain(self.next_proposal(settings)).min()
     }
 
     /// Everyone who waits gets this answer.
-    pub(super) fn abandon(&self, error: &AppendError, effects: &mut Effects) {
+    pub(super) fn abandon(&self, error: &AppendError, trim_error: TrimError, effects: &mut Effects) {
         for request in self.until_committed.keys().chain(self.until_durable.keys()) {
             effects.push(Effect::Reply { request, result: Err(error.clone()) });
+        }
+        for request in self.trims.keys() {
+            effects.push(Effect::Trimmed { request, result: Err(trim_error) });
         }
     }
 
@@ -164,6 +174,9 @@ impl Replica {
             }
             for request in expired(&mut leader.until_durable) {
                 effects.push(Effect::Reply { request, result: Err(AppendError::TimedOut) });
+            }
+            for request in leader.trims.take_expired(now.tick) {
+                effects.push(Effect::Trimmed { request, result: Err(TrimError::TimedOut) });
             }
         }
         self.leader_tell(now, effects);

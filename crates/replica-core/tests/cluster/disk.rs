@@ -22,12 +22,17 @@ pub enum Job {
     Write { write: WriteId, batch: StampedBatch },
     Truncate { write: WriteId, to: Offset },
     StartOver { write: WriteId, at: Offset },
+    Trim { write: WriteId, to: Offset },
     Read { read: ReadId, from: Offset, below: Offset, bytes_max: usize },
 }
 
 impl Disk {
     pub fn log_end(&self) -> Offset {
         self.log.last().map_or(self.log_start, |batch| batch.header().next_offset())
+    }
+
+    fn first_batch(&self) -> Offset {
+        self.log.first().map_or(self.log_start, |batch| batch.header().base_offset.min(self.log_start))
     }
 
     /// Does the oldest job, and says what the replica is to hear of it.
@@ -56,6 +61,18 @@ impl Disk {
                 self.log.clear();
                 self.log_start = at;
                 Event::LogChanged { write, on_disk: self.on_disk() }
+            }
+            Job::Trim { write, to } => {
+                let result = match (self.broken, self.full) {
+                    (true, _) => Err(WriteFailure::Failed),
+                    (false, true) => Err(WriteFailure::NoSpace),
+                    (false, false) => {
+                        self.log_start = to;
+                        self.log.retain(|batch| batch.header().next_offset() > to);
+                        Ok(self.first_batch())
+                    }
+                };
+                Event::TrimCompleted { write, result }
             }
             Job::Read { read, from, below, bytes_max } => {
                 let mut size = 0;
@@ -88,13 +105,19 @@ impl Disk {
         let (before, after) = self.log.split_at(self.log.len() / 2);
         OnDisk {
             log_start: self.log_start,
+            first_batch: self.first_batch(),
             log_end: self.log_end(),
-            leader_epochs: epochs_of(&self.log),
+            leader_epochs: epochs_from(self.log_start, &self.log),
             high_watermark: self.high_watermark.max(self.log_start),
             producer_state: Some(producers_of(before).encode()),
             headers_since: after.iter().map(|batch| *batch.header()).collect(),
         }
     }
+}
+
+/// The same where the log begins in the middle of a batch.
+pub fn epochs_from(log_start: Offset, log: &[StampedBatch]) -> Vec<(LeaderEpoch, Offset)> {
+    epochs_of(log).into_iter().map(|(epoch, start)| (epoch, start.max(log_start))).collect()
 }
 
 /// What a scan of the log yields.

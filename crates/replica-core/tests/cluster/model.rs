@@ -170,6 +170,12 @@ impl Cluster {
     }
 
     /// Retention has moved the empty log of a node on.
+    /// A gateway wants records deleted. Its answers are only traced.
+    pub fn trim(&mut self, id: BrokerId, request: u64, to: Option<Offset>, timeout_ms: u64) {
+        let deadline = self.now.tick.plus_ms(timeout_ms);
+        self.step(id, Event::TrimRequested { request: RequestKey(request), deadline, to });
+    }
+
     pub fn begin(&mut self, id: BrokerId, at: Offset) {
         let settings = self.settings;
         let Some(node) = self.nodes.get_mut(&id) else { return };
@@ -348,6 +354,10 @@ impl Cluster {
         if let Event::LogChanged { .. } = event {
             node.view.clone_from(&node.disk.log);
         }
+        if let Event::TrimCompleted { .. } = event {
+            let log_start = node.disk.log_start;
+            node.view.retain(|batch| batch.header().next_offset() > log_start);
+        }
         let Some(replica) = &mut node.replica else { return };
         let (role, high_watermark) = (replica.role(), replica.high_watermark());
         let mut effects = Effects::default();
@@ -381,6 +391,7 @@ impl Cluster {
                 self.oracle.check_cut(role, counts, &node.view, Offset::ZERO, Some(at));
                 node.disk.jobs.push_back(Job::StartOver { write, at });
             }
+            Effect::Trim { write, to } => node.disk.jobs.push_back(Job::Trim { write, to }),
             Effect::Read { read, from, below, bytes_max } => {
                 node.disk.jobs.push_back(Job::Read { read, from, below, bytes_max });
             }
@@ -399,7 +410,7 @@ impl Cluster {
                 self.oracle.check_reply(&request, &result, &self.nodes, self.settings);
                 self.answers.push((request, result));
             }
-            Effect::HighWatermarkAdvanced | Effect::RoleChanged => {}
+            Effect::HighWatermarkAdvanced | Effect::RoleChanged | Effect::Trimmed { .. } => {}
         }
     }
 
@@ -444,6 +455,11 @@ impl Cluster {
             Effect::Write { batch, .. } => format!("{id} writes {}", one(batch)),
             Effect::Truncate { to, .. } => format!("{id} truncates to {to}"),
             Effect::StartOver { at, .. } => format!("{id} starts over at {at}"),
+            Effect::Trim { to, .. } => format!("{id} trims to {to}"),
+            Effect::Trimmed { request, result } => match result {
+                Ok(low) => format!("{id} answers trim {}: from {low}", request.0),
+                Err(error) => format!("{id} answers trim {}: {error:?}", request.0),
+            },
             Effect::Read { from, below, .. } => format!("{id} reads {from}..{below}"),
             Effect::ToFollower { follower, message } => format!("{id} -> {follower} {}", said_by_leader(message)),
             Effect::ToLeader { leader, message } => format!("{id} -> {leader} {}", said_by_follower(message)),
@@ -512,6 +528,9 @@ fn said_by_leader(message: &FromLeader) -> String {
         }
         FromLeader::Diverged { epoch, end_offset, .. } => format!("diverged: e{epoch} ends at {end_offset}"),
         FromLeader::StartOver { log_start, .. } => format!("start over at {log_start}"),
+        FromLeader::Advanced { high_watermark, log_start, .. } if *log_start > Offset::ZERO => {
+            format!("advanced hw {high_watermark} from {log_start}")
+        }
         FromLeader::Advanced { high_watermark, .. } => format!("advanced hw {high_watermark}"),
         FromLeader::Refused { leader_epoch, code, .. } => format!("refused e{leader_epoch} {code}"),
     }
@@ -521,6 +540,9 @@ fn said_by_follower(message: &FromFollower) -> String {
     match message {
         FromFollower::Follow { leader_epoch, log_end, last_epoch, .. } => {
             format!("follow e{leader_epoch} from {log_end} after e{last_epoch}")
+        }
+        FromFollower::Durable { log_start, log_end, .. } if *log_start > Offset::ZERO => {
+            format!("durable {log_start}..{log_end}")
         }
         FromFollower::Durable { log_end, .. } => format!("durable {log_end}"),
     }

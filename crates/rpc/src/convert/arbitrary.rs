@@ -494,7 +494,7 @@ impl Source {
 }
 
 impl Arbitrary for ToStorage {
-    const KINDS: u64 = 7 + GROUP_KINDS;
+    const KINDS: u64 = 8 + GROUP_KINDS;
 
     fn arbitrary(kind: u64, r: &mut Source) -> ToStorage {
         let request = match kind {
@@ -541,10 +541,14 @@ impl Arbitrary for ToStorage {
             })),
             5 => storage::Request::DescribeProducers(r.many(Source::partition)),
             6 => storage::Request::DescribeLogDirs,
+            7 => storage::Request::Trim(TrimRequest {
+                timeout_ms: r.u32(),
+                partitions: r.many(|r| TrimPartition { partition: r.partition(), to: r.maybe(Source::offset) }),
+            }),
             kind => storage::Request::Coordinate(Box::new(ToCoordinator {
                 partition: PartitionIndex(r.i32()),
                 caller: Caller { client_id: r.text(), client_host: r.text() },
-                request: r.group_request(kind - 7),
+                request: r.group_request(kind - 8),
             })),
         };
         ToStorage { id: RequestId(r.u64()), request }
@@ -552,7 +556,7 @@ impl Arbitrary for ToStorage {
 }
 
 impl Arbitrary for FromStorage {
-    const KINDS: u64 = 7 + GROUP_KINDS;
+    const KINDS: u64 = 8 + GROUP_KINDS;
 
     fn arbitrary(kind: u64, r: &mut Source) -> FromStorage {
         let response = match kind {
@@ -599,8 +603,19 @@ impl Arbitrary for FromStorage {
                 bytes_usable: r.u64(),
                 replicas: r.many(|r| ReplicaSize { partition: r.partition(), bytes: r.u64(), offset_lag: r.i64() }),
             })),
-            6 => storage::Response::Coordinate(Box::new(Err(r.coordinator_error()))),
-            kind => storage::Response::Coordinate(Box::new(Ok(r.group_response(kind - 7)))),
+            6 => storage::Response::Trim(r.many(|r| {
+                let errors = [
+                    TrimError::NotLeader,
+                    TrimError::UnknownPartition,
+                    TrimError::OutOfRange,
+                    TrimError::TimedOut,
+                    TrimError::StorageFailed,
+                ];
+                let error = errors[r.0.below(errors.len() as u64) as usize];
+                (r.partition(), if r.coin() { Ok(r.offset()) } else { Err(error) })
+            })),
+            7 => storage::Response::Coordinate(Box::new(Err(r.coordinator_error()))),
+            kind => storage::Response::Coordinate(Box::new(Ok(r.group_response(kind - 8)))),
         };
         FromStorage { id: RequestId(r.u64()), response }
     }
@@ -612,8 +627,11 @@ impl Arbitrary for FromFollower {
     fn arbitrary(kind: u64, r: &mut Source) -> FromFollower {
         let (partition, leader_epoch, log_end) = (r.partition(), r.epoch(), r.offset());
         match kind {
-            0 => FromFollower::Follow { partition, leader_epoch, log_end, last_epoch: r.epoch() },
-            _ => FromFollower::Durable { partition, leader_epoch, log_end },
+            0 => {
+                let (log_start, last_epoch) = (r.offset(), r.epoch());
+                FromFollower::Follow { partition, leader_epoch, log_start, log_end, last_epoch }
+            }
+            _ => FromFollower::Durable { partition, leader_epoch, log_start: r.offset(), log_end },
         }
     }
 }

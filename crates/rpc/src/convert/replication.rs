@@ -16,11 +16,12 @@ impl Wire for FromFollower {
         use proto::from_follower::Message as Out;
         let partition = to_partition(self.partition());
         let (leader_epoch, message) = match self {
-            FromFollower::Follow { partition: _, leader_epoch, log_end, last_epoch } => {
-                (leader_epoch, Out::Follow(proto::Follow { log_end: log_end.0, last_epoch: last_epoch.0 }))
+            FromFollower::Follow { partition: _, leader_epoch, log_start, log_end, last_epoch } => {
+                let follow = proto::Follow { log_start: log_start.0, log_end: log_end.0, last_epoch: last_epoch.0 };
+                (leader_epoch, Out::Follow(follow))
             }
-            FromFollower::Durable { partition: _, leader_epoch, log_end } => {
-                (leader_epoch, Out::Durable(proto::Durable { log_end: log_end.0 }))
+            FromFollower::Durable { partition: _, leader_epoch, log_start, log_end } => {
+                (leader_epoch, Out::Durable(proto::Durable { log_start: log_start.0, log_end: log_end.0 }))
             }
         };
         proto::FromFollower { partition, leader_epoch: leader_epoch.0, message: Some(message), traceparent }
@@ -35,10 +36,16 @@ impl Wire for FromFollower {
             In::Follow(follow) => FromFollower::Follow {
                 partition,
                 leader_epoch,
+                log_start: Offset(follow.log_start),
                 log_end: Offset(follow.log_end),
                 last_epoch: LeaderEpoch(follow.last_epoch),
             },
-            In::Durable(durable) => FromFollower::Durable { partition, leader_epoch, log_end: Offset(durable.log_end) },
+            In::Durable(durable) => FromFollower::Durable {
+                partition,
+                leader_epoch,
+                log_start: Offset(durable.log_start),
+                log_end: Offset(durable.log_end),
+            },
         };
         Ok((message, header.traceparent))
     }

@@ -5,7 +5,7 @@ use peer_api::storage::{
     Acks, ActiveProducer, AppendError, AppendPartition, AppendRequest, AppendResponse, Appended, Damaged, EpochEnd,
     EpochEndPartition, FetchPartition, FetchRequest, FetchResponse, Fetched, FromStorage, Isolation,
     ListOffsetsPartition, ListedOffset, LogDir, OffsetSpec, ReadError, ReplicaSize, Request, RequestId, Response,
-    ToStorage,
+    ToStorage, TrimError, TrimPartition, TrimRequest,
 };
 use record_batch::{BatchLimits, ProducedBatch};
 
@@ -45,6 +45,17 @@ impl Wire for ToStorage {
                 partitions: partitions.into_iter().filter_map(to_partition).collect(),
             }),
             Request::DescribeLogDirs => Out::DescribeLogDirs(base::Empty {}),
+            Request::Trim(trim) => Out::Trim(proto::TrimRequest {
+                timeout_ms: trim.timeout_ms,
+                partitions: trim
+                    .partitions
+                    .into_iter()
+                    .map(|asked| proto::TrimPartition {
+                        partition: to_partition(asked.partition),
+                        to: asked.to.map(|to| to.0),
+                    })
+                    .collect(),
+            }),
             Request::Coordinate(asked) => Out::Coordinate(groups::to_coordinator(*asked, payload)),
         };
         proto::ToStorage { id: self.id.0, request: Some(request), traceparent, payload: Default::default() }
@@ -68,6 +79,12 @@ impl Wire for ToStorage {
                 Request::DescribeProducers(each(asked.partitions, |partition| from_partition(Some(partition)))?)
             }
             In::DescribeLogDirs(base::Empty {}) => Request::DescribeLogDirs,
+            In::Trim(trim) => Request::Trim(TrimRequest {
+                timeout_ms: trim.timeout_ms,
+                partitions: each(trim.partitions, |asked| {
+                    Ok(TrimPartition { partition: from_partition(asked.partition)?, to: asked.to.map(Offset) })
+                })?,
+            }),
             In::Coordinate(asked) => Request::Coordinate(Box::new(groups::from_coordinator(asked, &mut payload)?)),
         };
         payload.finish()?;
@@ -99,6 +116,9 @@ impl Wire for FromStorage {
             Response::DescribeLogDirs(dirs) => Out::DescribeLogDirs(proto::DescribeLogDirsResponse {
                 dirs: dirs.into_iter().map(to_log_dir).collect(),
             }),
+            Response::Trim(partitions) => {
+                Out::Trim(proto::TrimResponse { partitions: partitions.into_iter().map(to_trimmed).collect() })
+            }
             Response::Coordinate(result) => Out::Coordinate(groups::to_result(*result, payload)),
         };
         proto::FromStorage { id: self.id.0, response: Some(response), traceparent, payload: Default::default() }
@@ -118,6 +138,7 @@ impl Wire for FromStorage {
             In::DescribeProducers(described) => {
                 Response::DescribeProducers(each(described.partitions, from_producers)?)
             }
+            In::Trim(trimmed) => Response::Trim(each(trimmed.partitions, from_trimmed)?),
             In::DescribeLogDirs(described) => Response::DescribeLogDirs(each(described.dirs, from_log_dir)?),
             In::Coordinate(result) => Response::Coordinate(Box::new(groups::from_result(result, &mut payload)?)),
         };
@@ -549,6 +570,41 @@ fn from_producers(
             (partition, Ok(producers))
         }
         In::Error(error) => (partition, Err(from_read_error(error)?)),
+    })
+}
+
+fn to_trimmed((partition, result): (TopicPartition, Result<Offset, TrimError>)) -> proto::TrimResult {
+    use proto::trim_result::{Error, Result as Out};
+    let result = match result {
+        Ok(log_start) => Out::LogStart(log_start.0),
+        Err(error) => Out::Error(i32::from(match error {
+            TrimError::NotLeader => Error::NotLeader,
+            TrimError::UnknownPartition => Error::UnknownPartition,
+            TrimError::OutOfRange => Error::OutOfRange,
+            TrimError::TimedOut => Error::TimedOut,
+            TrimError::StorageFailed => Error::StorageFailed,
+        })),
+    };
+    proto::TrimResult { partition: to_partition(partition), result: Some(result) }
+}
+
+fn from_trimmed(result: proto::TrimResult) -> Result<(TopicPartition, Result<Offset, TrimError>), Malformed> {
+    use proto::trim_result::{Error, Result as In};
+    let partition = from_partition(result.partition)?;
+    let unknown = |value: i32| Malformed::Unknown { field: "trim error", value: value.into() };
+    Ok(match result.result.ok_or(Malformed::Missing("log start"))? {
+        In::LogStart(log_start) => (partition, Ok(Offset(log_start))),
+        In::Error(error) => {
+            let error = match Error::try_from(error).map_err(|_| unknown(error))? {
+                Error::NotLeader => TrimError::NotLeader,
+                Error::UnknownPartition => TrimError::UnknownPartition,
+                Error::OutOfRange => TrimError::OutOfRange,
+                Error::TimedOut => TrimError::TimedOut,
+                Error::StorageFailed => TrimError::StorageFailed,
+                Error::Unspecified => return Err(unknown(error)),
+            };
+            (partition, Err(error))
+        }
     })
 }
 

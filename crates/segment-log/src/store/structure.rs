@@ -27,6 +27,8 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct ReplicaOnDisk {
     pub log_start: Offset,
+    /// Where the batch begins that holds the log start; the log start itself where there is none.
+    pub first_batch: Offset,
     /// Everything below is durable, or in the page cache for partitions that asked for no more.
     pub log_end: Offset,
     /// Each epoch with the offset of its first batch.
@@ -59,13 +61,23 @@ impl LogStore {
             }
             true
         })?;
-        Ok(Some(ReplicaOnDisk { log_start, log_end, leader_epochs, checkpoint, headers_since_checkpoint, options }))
+        let first_batch = self.first_batch(tp)?;
+        Ok(Some(ReplicaOnDisk {
+            log_start,
+            first_batch,
+            log_end,
+            leader_epochs,
+            checkpoint,
+            headers_since_checkpoint,
+            options,
+        }))
     }
 
     pub fn create_replica(&self, tp: TopicPartition, options: ReplicaOptions) -> Result<ReplicaOnDisk, StoreError> {
         self.create_replicas(&[(tp, options)])?;
         Ok(ReplicaOnDisk {
             log_start: Offset::ZERO,
+            first_batch: Offset::ZERO,
             log_end: Offset::ZERO,
             leader_epochs: Vec::new(),
             checkpoint: None,
@@ -245,6 +257,21 @@ impl LogStore {
             self.files.remove(tp, base).map_err(|error| self.poison.judge(error))?;
         }
         Ok(())
+    }
+
+    /// Where the batch begins that holds the log start: who is to get the whole log has to begin there.
+    pub fn first_batch(&self, tp: TopicPartition) -> Result<Offset, ReadError> {
+        let Ok(replica) = self.replica(tp) else { return Err(ReadError::NoReplica(tp)) };
+        let (log_start, log_end) = {
+            let state = replica.state();
+            (state.log_start, state.log_end)
+        };
+        let mut first = log_start;
+        self.walk_headers(&replica, log_start, log_end, |header| {
+            first = first.min(header.base_offset);
+            false
+        })?;
+        Ok(first)
     }
 
     /// Keeps what the core derived from the log, for a quicker start. Not synced: after a crash an older one may be found.

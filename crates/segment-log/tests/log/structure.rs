@@ -49,6 +49,23 @@ fn a_truncated_end_does_not_come_back() {
     }
 }
 
+/// R11: what was trimmed leaves no epoch that begins where the next one does.
+#[test]
+fn an_epoch_of_which_no_record_is_left_is_gone_once_the_next_one_begins() {
+    let mut disk = Disk::new();
+    let (store, _) = disk.open();
+    store.create_replica(tp(0), replica_options()).unwrap();
+    store.commit(&[write(tp(0), batch(Offset(0), 1, 4, 100))]).unwrap();
+    store.advance_log_start(tp(0), Offset(4)).unwrap();
+    let epochs = |store: &segment_log::LogStore| store.open_replica(tp(0)).unwrap().unwrap().leader_epochs;
+    assert_eq!(epochs(&store), [(LeaderEpoch(1), Offset(4))], "an empty log knows what it ended with");
+    store.commit(&[write(tp(0), batch(Offset(4), 2, 1, 10))]).unwrap();
+    assert_eq!(epochs(&store), [(LeaderEpoch(2), Offset(4))]);
+    drop(store);
+    let (store, _) = disk.open();
+    assert_eq!(epochs(&store), [(LeaderEpoch(2), Offset(4))]);
+}
+
 #[test]
 fn an_orderly_stop_is_known_and_its_mark_is_gone_at_once() {
     let mut disk = Disk::new();

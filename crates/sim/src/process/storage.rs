@@ -273,6 +273,14 @@ impl Storage {
                 let cut = self.log.reset(partition, at).is_ok();
                 self.changed(partition, write, cut);
             }
+            Effect::Trim { partition, write, to } => {
+                let result = match self.log.advance_log_start(partition, to) {
+                    Ok(()) => Ok(self.log.first_batch(partition).unwrap_or(to)),
+                    Err(segment_log::StoreError::NoSpace) => Err(storage_core::WriteFailure::NoSpace),
+                    Err(_) => Err(storage_core::WriteFailure::Failed),
+                };
+                self.completions.push(Event::TrimCompleted { partition, write, result });
+            }
             Effect::Checkpoint { partition, as_of, high_watermark, producer_state } => {
                 drop(self.log.checkpoint(partition, &Checkpoint { as_of, high_watermark, producer_state }));
             }
@@ -425,6 +433,7 @@ fn on_disk(replica: segment_log::ReplicaOnDisk) -> OnDisk {
     let checkpoint = replica.checkpoint;
     OnDisk {
         log_start: replica.log_start,
+        first_batch: replica.first_batch,
         log_end: replica.log_end,
         leader_epochs: replica.leader_epochs,
         high_watermark: checkpoint.as_ref().map_or(base_types::Offset::ZERO, |checkpoint| checkpoint.high_watermark),

@@ -19,7 +19,7 @@ const REOPEN_MS: u64 = 5_000;
 #[derive(Debug)]
 pub(super) struct Checkpoint {
     pub(super) as_of: Offset,
-    producer_state: Bytes,
+    pub(super) producer_state: Bytes,
 }
 
 impl StorageNode {
@@ -135,7 +135,7 @@ impl StorageNode {
     }
 
     /// Has the checkpoint kept if everything that it was derived from is durable (S4).
-    fn keep_checkpoint(&mut self, partition: TopicPartition, effects: &mut Effects) {
+    pub(super) fn keep_checkpoint(&mut self, partition: TopicPartition, effects: &mut Effects) {
         let Some(slot) = self.slots.get_mut(&partition) else { return };
         let Some(replica) = &slot.replica else { return };
         let durable_end = replica.durable_end();

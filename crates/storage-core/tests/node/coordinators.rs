@@ -177,7 +177,13 @@ fn nothing_is_served_before_all_that_the_leader_had_is_committed() {
     let hello = Hello { follower: BrokerId(2), broker_epoch: BrokerEpoch(5) };
     host.step(Event::FollowerConnected { stream: PeerStream(1), hello });
     let (leader_epoch, last_epoch) = (LeaderEpoch(4), LeaderEpoch(3));
-    let message = FromFollower::Follow { partition: groups(), leader_epoch, log_end: Offset(2), last_epoch };
+    let message = FromFollower::Follow {
+        partition: groups(),
+        leader_epoch,
+        log_start: Offset::ZERO,
+        log_end: Offset(2),
+        last_epoch,
+    };
     let shown = host.step(Event::FollowerSaid { stream: PeerStream(1), message });
     assert!(shown.contains(&"fetch 2: 9-0 1..2".to_owned()), "{shown:?}");
     read(&mut host, 2, &[&batches[1]]);

@@ -278,6 +278,7 @@ fn show(effect: &Effect) -> String {
         }
         Effect::Truncate { partition, write, to } => format!("truncate {} {} to {to}", write.0, name(*partition)),
         Effect::StartOver { partition, write, at } => format!("start over {} {} at {at}", write.0, name(*partition)),
+        Effect::Trim { partition, write, to } => format!("trim {} {} to {to}", write.0, name(*partition)),
         Effect::Checkpoint { partition, as_of, high_watermark, .. } => {
             format!("checkpoint {} as of {as_of}, high watermark {high_watermark}", name(*partition))
         }
@@ -386,6 +387,13 @@ fn show_response(response: &Response) -> String {
                 Err(error) => variant(error),
             };
             producers.iter().map(|(id, result)| format!("{} {}", name(*id), shown(result))).collect()
+        }
+        Response::Trim(trimmed) => {
+            let shown = |result: &Result<Offset, _>| match result {
+                Ok(low) => format!("from {low}"),
+                Err(error) => variant(error),
+            };
+            trimmed.iter().map(|(id, result)| format!("{} {}", name(*id), shown(result))).collect()
         }
         Response::DescribeLogDirs(dirs) => {
             let sizes = dirs.iter().flat_map(|dir| &dir.replicas);

@@ -16,6 +16,7 @@ fn follow(host: &mut Host, stream: u64, partition: TopicPartition, log_end: i64)
     let message = FromFollower::Follow {
         partition,
         leader_epoch: LeaderEpoch(3),
+        log_start: Offset::ZERO,
         log_end: Offset(log_end),
         last_epoch: LeaderEpoch::UNKNOWN,
     };
@@ -23,7 +24,12 @@ fn follow(host: &mut Host, stream: u64, partition: TopicPartition, log_end: i64)
 }
 
 fn durable(host: &mut Host, stream: u64, partition: TopicPartition, log_end: i64) -> Vec<String> {
-    let message = FromFollower::Durable { partition, leader_epoch: LeaderEpoch(3), log_end: Offset(log_end) };
+    let message = FromFollower::Durable {
+        partition,
+        leader_epoch: LeaderEpoch(3),
+        log_start: Offset::ZERO,
+        log_end: Offset(log_end),
+    };
     host.step(Event::FollowerSaid { stream: PeerStream(stream), message })
 }
 

@@ -30,6 +30,10 @@ impl Log {
         self.batches.last().map_or(self.start, |batch| batch.header().next_offset())
     }
 
+    fn first_batch(&self) -> Offset {
+        self.batches.first().map_or(self.start, |batch| batch.header().base_offset.min(self.start))
+    }
+
     fn on_disk(&self) -> OnDisk {
         let mut leader_epochs: Vec<(LeaderEpoch, Offset)> = Vec::new();
         for header in self.batches.iter().map(StampedBatch::header) {
@@ -41,6 +45,7 @@ impl Log {
         let headers = self.batches.iter().map(|batch| *batch.header());
         OnDisk {
             log_start: self.start,
+            first_batch: self.first_batch(),
             log_end: self.end(),
             leader_epochs,
             high_watermark: self.checkpoint.as_ref().map_or(self.start, |&(_, high_watermark, _)| high_watermark),
@@ -162,6 +167,19 @@ impl Disk {
                 let on_disk = log.on_disk();
                 self.logs.insert(partition, log);
                 Some(Event::LogChanged { partition, write, on_disk })
+            }
+            Effect::Trim { partition, write, to } => {
+                let log = self.logs.get_mut(&partition)?;
+                let result = if self.failed {
+                    Err(WriteFailure::Failed)
+                } else if self.full {
+                    Err(WriteFailure::NoSpace)
+                } else {
+                    log.start = to;
+                    log.batches.retain(|batch| batch.header().next_offset() > to);
+                    Ok(log.first_batch())
+                };
+                Some(Event::TrimCompleted { partition, write, result })
             }
             Effect::Checkpoint { partition, as_of, high_watermark, producer_state } => {
                 let log = self.logs.get_mut(&partition)?;

@@ -252,7 +252,8 @@ impl Gateways {
                 Response::ListOffsets(_)
                 | Response::EpochEnds(_)
                 | Response::DescribeProducers(_)
-                | Response::DescribeLogDirs(_),
+                | Response::DescribeLogDirs(_)
+                | Response::Trim(_),
             ) => {}
             (asked, response) => panic!("{asked:?} answered with {response:?}"),
         }

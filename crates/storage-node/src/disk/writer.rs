@@ -19,6 +19,7 @@ pub(super) enum WriteJob {
     Write { partition: TopicPartition, write: WriteId, batch: StampedBatch, durability: Durability },
     Truncate { partition: TopicPartition, write: WriteId, to: Offset },
     StartOver { partition: TopicPartition, write: WriteId, at: Offset },
+    Trim { partition: TopicPartition, write: WriteId, to: Offset },
     Checkpoint { partition: TopicPartition, checkpoint: Checkpoint },
     RememberBrokerEpoch { broker_epoch: BrokerEpoch },
 }
@@ -105,6 +106,18 @@ fn perform(shared: &Shared, job: WriteJob) {
         }
         WriteJob::StartOver { partition, write, at } => {
             changed(shared, partition, write, log.reset(partition, at));
+        }
+        WriteJob::Trim { partition, write, to } => {
+            let result = match log.advance_log_start(partition, to) {
+                // What is damaged there cannot be sent to anyone, wherever it begins.
+                Ok(()) => Ok(log.first_batch(partition).unwrap_or(to)),
+                Err(StoreError::NoSpace) => Err(WriteFailure::NoSpace),
+                Err(error) => {
+                    tracing::error!(%partition, %error, "records cannot be deleted");
+                    Err(WriteFailure::Failed)
+                }
+            };
+            shared.tell(vec![Event::TrimCompleted { partition, write, result }]);
         }
         WriteJob::Checkpoint { partition, checkpoint } => {
             // Derived state: what is lost is rebuilt.

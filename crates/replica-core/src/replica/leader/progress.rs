@@ -18,9 +18,13 @@ pub(super) struct Progress {
     pub broker_epoch: BrokerEpoch,
     /// What it reported in this leader epoch; `None` before its first word.
     pub durable_end: Option<Offset>,
+    /// Where its log begins, as it reported in this leader epoch.
+    pub log_start: Option<Offset>,
     pub lag: Lag,
     /// The high watermark it was told.
     pub told: Offset,
+    /// And the log start.
+    pub told_start: Offset,
     /// When it has to be told a newer one.
     pub tell_at: Option<Tick>,
 }
@@ -49,8 +53,10 @@ impl Progress {
             link: Link::Silent,
             broker_epoch: BrokerEpoch(-1),
             durable_end: None,
+            log_start: None,
             lag: Lag::from(now, log_end),
             told: Offset::UNKNOWN,
+            told_start: Offset::UNKNOWN,
             tell_at: None,
         }
     }
@@ -75,6 +81,7 @@ impl Progress {
         self.durable_end = Some(at);
         self.lag.reported(now, at, log_end);
         self.told = Offset::UNKNOWN;
+        self.told_start = Offset::UNKNOWN;
         self.tell_at = Some(now);
     }
 

@@ -19,6 +19,7 @@ pub(super) const ADVANCE_DELAY_MS: u64 = 20;
 struct Opening {
     broker_epoch: BrokerEpoch,
     leader_epoch: LeaderEpoch,
+    log_start: Offset,
     log_end: Offset,
     last_epoch: LeaderEpoch,
 }
@@ -32,13 +33,13 @@ impl Replica {
         effects: &mut Effects,
     ) {
         match message {
-            FromFollower::Follow { leader_epoch, log_end, last_epoch, .. } => {
-                let opening = Opening { broker_epoch, leader_epoch, log_end, last_epoch };
+            FromFollower::Follow { leader_epoch, log_start, log_end, last_epoch, .. } => {
+                let opening = Opening { broker_epoch, leader_epoch, log_start, log_end, last_epoch };
                 self.follower_opened(now, follower, &opening, effects);
             }
-            FromFollower::Durable { leader_epoch, log_end, .. } => {
+            FromFollower::Durable { leader_epoch, log_start, log_end, .. } => {
                 if leader_epoch == self.leader_epoch {
-                    self.follower_reported(now, (follower, broker_epoch), log_end, effects);
+                    self.follower_reported(now, (follower, broker_epoch), (log_start, log_end), effects);
                 }
             }
         }
@@ -111,8 +112,9 @@ impl Replica {
                 continue;
             }
             progress.tell_at = None;
-            if progress.told < self.high_watermark {
+            if progress.told < self.high_watermark || progress.told_start < self.log_start {
                 progress.told = self.high_watermark;
+                progress.told_start = self.log_start;
                 let message = FromLeader::Advanced {
                     partition: self.partition,
                     leader_epoch: self.leader_epoch,
@@ -138,6 +140,7 @@ impl Replica {
         progress.closed(now.tick, log_end);
         progress.broker_epoch = opening.broker_epoch;
         progress.durable_end = None;
+        progress.log_start = Some(opening.log_start);
         if let Some(message) = objection {
             return effects.push(Effect::ToFollower { follower, message });
         }
@@ -164,9 +167,9 @@ impl Replica {
 
     /// What the follower must do before its log is a prefix of ours, if anything (KIP-101, KIP-279).
     fn objection(&self, opening: &Opening) -> Option<FromLeader> {
-        let (partition, leader_epoch, log_start) = (self.partition, self.leader_epoch, self.log_start);
+        let (partition, leader_epoch, log_start) = (self.partition, self.leader_epoch, self.first_batch);
         let start_over = FromLeader::StartOver { partition, leader_epoch, log_start };
-        if opening.log_end < self.log_start {
+        if opening.log_end < self.first_batch {
             return Some(start_over);
         }
         if opening.last_epoch == LeaderEpoch::UNKNOWN {
@@ -189,7 +192,7 @@ impl Replica {
         &mut self,
         now: Now,
         (follower, broker_epoch): (BrokerId, BrokerEpoch),
-        durable_end: Offset,
+        (log_start, durable_end): (Offset, Offset),
         effects: &mut Effects,
     ) {
         let log_end = self.log_end;
@@ -199,10 +202,12 @@ impl Replica {
             return; // Late word of a life that has ended; its disk may have ended with it (KIP-903).
         }
         progress.confirmed(now.tick, durable_end, log_end);
+        progress.log_start = progress.log_start.max(Some(log_start));
         self.follower_moved(now, follower, effects);
     }
 
     fn follower_moved(&mut self, now: Now, follower: BrokerId, effects: &mut Effects) {
+        self.leader_settle_trims(effects);
         self.leader_advance(now, effects);
         self.leader_propose(now, effects);
         self.leader_pump(follower, effects);
@@ -220,6 +225,8 @@ impl Replica {
             if from < self.durable_end {
                 self.next_read.0 += 1;
                 stream.reading = Some(self.next_read);
+                // Of the first batch, a part may be gone for readers; it is sent whole.
+                let from = from.max(self.log_start);
                 let (read, below) = (self.next_read, self.durable_end);
                 return effects.push(Effect::Read { read, from, below, bytes_max: CATCH_UP_BYTES });
             }
@@ -244,6 +251,7 @@ impl Replica {
         let Duty::Leader(leader) = &mut self.duty else { return };
         let Some(progress) = leader.followers.get_mut(&follower) else { return };
         progress.told = self.high_watermark;
+        progress.told_start = self.log_start;
         progress.tell_at = None;
         let Some(stream) = progress.stream_mut() else { return };
         let base_offset = stream.next;
