@@ -30,7 +30,7 @@ codegen: ; cargo xtask codegen
 ## make bench          the benches of docs/performance.md
 bench: ; cargo xtask setup run && cargo bench --workspace $(ARGS)
 ## make fuzz           ten million hostile frames against the gateway (make test: a hundred thousand)
-fuzz: ; THALWEG_FUZZ_FRAMES=10000000 cargo test --release --package gateway-core --test fuzz -- --nocapture
+fuzz: ; FUZZ_FRAMES=10000000 cargo test --release --package gateway-core --test fuzz -- --nocapture
 ## make sim SEED=n     the whole cluster in one thread, from one seed (no SEED: a fresh range)
 sim: ; cargo run --release --package sim -- run $(if $(SEED),--seed $(SEED)) $(ARGS)
 ## make oracle         a real Apache Kafka on 127.0.0.1, to compare with by hand

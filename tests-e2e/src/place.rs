@@ -16,10 +16,10 @@ pub fn checkout() -> &'static Path {
 
 /// What `cargo xtask setup test` installed.
 pub fn cache() -> Result<PathBuf> {
-    if let Some(folder) = std::env::var_os("THALWEG_CACHE") {
+    if let Some(folder) = std::env::var_os("SETUP_CACHE") {
         return Ok(folder.into());
     }
-    let home = std::env::var_os("HOME").context("neither THALWEG_CACHE nor HOME is set")?;
+    let home = std::env::var_os("HOME").context("neither SETUP_CACHE nor HOME is set")?;
     Ok(Path::new(&home).join(".cache/thalweg"))
 }
 

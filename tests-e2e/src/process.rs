@@ -29,8 +29,6 @@ impl Process {
         let command = command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
         // Errors end a process in a few lines, which is what `log_tail` shows; panics keep their backtrace.
         command.env("RUST_LIB_BACKTRACE", "0");
-        // A service takes every THALWEG_ variable for its configuration; this one is the set-up's.
-        command.env_remove("THALWEG_CACHE");
         let child = command.spawn().with_context(|| format!("cannot start {name}"))?;
         Ok(Self { name: name.to_owned(), log: log.to_owned(), child: Some(child) })
     }

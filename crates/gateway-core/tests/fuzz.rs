@@ -23,8 +23,7 @@ const FRAMES: usize = 100_000;
 
 #[expect(clippy::disallowed_methods, reason = "a test asks how long it may be")]
 fn frame_count() -> usize {
-    std::env::var("THALWEG_FUZZ_FRAMES")
-        .map_or(FRAMES, |frames| frames.parse().expect("THALWEG_FUZZ_FRAMES is a number"))
+    std::env::var("FUZZ_FRAMES").map_or(FRAMES, |frames| frames.parse().expect("FUZZ_FRAMES is a number"))
 }
 
 fn gateway() -> (Gateway, Effects) {

@@ -29,8 +29,8 @@ mod tests;
 
 const PREFIX: &str = "THALWEG_";
 
-/// Variables with our prefix that are no configuration keys.
-const NOT_KEYS: [&str; 1] = ["THALWEG_CONFIG"];
+/// Variables with our prefix that are no configuration keys: where the file is, and what the command line tool reads.
+const NOT_KEYS: [&str; 2] = ["THALWEG_CONFIG", "THALWEG_BOOTSTRAP"];
 
 /// Where to look.
 #[derive(Clone, Debug, Default)]

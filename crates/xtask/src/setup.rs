@@ -1,7 +1,7 @@
 //! Gets a machine with only the toolchains (Rust, a JDK with Maven, Node, Python) ready to build, run or test.
 //!
 //! Two layers. *Debian packages*: whatever is missing is installed when we are root on Debian, else named. *Pinned clients and the
-//! oracle*: into `$THALWEG_CACHE` (default `~/.cache/thalweg`), each beside a stamp that holds its manifest's text, so that a second
+//! oracle*: into `$SETUP_CACHE` (default `~/.cache/thalweg`), each beside a stamp that holds its manifest's text, so that a second
 //! run costs a few file reads and a changed manifest installs anew.
 
 use std::fs::{self, File};
@@ -67,10 +67,10 @@ pub fn for_tests() -> Result<()> {
 
 /// Where pinned clients and the oracle live; `tests-e2e` looks in the same place.
 fn cache_folder() -> Result<PathBuf> {
-    if let Some(folder) = std::env::var_os("THALWEG_CACHE") {
+    if let Some(folder) = std::env::var_os("SETUP_CACHE") {
         return Ok(folder.into());
     }
-    let home = std::env::var_os("HOME").context("neither THALWEG_CACHE nor HOME is set")?;
+    let home = std::env::var_os("HOME").context("neither SETUP_CACHE nor HOME is set")?;
     Ok(Path::new(&home).join(".cache/thalweg"))
 }
 

@@ -181,6 +181,12 @@ fn maps_without_fixed_keys_take_any() {
 }
 
 #[test]
+fn where_the_command_line_tool_goes_does_not_stop_a_service() {
+    let (options, _file) = options("", &[("THALWEG_BOOTSTRAP", "k1:9092")]);
+    assert_eq!(load::<Config>(options).unwrap().config, Config::default());
+}
+
+#[test]
 fn what_kubernetes_says_about_services_is_no_configuration() {
     let (options, _file) = options(
         "",
