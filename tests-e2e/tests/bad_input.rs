@@ -389,7 +389,9 @@ fn configs(asked: &mut Asked) -> Result<()> {
     const SET: i8 = 0;
     const DELETE: i8 = 1;
     const APPEND: i8 = 2;
-    let cases: [(&str, i8, &str, &[(&str, i8, Option<&str>)]); 17] = [
+    // Config, operation, value.
+    type Change = (&'static str, i8, Option<&'static str>);
+    let cases: [(&str, i8, &str, &[Change]); 17] = [
         ("an unknown topic", TOPIC, "nowhere", &[("retention.ms", SET, Some("1"))]),
         ("a bad name", TOPIC, "a b", &[("retention.ms", SET, Some("1"))]),
         ("an unknown config", TOPIC, "plain", &[("no.such.config", SET, Some("1"))]),

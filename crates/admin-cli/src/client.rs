@@ -1,6 +1,7 @@
 //! A small blocking Kafka client: enough for an operator's tool, and no more.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io::{Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
@@ -55,16 +56,7 @@ impl Client {
         version: i16,
         request: &R,
     ) -> Result<R::Response, Failure> {
-        if !self.brokers.contains_key(&id) {
-            let broker = metadata.brokers.iter().find(|broker| broker.node_id == id);
-            let unknown = || Failure::Failed(format!("broker {id} is not in the cluster's metadata"));
-            let broker = broker.ok_or_else(unknown)?;
-            let connection = Connection::open(&format!("{}:{}", broker.host.as_str(), broker.port))?;
-            self.brokers.insert(id, connection);
-        }
-        let Some(connection) = self.brokers.get_mut(&id) else {
-            return Err(Failure::Failed(format!("no connection to broker {id}")));
-        };
+        let connection = self.broker(metadata, id)?;
         let answer = connection.call(version, request);
         if answer.is_err() {
             self.brokers.remove(&id);
@@ -80,16 +72,19 @@ impl Client {
         version: i16,
         request: &R,
     ) -> Result<(), Failure> {
-        let broker = metadata.brokers.iter().find(|broker| broker.node_id == id);
-        let unknown = || Failure::Failed(format!("broker {id} is not in the cluster's metadata"));
-        let broker = broker.ok_or_else(unknown)?;
-        let address = format!("{}:{}", broker.host.as_str(), broker.port);
-        if !self.brokers.contains_key(&id) {
-            self.brokers.insert(id, Connection::open(&address)?);
-        }
-        match self.brokers.get_mut(&id) {
-            Some(connection) => connection.send(version, request).map(drop),
-            None => Err(Failure::Failed(format!("no connection to {address}"))),
+        self.broker(metadata, id)?.send(version, request).map(drop)
+    }
+
+    /// The connection to this broker, made when there is none.
+    fn broker(&mut self, metadata: &MetadataResponse, id: i32) -> Result<&mut Connection, Failure> {
+        match self.brokers.entry(id) {
+            Entry::Occupied(open) => Ok(open.into_mut()),
+            Entry::Vacant(none) => {
+                let broker = metadata.brokers.iter().find(|broker| broker.node_id == id);
+                let unknown = || Failure::Failed(format!("broker {id} is not in the cluster's metadata"));
+                let broker = broker.ok_or_else(unknown)?;
+                Ok(none.insert(Connection::open(&format!("{}:{}", broker.host.as_str(), broker.port))?))
+            }
         }
     }
 

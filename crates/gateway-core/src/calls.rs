@@ -20,7 +20,7 @@ impl Calls {
         RequestId(self.last_id)
     }
 
-    pub fn to_storage(&mut self, node: BrokerId, operation: OperationId) -> RequestId {
+    pub fn begin(&mut self, node: BrokerId, operation: OperationId) -> RequestId {
         let id = self.next_id();
         self.to_storage.insert(id, (node, operation));
         id
@@ -97,7 +97,7 @@ mod tests {
     #[test]
     fn an_answer_from_a_node_that_was_not_asked_is_nobodys() {
         let mut calls = Calls::default();
-        let id = calls.to_storage(BrokerId(1), OperationId(4));
+        let id = calls.begin(BrokerId(1), OperationId(4));
         assert_eq!(calls.answered(BrokerId(2), id), None);
         assert_eq!(calls.answered(BrokerId(1), id), Some(OperationId(4)));
         assert_eq!(calls.answered(BrokerId(1), id), None);

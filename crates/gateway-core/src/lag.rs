@@ -180,7 +180,7 @@ impl Round {
     }
 
     fn ask(&mut self, ways: &mut Ways<'_>, node: BrokerId, asked: Asked, request: Request) {
-        let id = ways.calls.to_storage(node, OPERATION);
+        let id = ways.calls.begin(node, OPERATION);
         ways.effects.push(Effect::ToStorage { node, message: ToStorage { id, request }, trace: Trace::default() });
         self.calls.insert(id, asked);
     }

@@ -133,7 +133,7 @@ impl Context<'_> {
     }
 
     pub fn ask_storage(&mut self, node: BrokerId, request: storage::Request) -> RequestId {
-        let id = self.shared.calls.to_storage(node, self.operation);
+        let id = self.shared.calls.begin(node, self.operation);
         let trace = self.request.info.stamp.trace;
         self.effects.push(Effect::ToStorage { node, message: ToStorage { id, request }, trace });
         id

@@ -410,7 +410,7 @@ impl Shell {
                 Effect::PauseReading { connection } => self.pause(connection, true),
                 Effect::ResumeReading { connection } => self.pause(connection, false),
                 Effect::LocateStorage { node, address } => self.locate(node, address),
-                Effect::ToStorage { node, message, trace } => self.to_storage(node, message, trace),
+                Effect::ToStorage { node, message, trace } => self.send_to_storage(node, message, trace),
                 Effect::OpenController { active } => {
                     self.controller = ControllerSide::Opening(self.links.controller(active));
                 }
@@ -449,7 +449,7 @@ impl Shell {
         }
     }
 
-    fn to_storage(&mut self, node: BrokerId, message: ToStorage, trace: Trace) {
+    fn send_to_storage(&mut self, node: BrokerId, message: ToStorage, trace: Trace) {
         let traceparent = match trace {
             Trace(0) => None,
             trace => self.traces.asks_storage(trace, &message.request, self.gateway.image()),

@@ -345,8 +345,8 @@ impl StorageNode {
             replica_core::Effect::Read { read, from, below, bytes_max } => {
                 effects.push(Effect::Read { partition, read, from, below, bytes_max });
             }
-            replica_core::Effect::ToFollower { follower, message } => self.to_follower(follower, message, effects),
-            replica_core::Effect::ToLeader { leader, message } => self.to_leader(leader, message, effects),
+            replica_core::Effect::ToFollower { follower, message } => self.send_to_follower(follower, message, effects),
+            replica_core::Effect::ToLeader { leader, message } => self.send_to_leader(leader, message, effects),
             replica_core::Effect::ProposeIsr { leader_epoch, partition_epoch, isr } => {
                 self.session.propose(partition, leader_epoch, partition_epoch, isr);
             }

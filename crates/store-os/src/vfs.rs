@@ -166,10 +166,10 @@ impl Vfs for OsVfs {
         let mut names = Vec::new();
         for entry in std::fs::read_dir(self.path(path)).map_err(failed)? {
             // All our names are ASCII; others are not ours.
-            if let Ok(name) = entry.map_err(failed)?.file_name().into_string() {
-                if !(path.is_empty() && name == LOCK) {
-                    names.push(name);
-                }
+            if let Ok(name) = entry.map_err(failed)?.file_name().into_string()
+                && !(path.is_empty() && name == LOCK)
+            {
+                names.push(name);
             }
         }
         names.sort();

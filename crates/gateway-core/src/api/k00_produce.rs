@@ -393,7 +393,7 @@ impl Produce {
                 timeout_ms: self.timeout_ms as u32,
                 partitions,
             });
-            let id = cx.shared.calls.to_storage(node, self.operation);
+            let id = cx.shared.calls.begin(node, self.operation);
             let message = peer_api::storage::ToStorage { id, request };
             cx.effects.push(Effect::ToStorage { node, message, trace: self.trace });
             self.calls.insert(id, indexes);

@@ -11,12 +11,12 @@
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
-use base_types::{ErrorCode, LeaderEpoch, Offset, Timestamp, TopicPartition};
+use base_types::{ErrorCode, LeaderEpoch, Offset, Timestamp};
 use kafka_wire::k02_list_offsets::{ListOffsetsPartitionResponse, ListOffsetsTopic, ListOffsetsTopicResponse};
 use kafka_wire::{ListOffsetsRequest, ListOffsetsResponse};
-use peer_api::storage::{Isolation, ListOffsetsPartition, ListedOffset, OffsetSpec, ReadError, Request, Response};
+use peer_api::storage::{Isolation, ListOffsetsPartition, ListedOffset, OffsetSpec, Request, Response};
 
-use crate::api::scatter::{self, Question};
+use crate::api::scatter::{self, FoundByPartition, Question};
 use crate::limits::READ_TIMEOUT_MS;
 use crate::operation::{Answer, Begun, Context};
 
@@ -87,7 +87,7 @@ impl Question for Offsets {
         Request::ListOffsets(asks)
     }
 
-    fn found(response: Response) -> Option<Vec<(TopicPartition, Result<ListedOffset, ReadError>)>> {
+    fn found(response: Response) -> Option<FoundByPartition<ListedOffset>> {
         match response {
             Response::ListOffsets(found) => Some(found),
             _ => None,

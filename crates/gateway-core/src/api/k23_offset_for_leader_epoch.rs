@@ -6,12 +6,12 @@
 
 use std::ops::RangeInclusive;
 
-use base_types::{ErrorCode, LeaderEpoch, TopicPartition};
+use base_types::{ErrorCode, LeaderEpoch};
 use kafka_wire::k23_offset_for_leader_epoch::{EpochEndOffset, OffsetForLeaderTopic, OffsetForLeaderTopicResult};
 use kafka_wire::{OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse};
-use peer_api::storage::{EpochEnd, EpochEndPartition, ReadError, Request, Response};
+use peer_api::storage::{EpochEnd, EpochEndPartition, Request, Response};
 
-use crate::api::scatter::{self, Question};
+use crate::api::scatter::{self, FoundByPartition, Question};
 use crate::limits::READ_TIMEOUT_MS;
 use crate::operation::{Answer, Begun, Context};
 
@@ -46,7 +46,7 @@ impl Question for Ends {
         Request::EpochEnds(asks)
     }
 
-    fn found(response: Response) -> Option<Vec<(TopicPartition, Result<EpochEnd, ReadError>)>> {
+    fn found(response: Response) -> Option<FoundByPartition<EpochEnd>> {
         match response {
             Response::EpochEnds(found) => Some(found),
             _ => None,

@@ -9,10 +9,10 @@ use std::ops::RangeInclusive;
 use base_types::{ErrorCode, TopicPartition};
 use kafka_wire::k61_describe_producers::{PartitionResponse, ProducerState, TopicRequest, TopicResponse};
 use kafka_wire::{DescribeProducersRequest, DescribeProducersResponse};
-use peer_api::storage::{ActiveProducer, ReadError, Request, Response};
+use peer_api::storage::{ActiveProducer, Request, Response};
 
 use crate::api::k03_metadata::is_valid_name;
-use crate::api::scatter::{self, Question};
+use crate::api::scatter::{self, FoundByPartition, Question};
 use crate::limits::READ_TIMEOUT_MS;
 use crate::operation::{Answer, Begun, Context};
 
@@ -45,7 +45,7 @@ impl Question for Producers {
         Request::DescribeProducers(asks)
     }
 
-    fn found(response: Response) -> Option<Vec<(TopicPartition, Result<Vec<ActiveProducer>, ReadError>)>> {
+    fn found(response: Response) -> Option<FoundByPartition<Vec<ActiveProducer>>> {
         match response {
             Response::DescribeProducers(found) => Some(found),
             _ => None,

@@ -10,6 +10,9 @@ use peer_api::storage::{ReadError, Request, RequestId, Response, TransportError}
 use crate::api::error;
 use crate::operation::{Answer, Begun, Context, Operation, Progress};
 
+/// What one storage node found.
+pub(crate) type FoundByPartition<F> = Vec<(TopicPartition, Result<F, ReadError>)>;
+
 /// What is asked, and how the answer is put together.
 pub(crate) trait Question: Sized + Send + 'static {
     type Ask: Send;
@@ -17,7 +20,7 @@ pub(crate) trait Question: Sized + Send + 'static {
 
     fn request(asks: Vec<Self::Ask>) -> Request;
     /// `None` for an answer to another question.
-    fn found(response: Response) -> Option<Vec<(TopicPartition, Result<Self::Found, ReadError>)>>;
+    fn found(response: Response) -> Option<FoundByPartition<Self::Found>>;
     /// The results are in the order of the asks.
     fn answer(self, cx: &mut Context<'_>, results: Vec<Result<Self::Found, ErrorCode>>) -> Answer;
 }

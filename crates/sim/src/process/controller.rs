@@ -173,10 +173,8 @@ impl Process for Controller {
                         self.step(context, Event::SessionOpened { session, role, follow_from });
                     }
                 }
-                Payload::ToController(ToController::Call { id, request }) => {
-                    if self.sessions.contains_key(&stream) {
-                        self.step(context, Event::Called { session: SessionId(stream.0), id, request });
-                    }
+                Payload::ToController(ToController::Call { id, request }) if self.sessions.contains_key(&stream) => {
+                    self.step(context, Event::Called { session: SessionId(stream.0), id, request });
                 }
                 Payload::Raft(message) => self.step(context, Event::RaftReceived { bytes: message.bytes }),
                 _ => {}

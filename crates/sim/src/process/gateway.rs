@@ -101,7 +101,7 @@ impl Gateway {
                     context.close(stream);
                 }
             }
-            Effect::ToStorage { node, message, .. } => self.to_storage(context, node, message),
+            Effect::ToStorage { node, message, .. } => self.send_to_storage(context, node, message),
             Effect::OpenController { active } => {
                 if let Controller::Open(stream) = self.controller {
                     context.close(stream);
@@ -117,7 +117,7 @@ impl Gateway {
         None
     }
 
-    fn to_storage(&mut self, context: &mut Context<'_>, node: BrokerId, message: ToStorage) {
+    fn send_to_storage(&mut self, context: &mut Context<'_>, node: BrokerId, message: ToStorage) {
         let link = self.storage.entry(node).or_default();
         if let Some(stream) = link.stream {
             if !matches!(message.request, Request::CancelFetch(_)) {
@@ -212,10 +212,8 @@ impl Process for Gateway {
                     }
                     self.step(context, Event::StorageResponded { node, message });
                 }
-                Payload::FromController(message) => {
-                    if self.controller == Controller::Open(stream) {
-                        self.step(context, Event::ControllerMessage(message));
-                    }
+                Payload::FromController(message) if self.controller == Controller::Open(stream) => {
+                    self.step(context, Event::ControllerMessage(message));
                 }
                 _ => {}
             },

@@ -64,7 +64,7 @@ impl StorageNode {
         }
     }
 
-    pub(super) fn to_follower(&mut self, follower: BrokerId, message: FromLeader, effects: &mut Effects) {
+    pub(super) fn send_to_follower(&mut self, follower: BrokerId, message: FromLeader, effects: &mut Effects) {
         if let Some(&(stream, _)) = self.links.followers.get(&follower) {
             effects.push(Effect::ToFollower { stream, message });
         }
@@ -95,7 +95,7 @@ impl StorageNode {
     }
 
     /// Without a link the message is dropped: the replica opens again as soon as there is one.
-    pub(super) fn to_leader(&mut self, leader: BrokerId, message: FromFollower, effects: &mut Effects) {
+    pub(super) fn send_to_leader(&mut self, leader: BrokerId, message: FromFollower, effects: &mut Effects) {
         if self.links.leaders.get(&leader).is_some_and(|link| link.connected) {
             effects.push(Effect::ToLeader { leader, message });
         }

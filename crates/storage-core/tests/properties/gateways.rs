@@ -48,6 +48,9 @@ struct Group {
     refused: BTreeSet<i64>,
 }
 
+/// Where appends landed, by request and by place in it.
+type ByAsking = BTreeMap<(RequestId, usize), Offset>;
+
 #[derive(Default)]
 pub struct Gateways {
     pub open: BTreeMap<(GatewayStream, RequestId), Asked>,
@@ -58,7 +61,7 @@ pub struct Gateways {
     /// Which partition each batch was made for.
     pub made_for: BTreeMap<u32, TopicPartition>,
     /// Where each successful append of a stream landed under one leader, by the order of asking (W1).
-    landed: BTreeMap<(GatewayStream, TopicPartition, LeaderEpoch), BTreeMap<(RequestId, usize), Offset>>,
+    landed: BTreeMap<(GatewayStream, TopicPartition, LeaderEpoch), ByAsking>,
     /// Acknowledged with acks=all.
     pub committed: BTreeMap<(TopicPartition, Offset), u32>,
     /// What readers have seen where.

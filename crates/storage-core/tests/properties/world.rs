@@ -328,7 +328,11 @@ impl World {
     }
 
     fn deliver_any(&mut self) -> bool {
-        (0..self.machines.len() * 4).fold(false, |any, at| self.deliver_from(at / 4, at % 4) || any)
+        let mut any = false;
+        for at in 0..self.machines.len() * 4 {
+            any |= self.deliver_from(at / 4, at % 4);
+        }
+        any
     }
 
     fn deliver_from(&mut self, n: usize, kind: usize) -> bool {

@@ -100,8 +100,9 @@ impl VfsFile for OsFile {
 
     fn write_durable(&self, position: u64, bytes: &[u8]) -> Result<(), DiskError> {
         let block = BLOCK_BYTES as u64;
-        let aligned =
-            position % block == 0 && bytes.len() % BLOCK_BYTES == 0 && bytes.as_ptr().align_offset(BLOCK_BYTES) == 0;
+        let aligned = position.is_multiple_of(block)
+            && bytes.len().is_multiple_of(BLOCK_BYTES)
+            && bytes.as_ptr().align_offset(BLOCK_BYTES) == 0;
         match self.direct().filter(|_| aligned) {
             Some(direct) => self.write_all(direct, position, bytes),
             None => {

@@ -405,7 +405,7 @@ fn an_ambiguous_failure_with_producer_id_is_repeated_with_the_same_sequence() {
     world.pass(RETRY_BACKOFF_MS);
     for (sequence, offset) in [(0, 10), (1, 11)] {
         let (node, call, asked) = append(&mut world);
-        let header = asked.partitions[0].batch.as_ref().unwrap().header().clone();
+        let header = asked.partitions[0].batch.as_ref().unwrap().header();
         assert_eq!(header.base_sequence, Sequence(sequence));
         settle(&mut world, node, call, &asked, Ok(offset));
         assert_eq!(codes(&world.answer::<ProduceRequest>(9).1), [OK]);
