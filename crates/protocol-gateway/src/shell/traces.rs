@@ -57,6 +57,7 @@ impl Traces {
             Request::Fetch(fetch) => (fetch.partitions.first().map(|part| part.partition), fetch.partitions.len()),
             Request::ListOffsets(parts) => (parts.first().map(|part| part.partition), parts.len()),
             Request::EpochEnds(parts) => (parts.first().map(|part| part.partition), parts.len()),
+            Request::Trim(trim) => (trim.partitions.first().map(|part| part.partition), trim.partitions.len()),
             Request::DescribeProducers(parts) => (parts.first().copied(), parts.len()),
             Request::CancelFetch(_) | Request::DescribeLogDirs | Request::Coordinate(_) => (None, 0),
         };

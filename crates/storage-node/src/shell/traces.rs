@@ -136,6 +136,9 @@ fn asked(message: &ToStorage, traceparent: &str, image: &Image) -> Option<Span> 
         Request::Fetch(fetch) => ("Fetch", fetch.partitions.first().map(|part| part.partition), fetch.partitions.len()),
         Request::ListOffsets(parts) => ("ListOffsets", parts.first().map(|part| part.partition), parts.len()),
         Request::EpochEnds(parts) => ("OffsetForLeaderEpoch", parts.first().map(|part| part.partition), parts.len()),
+        Request::Trim(trim) => {
+            ("DeleteRecords", trim.partitions.first().map(|part| part.partition), trim.partitions.len())
+        }
         Request::DescribeProducers(parts) => ("DescribeProducers", parts.first().copied(), parts.len()),
         Request::DescribeLogDirs => ("DescribeLogDirs", None, 0),
         Request::Coordinate(_) => ("Coordinate", None, 0),

@@ -40,7 +40,7 @@ impl Leader {
     /// is not waited for: it deletes the records when it comes back.
     fn low_watermark(&self, own: Offset) -> Option<Offset> {
         let live = self.followers.iter().filter(|(id, _)| self.broker_epochs.contains_key(id));
-        live.map(|(_, progress)| progress.log_start).fold(Some(own), |low, start| Some(low?.min(start?)))
+        live.map(|(_, progress)| progress.log_start).try_fold(own, |low, start| Some(low.min(start?)))
     }
 }
 
