@@ -15,10 +15,20 @@ use crate::{
 
 const VERSION: u8 = 1;
 
+/// Of all keys of a partition.
+pub(crate) fn prefix(tp: TopicPartition) -> Vec<u8> {
+    super::partition_key(super::SEGMENT_INDEX, tp)
+}
+
 pub(crate) fn key(tp: TopicPartition, base: Offset) -> Vec<u8> {
-    let mut key = super::partition_key(super::SEGMENT_INDEX, tp);
+    let mut key = prefix(tp);
     key.put_i64(base.0);
     key
+}
+
+/// The base offset of the segment that a key is about.
+pub(crate) fn base(key: &[u8]) -> Option<Offset> {
+    key.last_chunk().map(|bytes| Offset(i64::from_be_bytes(*bytes)))
 }
 
 pub(crate) fn encode(index: &Index, cut: u64) -> Vec<u8> {

@@ -28,7 +28,7 @@ use std::{
 use base_types::{Offset, TopicPartition};
 use bytes::{Bytes, BytesMut};
 use record_batch::{BatchHeader, HEADER_LEN, StampedBatch};
-use store_api::{KvStore, Vfs};
+use store_api::{KvBatch, KvDurability, KvStore, Vfs};
 
 use super::{Counters, LogStore, Work};
 use crate::{
@@ -37,6 +37,7 @@ use crate::{
         DIRECTORY as JOURNAL, JournalPosition, block::Block, entry::Entry, path as journal_path, reader::JournalReader,
         writer::JournalWriter,
     },
+    keys,
     manifest::Manifest,
     options::LogOptions,
     poison::Poison,
@@ -346,11 +347,11 @@ impl LogStore {
     fn look_behind(&self, report: &mut RecoveryReport) -> Result<(), OpenError> {
         let replicas: Vec<Arc<Replica>> =
             self.read_replicas().values().filter(|replica| replica.state().unjournaled).cloned().collect();
-        for replica in replicas {
+        for replica in &replicas {
             let mut placing = replica.placing();
             let active = |state: &State| state.segments.back().map(|segment| segment.base);
             let before = active(&replica.state());
-            self.place_pending(&replica, &mut placing)?;
+            self.place_pending(replica, &mut placing)?;
             let (after, len, mut end) = {
                 let state = replica.state();
                 (active(&state), state.segments.back().map_or(0, |segment| segment.len), state.log_end)
@@ -388,9 +389,41 @@ impl LogStore {
                 state.tail.clear();
                 state.check_invariants();
             }
-            self.sync_replica(&replica)?;
+            self.sync_replica(replica)?;
+        }
+        for replica in &replicas {
+            self.forget_what_is_ahead(replica)?;
         }
         Ok(())
+    }
+
+    /// Derived state may have survived the batches it was made from. It must not wait until others have their offsets, for it
+    /// would fit those too (S4).
+    fn forget_what_is_ahead(&self, replica: &Replica) -> Result<(), StoreError> {
+        let (cut, log_end, segments) = {
+            let state = replica.state();
+            let segments: BTreeMap<Offset, u64> = state.segments.iter().map(|s| (s.base, s.len)).collect();
+            (state.cut, state.log_end, segments)
+        };
+        let mut ahead = KvBatch::default();
+        let key = keys::checkpoint::key(replica.tp);
+        let checkpoint = self.kv.get(&key).map_err(StoreError::Kv)?;
+        let checkpoint = checkpoint.and_then(|value| keys::checkpoint::decode(&value, cut));
+        if checkpoint.is_some_and(|checkpoint| checkpoint.as_of > log_end) {
+            ahead.delete(key);
+        }
+        let indexes = keys::segment_index::prefix(replica.tp);
+        for (key, value) in self.kv.scan(&indexes, None, usize::MAX).map_err(StoreError::Kv)? {
+            let segment = keys::segment_index::base(&key).and_then(|base| segments.get(&base));
+            let fits = segment.is_some_and(|len| keys::segment_index::decode(&value, cut, *len).is_some());
+            if !fits {
+                ahead.delete(key);
+            }
+        }
+        if ahead.is_empty() {
+            return Ok(());
+        }
+        self.kv.write(&ahead, KvDurability::Synced).map_err(StoreError::Kv)
     }
 
     fn strays(&self) -> Result<Vec<String>, OpenError> {

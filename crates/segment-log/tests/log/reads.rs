@@ -1,10 +1,11 @@
 //! What readers get.
 
-use base_types::{LeaderEpoch, Offset, Timestamp};
+use base_types::{LeaderEpoch, Offset, Random, Timestamp};
 use record_batch::{BatchBuilder, Compression, Producer, StampedBatch};
-use segment_log::{Checkpoint, FlushBudget, ReadError, TimestampHit};
+use segment_log::{Checkpoint, FlushBudget, ReadError, ReplicaOptions, TimestampHit};
+use store_api::Survivors;
 
-use crate::support::{ALL, Disk, bases, batch, batch_with, producer, read_all, replica_options, tp, write};
+use crate::support::{ALL, Disk, bases, batch, batch_with, lazy, producer, read_all, replica_options, tp, write};
 
 /// Batches of three records each at 0, 3, 6, …
 fn filled(disk: &mut Disk, batches: i64) -> segment_log::LogStore {
@@ -173,4 +174,38 @@ fn what_producer_state_needs_is_told_from_the_checkpoint_on() {
     store.commit(&(20..40).map(|i| write(tp(0), batch(Offset(i), 2, 1, 10))).collect::<Vec<_>>()).unwrap();
     assert_eq!(store.open_replica(tp(0)).unwrap().unwrap().checkpoint, None);
     assert_eq!(told(&store), (0..20).step_by(2).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_was_derived_from_lost_records_never_fits_those_that_follow() {
+    let mut disk = Disk::new();
+    let (store, _) = disk.open();
+    store.create_replica(tp(0), ReplicaOptions { segment_bytes: 64 << 20 }).unwrap();
+    store.commit(&[lazy(tp(0), batch(Offset(0), 1, 1, 100))]).unwrap();
+    store.flush(FlushBudget::EVERYTHING).unwrap();
+    for i in 1..40 {
+        store.commit(&[lazy(tp(0), batch(Offset(i), 1, 1, 100))]).unwrap();
+    }
+    // As told to the reader of the whole segment, and to the core.
+    store.find_timestamp(tp(0), Timestamp(39), ALL).unwrap().unwrap();
+    let producer_state = bytes::Bytes::from_static(b"of lost records");
+    let checkpoint = Checkpoint { as_of: Offset(30), high_watermark: Offset(30), producer_state };
+    store.checkpoint(tp(0), &checkpoint).unwrap();
+    drop(store);
+    disk.vfs = disk.vfs.after_crash(Survivors::Nothing, &mut Random::new(1));
+    let (store, _) = disk.open();
+    let (_, end) = store.bounds(tp(0)).unwrap();
+    assert!(end < Offset(30), "{end}");
+    for i in end.0..60 {
+        store.commit(&[write(tp(0), batch(Offset(i), 2, 1, 333))]).unwrap();
+    }
+    store.flush(FlushBudget::EVERYTHING).unwrap();
+    drop(store);
+    let (store, _) = disk.open();
+    assert_eq!(store.open_replica(tp(0)).unwrap().unwrap().checkpoint, None);
+    assert_eq!(bases(&store, tp(0)), (0..60).collect::<Vec<_>>());
+    for i in 0..60 {
+        let hit = store.find_timestamp(tp(0), Timestamp(i), ALL).unwrap();
+        assert_eq!(hit.map(|hit| hit.offset), Some(Offset(i)));
+    }
 }
