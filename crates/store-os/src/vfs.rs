@@ -72,7 +72,7 @@ impl OsVfs {
     /// Opens the directory, making it when it is not there.
     pub fn open(root: &Path, direct_io: DirectIo) -> Result<OsVfs, OpenDirectoryError> {
         let disk = |source: io::Error| OpenDirectoryError::Disk { root: root.to_owned(), source };
-        std::fs::create_dir_all(root).map_err(disk)?;
+        std::fs::create_dir_all(root).and_then(|()| sync_names(root)).map_err(disk)?;
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
         let mode = Mode::from_raw_mode(0o640);
         let lock = rustix::fs::open(root.join(LOCK), flags, mode).map_err(|error| disk(error.into()))?;
@@ -106,6 +106,25 @@ impl OsVfs {
         let direct = self.direct && file_use == FileUse::Journal;
         Ok(Arc::new(OsFile::new(path.to_owned(), full, buffered, direct)))
     }
+}
+
+/// Makes the names of the directory and of those above it durable, up to the file system's own root: any of them may just have been
+/// made, and one that is lost takes everything below it along. Those of others need it no more than they let us.
+fn sync_names(root: &Path) -> io::Result<()> {
+    let root = std::path::absolute(root)?;
+    let device = rustix::fs::stat(&root)?.st_dev;
+    for directory in root.ancestors().skip(1) {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let opened = match rustix::fs::open(directory, flags, Mode::empty()) {
+            Err(rustix::io::Errno::ACCESS) => return Ok(()),
+            opened => opened?,
+        };
+        if rustix::fs::fstat(&opened)?.st_dev != device {
+            return Ok(());
+        }
+        rustix::fs::fsync(&opened)?;
+    }
+    Ok(())
 }
 
 /// Tries what the journal will do.
