@@ -36,6 +36,11 @@ pub enum Event {
         frame: Bytes,
         stamp: Stamp,
     },
+    /// So many bytes are held for frames that are not whole or not delivered yet. The shell sees to their bound, and reports
+    /// them while memory is short, so that those who hold memory here are held back for them too (W7).
+    Receiving {
+        bytes: usize,
+    },
     /// Bytes of [`crate::Effect::Send`] have left for the client. Until they are reported, a slow reader is given no further
     /// answers once a bound is reached (W7).
     BytesSent {

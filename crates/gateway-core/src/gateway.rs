@@ -35,7 +35,8 @@ pub struct Config {
     pub host: String,
     /// For ids of fetch sessions; nothing secret.
     pub seed: u64,
-    /// Bytes of requests and of answers that may be held at once, over all connections (W7).
+    /// Bytes of requests and of answers that may be held at once, over all connections (W7); those that the shell is still
+    /// receiving count as well.
     pub memory_max: usize,
     pub heartbeat_ms: u64,
     /// How often groups are asked how far they are behind; 0: never.
@@ -77,6 +78,8 @@ pub struct Gateway {
     last_operation: u64,
     bytes_held: usize,
     bytes_unsent: usize,
+    /// Of frames that the shell has not delivered yet, while that matters.
+    bytes_receiving: usize,
     lag: Lag,
     shared: Shared,
 }
@@ -114,6 +117,7 @@ impl Gateway {
             last_operation: 0,
             bytes_held: 0,
             bytes_unsent: 0,
+            bytes_receiving: 0,
             lag: Lag::new(config.lag_interval_ms),
             shared: Shared {
                 calls: Calls::default(),
@@ -153,6 +157,7 @@ impl Gateway {
                     self.hold_back(connection, effects);
                 }
             }
+            Event::Receiving { bytes } => self.bytes_receiving = bytes,
             Event::ConnectionClosed { connection } => self.drop_connection(now, connection, effects),
             Event::StorageResponded { node, message } => {
                 if let Some(operation) = self.shared.calls.answered(node, message.id) {
@@ -215,6 +220,16 @@ impl Gateway {
     /// How many rounds there were.
     pub fn lag_rounds(&self) -> u64 {
         self.lag.rounds()
+    }
+
+    /// Bytes of requests not answered and of answers not taken.
+    pub fn memory_used(&self) -> usize {
+        self.bytes_held + self.bytes_unsent
+    }
+
+    /// As last told with [`Event::Receiving`].
+    pub fn bytes_receiving(&self) -> usize {
+        self.bytes_receiving
     }
 
     pub fn image(&self) -> &Image {
@@ -314,7 +329,7 @@ impl Gateway {
             correlation_id: header.correlation_id,
             caller,
         };
-        let waiting = (self.bytes_held + self.bytes_unsent).min(self.shared.config.memory_max);
+        let waiting = self.bytes_in_all().min(self.shared.config.memory_max);
         self.shared.fetch_bytes_max = (self.shared.config.memory_max - waiting).clamp(FETCH_BYTES_MIN, FETCH_BYTES_MAX);
         let mut cx =
             Context { now, request: request.clone(), operation, image: &self.image, shared: &mut self.shared, effects };
@@ -432,12 +447,18 @@ impl Gateway {
 
     // - memory -
 
+    fn bytes_in_all(&self) -> usize {
+        self.memory_used() + self.bytes_receiving
+    }
+
     fn hold_back(&mut self, connection: ConnectionId, effects: &mut Effects) {
-        let short = self.bytes_held + self.bytes_unsent > self.shared.config.memory_max;
+        let short = self.bytes_in_all() > self.shared.config.memory_max;
         let Some(state) = self.connections.get_mut(&connection) else { return };
-        // Whoever holds nothing may always send one request, or the short memory would never be told what to free.
-        let starve = short && state.held_bytes() + state.unsent_bytes > 0;
-        if starve {
+        // Whoever holds nothing may always send one request, or the short memory would never be told what to free. That may be the
+        // rest of one that the shell has in part, and then it is what others wait for.
+        if state.held_bytes() + state.unsent_bytes == 0 {
+            self.starved.remove(&connection);
+        } else if short {
             self.starved.insert(connection);
         }
         let pause = state.is_flooded() || self.starved.contains(&connection);
@@ -453,7 +474,7 @@ impl Gateway {
 
     /// Memory is no longer short: those who were held back for it may go on.
     fn feed(&mut self, effects: &mut Effects) {
-        if self.starved.is_empty() || self.bytes_held + self.bytes_unsent > self.shared.config.memory_max / 4 * 3 {
+        if self.starved.is_empty() || self.bytes_in_all() > self.shared.config.memory_max / 4 * 3 {
             return;
         }
         for connection in std::mem::take(&mut self.starved) {

@@ -18,6 +18,7 @@ pub struct Metrics {
     connections: IntGauge,
     bytes_held: IntGauge,
     bytes_unsent: IntGauge,
+    bytes_receiving: IntGauge,
     fetch_sessions: IntGauge,
     fetch_session_partitions: IntGauge,
     produce_retries: IntCounter,
@@ -46,6 +47,8 @@ impl Metrics {
             connections: kit.gauge("thalweg_gateway_connections", "Open client connections."),
             bytes_held: kit.gauge("thalweg_gateway_held_bytes", "Bytes of requests received and not answered."),
             bytes_unsent: kit.gauge("thalweg_gateway_unsent_bytes", "Bytes of answers that clients have not taken."),
+            bytes_receiving: kit
+                .gauge("thalweg_gateway_receiving_bytes", "Bytes of requests that are not whole or not taken up yet."),
             fetch_sessions: kit.gauge("thalweg_gateway_fetch_sessions", "Fetch sessions remembered."),
             fetch_session_partitions: kit
                 .gauge("thalweg_gateway_fetch_session_partitions", "Partitions in fetch sessions."),
@@ -91,6 +94,10 @@ impl Metrics {
         self.fetch_session_partitions.set(stats.fetch_session_partitions as i64);
         self.metadata_offset.set(metadata_offset as i64);
         self.last = stats;
+    }
+
+    pub(crate) fn receiving(&self, bytes: usize) {
+        self.bytes_receiving.set(bytes as i64);
     }
 
     /// Takes over what a new round found of groups; what it did not find is no more.

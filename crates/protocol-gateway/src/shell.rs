@@ -1,5 +1,6 @@
 //! The loop: take up what has come, step the core, act.
 
+mod memory;
 mod outlet;
 mod reader;
 mod traces;
@@ -24,6 +25,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::links::{Links, Opening};
 use crate::metrics::Metrics;
+use memory::{Memory, Share};
 use outlet::Outlet;
 use traces::Traces;
 
@@ -42,7 +44,8 @@ pub struct Options {
 pub struct Patience {
     /// `connections.max.idle.ms`: nothing to send, and no whole request came.
     pub idle: Duration,
-    /// An answer waits, and the client takes none of it: it is gone, or might as well be.
+    /// An answer waits, and the client takes none of it; or others wait for memory that its unfinished frame holds, and it sends
+    /// nothing more: it is gone, or might as well be.
     pub stalled: Duration,
 }
 
@@ -80,6 +83,7 @@ pub async fn serve(
 ) {
     let (inbox_tx, inbox) = mpsc::channel(INBOX);
     let accepting = tokio::spawn(accept(listener, inbox_tx.clone()));
+    let memory = Memory::new(options.core.memory_max);
     let mut shell = Shell {
         gateway: Gateway::new(options.core),
         effects: Effects::default(),
@@ -92,6 +96,8 @@ pub async fn serve(
         traces: Traces::new(options.sampler),
         connections: BTreeMap::new(),
         dirty: BTreeSet::new(),
+        memory,
+        frames_taken: 0,
         last_connection: 0,
         nodes: BTreeMap::new(),
         controller: ControllerSide::Closed,
@@ -153,6 +159,9 @@ struct Shell {
     connections: BTreeMap<ConnectionId, Connection>,
     /// Connections with something to write.
     dirty: BTreeSet<ConnectionId>,
+    memory: Arc<Memory>,
+    /// Bytes of frames taken from the inbox that the core has not been given yet.
+    frames_taken: usize,
     last_connection: u64,
     nodes: BTreeMap<BrokerId, Node>,
     controller: ControllerSide,
@@ -240,6 +249,7 @@ impl Shell {
             }
             self.write();
         }
+        self.count_memory();
         let status = Status { ready: self.gateway.is_ready(), controller: self.gateway.has_controller() };
         self.status.send_if_modified(|told| std::mem::replace(told, status) != status);
         if self.looked.elapsed() >= LOOK_EVERY {
@@ -247,8 +257,18 @@ impl Shell {
             self.end_silent();
             if let Some(metrics) = &mut self.metrics {
                 metrics.counted(self.gateway.stats(), self.gateway.image().at().0);
+                metrics.receiving(self.memory.outside_core());
                 metrics.behind(self.gateway.lag_rounds(), self.gateway.lag());
             }
+        }
+    }
+
+    /// Squares the account with the core, which is told what is held for it as long as memory is short.
+    fn count_memory(&mut self) {
+        self.memory.taken_up(std::mem::take(&mut self.frames_taken), self.gateway.memory_used());
+        let bytes = if self.memory.is_short() { self.memory.outside_core() } else { 0 };
+        if bytes != self.gateway.bytes_receiving() {
+            self.events.push(Event::Receiving { bytes });
         }
     }
 
@@ -293,6 +313,7 @@ impl Shell {
                 Poll::Ready(Some(Inbound::Event(mut event))) => {
                     match &mut event {
                         Event::FrameReceived { connection, frame, stamp } => {
+                            self.frames_taken += frame.len();
                             stamp.trace = self.traces.begin(*connection, frame);
                         }
                         Event::ConnectionClosed { connection } => {
@@ -333,6 +354,8 @@ impl Shell {
             inbox: self.inbox_tx.clone(),
             started: self.started,
             size_max: self.frame_size_max,
+            share: Share::new(self.memory.clone()),
+            stalled: self.patience.stalled,
         };
         tokio::spawn(reader::read(frames, stream.clone(), paused_rx));
         let state =

@@ -1,11 +1,12 @@
 //! Reads one client's frames.
 //!
 //! A buffer exists only while there are bytes: an idle connection holds none. It grows with the bytes received, of this frame or
-//! of the one before, never with the length a frame claims (W8), and frames are split off it without a copy.
+//! of the one before, never with the length a frame claims (W8), and frames are split off it without a copy. All of it is on the
+//! account of [`Memory`](super::memory::Memory) before it is allocated: when memory is short the socket is not read.
 
 use std::io;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use gateway_core::{ConnectionId, Event, FRAME_SIZE_MIN, Stamp};
@@ -13,15 +14,17 @@ use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 
 use super::Inbound;
+use super::memory::{FREE, Share};
 
-const READ_SIZE: usize = 64 * 1024;
+/// What small frames are read in; never more than a connection gets without asking.
+const READ_SIZE: usize = FREE;
 /// From this length on a frame has a buffer of its own.
 const LARGE_FRAME: usize = 16 * 1024;
 const PREFIX: usize = 4;
-/// The most that a large frame's buffer grows at once.
-const GROWTH_MAX: usize = 4 * 1024 * 1024;
+/// The most that is expected of a frame because the one before it was large.
+const EXPECTED_MAX: usize = 4 * 1024 * 1024;
 
-pub(crate) async fn read(frames: Frames, stream: Arc<TcpStream>, mut paused: watch::Receiver<bool>) {
+pub(crate) async fn read(mut frames: Frames, stream: Arc<TcpStream>, mut paused: watch::Receiver<bool>) {
     let connection = frames.connection;
     // When the shell drops the other end it has closed this connection.
     let mut closing = paused.clone();
@@ -35,8 +38,11 @@ pub(crate) async fn read(frames: Frames, stream: Arc<TcpStream>, mut paused: wat
         }
         () = closed => true,
     };
+    let Frames { inbox, share, .. } = frames;
+    // Given back before the loop hears of it, so that it sees who may go on.
+    drop(share);
     if !by_shell {
-        let _ = frames.inbox.send(Inbound::Event(Event::ConnectionClosed { connection })).await;
+        let _ = inbox.send(Inbound::Event(Event::ConnectionClosed { connection })).await;
     }
 }
 
@@ -46,26 +52,36 @@ pub(crate) struct Frames {
     pub inbox: mpsc::Sender<Inbound>,
     pub started: Instant,
     pub size_max: usize,
+    pub share: Share,
+    /// How long a sender may be silent while others wait for the rest of its frame.
+    pub stalled: Duration,
 }
 
 impl Frames {
-    async fn pass_on(&self, stream: &TcpStream, paused: &mut watch::Receiver<bool>) -> io::Result<()> {
+    async fn pass_on(&mut self, stream: &TcpStream, paused: &mut watch::Receiver<bool>) -> io::Result<()> {
         let mut buffer = BytesMut::new();
         let mut last_frame = 0;
         loop {
-            if *paused.borrow_and_update() {
+            // Who has the pass finishes its frame first: others wait for that, so nothing may wait for them.
+            if *paused.borrow_and_update() && !self.share.has_pass() {
                 if paused.changed().await.is_err() {
                     return Ok(());
                 }
                 continue;
             }
-            stream.readable().await?;
-            let room = reserve(&mut buffer, last_frame);
+            self.readable(stream).await?;
+            // Room for a frame that is only expected is not worth waiting for.
+            let expected = if self.share.is_memory_short() { 0 } else { last_frame };
+            let size = size(&buffer, expected);
+            self.share.grow(size).await;
+            reserve(&mut buffer, size);
+            let room = size - buffer.len();
             match stream.try_read_buf(&mut (&mut buffer).limit(room)) {
                 Ok(0) => return Ok(()),
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     release(&mut buffer);
+                    self.share.settle(buffer.capacity());
                     continue;
                 }
                 Err(error) => return Err(error),
@@ -74,29 +90,48 @@ impl Frames {
                 last_frame = frame.len();
                 let received_us = self.started.elapsed().as_micros() as u64;
                 let stamp = Stamp { received_us, ..Stamp::default() };
-                let event = Event::FrameReceived { connection: self.connection, frame, stamp };
-                if self.inbox.send(Inbound::Event(event)).await.is_err() {
-                    return Ok(());
-                }
+                // Until there is room in the inbox the frame counts as ours, for it ends with us.
+                let Ok(permit) = self.inbox.reserve().await else { return Ok(()) };
+                release(&mut buffer);
+                self.share.pass_on(frame.len(), buffer.capacity());
+                permit.send(Inbound::Event(Event::FrameReceived { connection: self.connection, frame, stamp }));
             }
-            release(&mut buffer);
+            self.share.settle(buffer.capacity());
+        }
+    }
+
+    async fn readable(&self, stream: &TcpStream) -> io::Result<()> {
+        if !self.share.has_pass() {
+            return stream.readable().await;
+        }
+        match tokio::time::timeout(self.stalled, stream.readable()).await {
+            Ok(result) => result,
+            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "a frame stays unfinished while memory is short")),
         }
     }
 }
 
-/// Makes room for the next read, and returns how much to read. Small frames are read many at once. A large one is read without
-/// what follows it, for that would be moved to the next buffer; and since senders send frames of like sizes, the one after it
-/// is expected to be as large. Room is made as far as bytes already received justify it.
-fn reserve(buffer: &mut BytesMut, last_frame: usize) -> usize {
-    let earned = buffer.len().max(last_frame + PREFIX).clamp(READ_SIZE, GROWTH_MAX);
+/// How large the buffer is to be for the next read. Small frames are read many at once. A large one is read without what follows
+/// it, for that would be moved to the next buffer; and since senders send frames of like sizes, the one after it is expected to be
+/// as large. Room is made as far as bytes already received justify it.
+fn size(buffer: &BytesMut, last_frame: usize) -> usize {
+    let expected = (last_frame + PREFIX).min(EXPECTED_MAX);
     let wanted = match length(buffer) {
-        Some(length) if length >= LARGE_FRAME => (length + PREFIX).saturating_sub(buffer.len()).max(1),
-        None if last_frame >= LARGE_FRAME => last_frame + PREFIX - buffer.len(),
+        Some(length) if length >= LARGE_FRAME => length + PREFIX,
+        None if last_frame >= LARGE_FRAME => expected,
         _ => READ_SIZE,
     };
-    let room = wanted.min(earned);
-    buffer.reserve(room);
-    room
+    let earned = (2 * buffer.len()).max(expected).max(READ_SIZE);
+    wanted.min(earned).max(buffer.len() + 1)
+}
+
+/// Exactly that large: a vector's own growth would go beyond what was asked for.
+fn reserve(buffer: &mut BytesMut, size: usize) {
+    if size > buffer.capacity() {
+        let mut larger = BytesMut::with_capacity(size);
+        larger.extend_from_slice(buffer);
+        *buffer = larger;
+    }
 }
 
 /// An empty buffer is given back.
@@ -165,11 +200,11 @@ mod tests {
     #[test]
     fn memory_grows_with_bytes_received_and_not_with_bytes_claimed() {
         let mut buffer = BytesMut::from(&(FRAME_SIZE_MAX as i32).to_be_bytes()[..]);
-        reserve(&mut buffer, 0);
-        assert!(buffer.capacity() <= 2 * READ_SIZE, "{}", buffer.capacity());
+        assert_eq!(size(&buffer, 0), READ_SIZE);
         buffer.resize(1 << 20, 0);
-        reserve(&mut buffer, 0);
-        assert!(buffer.capacity() <= 4 << 20, "{}", buffer.capacity());
+        assert_eq!(size(&buffer, 0), 2 << 20);
+        reserve(&mut buffer, 2 << 20);
+        assert_eq!((buffer.len(), buffer.capacity()), (1 << 20, 2 << 20));
     }
 
     /// Feeds `bytes` as a socket with `at_once` bytes in it would, and counts how often bytes were moved to another buffer.
@@ -177,7 +212,9 @@ mod tests {
         let (mut rest, mut frames, mut moves, mut buffer) = (bytes, 0, 0, BytesMut::new());
         while !rest.is_empty() {
             let at = buffer.as_ptr();
-            let room = reserve(&mut buffer, last_frame);
+            let size = size(&buffer, last_frame);
+            let room = size - buffer.len();
+            reserve(&mut buffer, size);
             moves += usize::from(!buffer.is_empty() && buffer.as_ptr() != at);
             let (now, later) = rest.split_at(room.min(at_once).min(rest.len()));
             buffer.extend_from_slice(now);
