@@ -32,7 +32,7 @@ bench: ; cargo xtask setup run && cargo bench --workspace $(ARGS)
 ## make fuzz           ten million hostile frames against the gateway (make test: a hundred thousand)
 fuzz: ; FUZZ_FRAMES=10000000 cargo test --release --package gateway-core --test fuzz -- --nocapture
 ## make sim SEED=n     the whole cluster in one thread, from one seed (no SEED: a fresh range)
-sim: ; cargo run --release --package sim -- run $(if $(SEED),--seed $(SEED)) $(ARGS)
+sim: ; cargo build --release --workspace --bins && $(CARGO_TARGET_DIR)/release/sim run $(if $(SEED),--seed $(SEED)) $(ARGS)
 ## make oracle         a real Apache Kafka on 127.0.0.1, to compare with by hand
 oracle: ; cargo xtask setup test && cargo run --release --package tests-e2e --bin oracle
 ## make setup          what make test needs, without running it

@@ -148,6 +148,12 @@ impl Cluster {
         controllers.map(|member| format!("127.0.0.1:{}", member.listen)).collect::<Vec<_>>().join(",")
     }
 
+    /// Where metrics and health are served.
+    pub fn http(&self) -> String {
+        let each = |member: &Member| format!("{} {} 127.0.0.1:{}", member.role, member.number, member.http);
+        self.members.iter().map(each).collect::<Vec<_>>().join(", ")
+    }
+
     pub fn pid(&self, role: Role, number: u16) -> Option<u32> {
         self.members[self.index(role, number).ok()?].process.as_ref()?.pid()
     }
@@ -189,7 +195,13 @@ impl Cluster {
                 process.expect_running()?;
                 Ok(is_ready(member.http).then_some(()))
             });
-            ready.with_context(|| format!("the end of its log:\n{}", process.log_tail()))?;
+            if let Err(error) = ready {
+                // One that has ended says why by itself.
+                return match process.expect_running() {
+                    Ok(()) => Err(error.context(format!("the end of its log:\n{}", process.log_tail()))),
+                    Err(ended) => Err(ended),
+                };
+            }
         }
         Ok(())
     }

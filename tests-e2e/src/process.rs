@@ -17,6 +17,8 @@ pub const STOP_BOUND: Duration = Duration::from_secs(20);
 pub struct Process {
     name: String,
     log: PathBuf,
+    /// Where in the log this process began.
+    log_start: usize,
     child: Option<Child>,
 }
 
@@ -26,11 +28,12 @@ impl Process {
     pub fn start(name: &str, command: &mut Command, log: &Path) -> Result<Self> {
         let file = File::options().create(true).append(true).open(log);
         let file = file.with_context(|| format!("cannot open {}", log.display()))?;
+        let log_start = file.metadata()?.len() as usize;
         let command = command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
         // Errors end a process in a few lines, which is what `log_tail` shows; panics keep their backtrace.
         command.env("RUST_LIB_BACKTRACE", "0");
         let child = command.spawn().with_context(|| format!("cannot start {name}"))?;
-        Ok(Self { name: name.to_owned(), log: log.to_owned(), child: Some(child) })
+        Ok(Self { name: name.to_owned(), log: log.to_owned(), log_start, child: Some(child) })
     }
 
     pub fn name(&self) -> &str {
@@ -87,7 +90,7 @@ impl Process {
     /// The last lines of the log, for error messages.
     pub fn log_tail(&self) -> String {
         let text = fs::read_to_string(&self.log).unwrap_or_default();
-        let lines: Vec<&str> = text.lines().collect();
+        let lines: Vec<&str> = text.get(self.log_start..).unwrap_or_default().lines().collect();
         lines[lines.len().saturating_sub(25)..].join("\n")
     }
 }

@@ -39,10 +39,7 @@ impl Server {
     }
 
     fn cpu(&self) -> Duration {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("it runs");
-        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-        let ticks: u64 = fields[11..13].iter().map(|field| field.parse::<u64>().unwrap_or(0)).sum();
-        Duration::from_millis(ticks * 10)
+        cpu(&format!("/proc/{}/stat", self.child.id()))
     }
 
     fn rss_mib(&self) -> f64 {
@@ -55,6 +52,32 @@ impl Server {
         self.child.kill().expect("it runs");
         self.child.wait().expect("it ends");
     }
+}
+
+/// What a process or thread has used, see proc(5).
+fn cpu(stat: &str) -> Duration {
+    let stat = std::fs::read_to_string(stat).expect("it runs");
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks: u64 = fields[11..13].iter().map(|field| field.parse::<u64>().unwrap_or(0)).sum();
+    Duration::from_millis(ticks * 10)
+}
+
+/// CPU-s/GB of both ends of a connection on which so many bytes are sent and nothing is done with them.
+fn raw_tcp(bytes_total: usize, piece: usize) -> f64 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("bound");
+    let sending = std::thread::spawn(move || {
+        let (mut stream, piece) = (TcpStream::connect(address).expect("connects"), vec![b'x'; piece]);
+        (0..bytes_total / piece.len()).for_each(|_| stream.write_all(&piece).expect("writes"));
+        cpu("/proc/thread-self/stat")
+    });
+    let receiving = std::thread::spawn(move || {
+        let (mut stream, mut piece) = (listener.accept().expect("accepts").0, vec![0; piece]);
+        while stream.read(&mut piece).expect("reads") > 0 {}
+        cpu("/proc/thread-self/stat")
+    });
+    let spent = sending.join().expect("ends") + receiving.join().expect("ends");
+    spent.as_secs_f64() / (bytes_total as f64 / 1e9)
 }
 
 struct Client {
@@ -180,10 +203,12 @@ fn main() {
         let (bytes, latencies) = client.throughput((gib / 3.0 * f64::from(1 << 30)) as usize, batch_bytes);
         let (cpu, seconds) = ((server.cpu() - cpu).as_secs_f64(), at.elapsed().as_secs_f64());
         let gb = bytes as f64 / 1e9;
+        let raw = raw_tcp(1 << 30, batch_bytes);
         println!(
-            "durable produce, {} KiB batches, {IN_FLIGHT} in flight: {:.2} CPU-s/GB, {:.0} MB/s, p50 {:.1} ms, p99 {:.1} ms",
+            "durable produce, {} KiB batches, {IN_FLIGHT} in flight: {:.2} CPU-s/GB ({:.2} x raw TCP's {raw:.2}), {:.0} MB/s, p50 {:.1} ms, p99 {:.1} ms",
             batch_bytes >> 10,
             cpu / gb,
+            cpu / gb / raw,
             bytes as f64 / 1e6 / seconds,
             latencies[latencies.len() / 2].as_secs_f64() * 1e3,
             latencies[latencies.len() * 99 / 100].as_secs_f64() * 1e3,

@@ -38,12 +38,16 @@ fn start(spec: ClusterSpec) -> Result<()> {
     let folder = spec.folder.clone().unwrap_or_default();
     if folder.is_dir() {
         // A second start replaces the first; the data stays.
-        cluster::stop(&folder)?;
+        let stopped = cluster::stop(&folder)?;
+        if stopped > 0 {
+            println!("a cluster was running: its {stopped} processes are stopped, and it starts again on its data");
+        }
     }
     let cluster = Cluster::start(spec)?;
     let bootstrap = cluster.bootstrap();
     println!("bootstrap servers: {bootstrap}");
     println!("controllers:       {}", cluster.controllers());
+    println!("/metrics, /health: {}", cluster.http());
     println!("data and logs:     {}", folder.display());
     println!("try:               kcat -L -b {bootstrap}");
     println!("stop:              make cluster-stop");

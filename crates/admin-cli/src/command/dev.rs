@@ -85,7 +85,8 @@ async fn serve(options: Dev) -> anyhow::Result<()> {
         host: "localhost".to_owned(),
         clean_since: directory.clean_since(),
         intact_since: directory.intact_since(),
-        statics: BTreeMap::new(),
+        // As Kafka's own settings for trying it out: the first member of a group need not wait for others.
+        statics: BTreeMap::from([("group.initial.rebalance.delay.ms".to_owned(), "0".to_owned())]),
     };
     let dial = Rc::new(LocalDial { controller: controller.clone() });
     let storage = storage_node::start(identity, directory, dial, storage_node::Metrics::new(&kit));
@@ -100,7 +101,10 @@ async fn serve(options: Dev) -> anyhow::Result<()> {
         memory_max: 256 << 20,
         lag_interval_ms: if options.http.is_some() { 15_000 } else { 0 },
         // As Kafka's own settings for one node: there are no three for the copies.
-        statics: BTreeMap::from([("offsets.topic.replication.factor".to_owned(), "1".to_owned())]),
+        statics: BTreeMap::from([
+            ("offsets.topic.replication.factor".to_owned(), "1".to_owned()),
+            ("group.initial.rebalance.delay.ms".to_owned(), "0".to_owned()),
+        ]),
         ..protocol_gateway::Config::default()
     };
     let sampler = Sampler::new(&trace, core.seed);

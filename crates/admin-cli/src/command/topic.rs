@@ -92,9 +92,17 @@ pub fn ensure(topics: &[(String, i32)], target: &Target) -> Result<(), Failure> 
         validate_only: false,
     };
     for created in &client.call(7, &request)?.topics {
+        let name = created.name.as_str();
         if created.error_code != base_types::ErrorCode::TopicAlreadyExists.code() {
-            let what = format!("creating topic {}", created.name.as_str());
-            Failure::check(&what, created.error_code, created.error_message.as_deref())?;
+            Failure::check(&format!("creating topic {name}"), created.error_code, created.error_message.as_deref())?;
+            continue;
+        }
+        let found = client.topic(name)?.1.partitions.len();
+        let wanted = topics.iter().find(|(topic, _)| topic == name).map_or(-1, |(_, partitions)| *partitions);
+        if wanted != -1 && usize::try_from(wanted) != Ok(found) {
+            eprintln!(
+                "thalweg: topic {name} is there already, with {found} partitions and not {wanted}; it stays as it is"
+            );
         }
     }
     Ok(())
