@@ -14,44 +14,47 @@ pub(super) struct Lease {
     /// Where it was last heard from; `None` when not in this term.
     session: Option<SessionId>,
     heard_at: Tick,
+    /// It may be silent for so long.
+    silence_max_ms: u64,
     /// Its session ended then.
     closed_at: Option<Tick>,
 }
 
 impl Lease {
-    fn is_over(&self, now: Tick, timeout_ms: u64, grace_ms: u64) -> bool {
-        now.ms_since(self.heard_at) >= timeout_ms
+    fn is_over(&self, now: Tick, grace_ms: u64) -> bool {
+        now.ms_since(self.heard_at) >= self.silence_max_ms
             || self.closed_at.is_some_and(|closed_at| now.ms_since(closed_at) >= grace_ms)
     }
 }
 
 impl Controller {
     pub(super) fn renew_broker(&mut self, now: Now, id: BrokerId, session: SessionId) {
-        self.brokers.insert(id, Lease { session: Some(session), heard_at: now.tick, closed_at: None });
+        let silence_max_ms = self.config.broker_timeout_ms;
+        self.brokers.insert(id, Lease { session: Some(session), heard_at: now.tick, silence_max_ms, closed_at: None });
     }
 
     pub(super) fn renew_gateway(&mut self, now: Now, id: BrokerId, session: SessionId) {
-        self.gateways.insert(id, Lease { session: Some(session), heard_at: now.tick, closed_at: None });
+        let silence_max_ms = self.config.gateway_timeout_ms;
+        self.gateways.insert(id, Lease { session: Some(session), heard_at: now.tick, silence_max_ms, closed_at: None });
     }
 
     /// Whether another process holds this id: heard from lately, over another session that is still open.
     pub(super) fn is_held_by_another(&self, gateway: bool, now: Now, id: BrokerId, session: SessionId) -> bool {
-        let (leases, timeout_ms) = if gateway {
-            (&self.gateways, self.config.gateway_timeout_ms)
-        } else {
-            (&self.brokers, self.config.broker_timeout_ms)
-        };
+        let leases = if gateway { &self.gateways } else { &self.brokers };
         leases.get(&id).is_some_and(|lease| {
             lease.session.is_some_and(|held_by| held_by != session && self.sessions.contains_key(&held_by))
-                && !lease.is_over(now.tick, timeout_ms, 0)
+                && !lease.is_over(now.tick, 0)
         })
     }
 
-    /// A new active controller has heard from nobody yet: everyone gets a whole lease to find it.
+    /// A new active controller has heard from nobody yet: everyone gets time to find it. Storage nodes a whole lease; gateways, whose
+    /// lease is long, as much as after the end of a session: one that died with the last controller, or while there was none, has no session
+    /// here whose end would tell, and its clients wait to be sent elsewhere.
     pub(super) fn renew_all_leases(&mut self, now: Now) {
-        let fresh = Lease { session: None, heard_at: now.tick, closed_at: None };
-        self.brokers = self.committed.brokers().map(|broker| (broker.id, fresh)).collect();
-        self.gateways = self.committed.gateways().map(|gateway| (gateway.id, fresh)).collect();
+        let fresh = |silence_max_ms| Lease { session: None, heard_at: now.tick, silence_max_ms, closed_at: None };
+        let (broker_ms, gateway_ms) = (self.config.broker_timeout_ms, self.config.gateway_grace_ms);
+        self.brokers = self.committed.brokers().map(|known| (known.id, fresh(broker_ms))).collect();
+        self.gateways = self.committed.gateways().map(|known| (known.id, fresh(gateway_ms))).collect();
     }
 
     /// This controller stood still for so long and heard nobody: that is not their silence.
@@ -87,11 +90,11 @@ impl Controller {
 
     /// Fences the storage nodes and removes the gateways whose leases are over: one proposal for each.
     pub(super) fn end_leases(&mut self, now: Now, effects: &mut Effects) {
-        let over = |leases: &BTreeMap<BrokerId, Lease>, timeout_ms: u64, grace_ms: u64| -> Vec<BrokerId> {
-            let ended = leases.iter().filter(|(_, lease)| lease.is_over(now.tick, timeout_ms, grace_ms));
+        let over = |leases: &BTreeMap<BrokerId, Lease>, grace_ms: u64| -> Vec<BrokerId> {
+            let ended = leases.iter().filter(|(_, lease)| lease.is_over(now.tick, grace_ms));
             ended.map(|(id, _)| *id).collect()
         };
-        for id in over(&self.brokers, self.config.broker_timeout_ms, self.config.broker_grace_ms) {
+        for id in over(&self.brokers, self.config.broker_grace_ms) {
             if self.pending.broker(id).is_some_and(|broker| broker.state != BrokerState::Fenced) {
                 let records = self.fencing(id);
                 self.propose(now, records, None, effects);
@@ -101,7 +104,7 @@ impl Controller {
                 self.brokers.remove(&id);
             }
         }
-        for id in over(&self.gateways, self.config.gateway_timeout_ms, self.config.gateway_grace_ms) {
+        for id in over(&self.gateways, self.config.gateway_grace_ms) {
             if self.pending.gateway(id).is_some() {
                 self.propose(now, vec![Record::GatewayRemoved { gateway: id }], None, effects);
             }

@@ -4,6 +4,7 @@
 //!  tick MS                                      time passes, in steps of 50 ms
 //!  hello SESSION broker|gateway|tool ID         a stream opens and follows the metadata
 //!  bye SESSION                                  it ends
+//!  again                                        the controller starts again, with what is stored and no session
 //!  register SESSION ID life=N [rack=R] [clean=EPOCH] [intact=EPOCH]
 //!  beat SESSION ID [epoch=E] [seen=OFFSET] [stop]
 //!  gateway SESSION ID life=N    gateway-beat SESSION ID life=N
@@ -29,7 +30,11 @@ use peer_api::metadata::{ConfigResource, MetadataOffset, PartitionState, Record,
 use peer_api::storage::RequestId;
 
 pub struct Harness {
+    config: Config,
     controller: Controller,
+    /// Snapshots are not made in so short a life.
+    hard_state: Option<bytes::Bytes>,
+    entries: BTreeMap<u64, bytes::Bytes>,
     now: u64,
     calls: u64,
     /// Topics are shown by name.
@@ -43,9 +48,18 @@ impl Harness {
         let config = Config { rebalance_ms: 3_000, ..Config::new(BrokerId(100), vec![me], "cluster".to_owned()) };
         let mut effects = Effects::default();
         let now = Now { tick: Tick(0), wall: Timestamp(0) };
-        let controller =
-            Controller::recover(config, Stored::default(), now, Random::new(1), &mut effects).expect("an empty log");
-        let mut harness = Harness { controller, now: 0, calls: 0, names: BTreeMap::new(), quiet: false };
+        let controller = Controller::recover(config.clone(), Stored::default(), now, Random::new(1), &mut effects)
+            .expect("an empty log");
+        let mut harness = Harness {
+            config,
+            controller,
+            hard_state: None,
+            entries: BTreeMap::new(),
+            now: 0,
+            calls: 0,
+            names: BTreeMap::new(),
+            quiet: false,
+        };
         harness.settle(effects, &mut String::new());
         assert!(harness.controller.is_active(), "a sole voter is active once its writes are durable");
         harness
@@ -74,6 +88,15 @@ impl Harness {
                 };
                 let follow_from = Some(self.controller.image().at());
                 self.step(Event::SessionOpened { session: session(words[1]), role, follow_from }, &mut out);
+            }
+            "again" => {
+                let (hard_state, entries) = (self.hard_state.clone(), self.entries.clone().into_iter().collect());
+                let stored = Stored { hard_state, snapshot: None, entries };
+                let mut effects = Effects::default();
+                let random = Random::new(self.now);
+                self.controller = Controller::recover(self.config.clone(), stored, self.now(), random, &mut effects)
+                    .expect("what it wrote itself");
+                self.settle(effects, &mut out);
             }
             "bye" => self.step(Event::SessionClosed { session: session(words[1]) }, &mut out),
             "register" => {
@@ -229,6 +252,8 @@ impl Harness {
         while let Some(effect) = effects.pop() {
             match effect {
                 Effect::Persist(persist) => {
+                    self.hard_state = persist.hard_state.or(self.hard_state.take());
+                    self.entries.extend(persist.entries);
                     let event = Event::PersistCompleted { write: persist.write };
                     self.controller.step(self.now(), event, &mut effects);
                     self.controller.check_invariants();
