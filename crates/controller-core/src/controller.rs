@@ -2,10 +2,13 @@
 
 mod brokers;
 mod configs;
+mod elections;
+mod features;
 mod gateways;
 mod isr;
 mod leases;
 mod proposals;
+mod reassignments;
 mod sessions;
 mod topics;
 
@@ -193,6 +196,10 @@ impl Controller {
             Request::CreateTopics { topics, validate_only } => self.create_topics(topics, validate_only),
             Request::DeleteTopics(topics) => self.delete_topics(topics),
             Request::CreatePartitions { topics, validate_only } => self.create_partitions(topics, validate_only),
+            Request::ElectLeaders { kind, topics } => Ok(self.elect_leaders(kind, topics)),
+            Request::Reassign(request) => Ok(self.reassign(request)),
+            Request::UnregisterBroker { broker } => self.unregister_broker(broker),
+            Request::UpdateFeatures { updates, validate_only } => self.update_features(updates, validate_only),
             Request::AlterConfigs { changes, validate_only } => self.alter_configs(changes, validate_only),
             Request::AllocateProducerIds => Ok(self.allocate_producer_ids()),
             Request::DescribeQuorum => {
@@ -402,12 +409,19 @@ impl Controller {
 
 /// The state that follows from `change`, under what `image` says of topic and brokers.
 fn changed(image: &Image, topic: &str, old: &PartitionState, change: &Change) -> Option<PartitionState> {
+    changed_with(image, topic, old, change, flag(image, topic, "unclean.leader.election.enable"))
+}
+
+/// The same where somebody says whether an unclean leader will do.
+fn changed_with(
+    image: &Image,
+    topic: &str,
+    old: &PartitionState,
+    change: &Change,
+    unclean: bool,
+) -> Option<PartitionState> {
     let eligible = |id: BrokerId| is_eligible(image, id);
-    let now = Circumstances {
-        min_isr: min_isr(image, topic, old.replicas.len()),
-        unclean: flag(image, topic, "unclean.leader.election.enable"),
-        eligible: &eligible,
-    };
+    let now = Circumstances { min_isr: configured_min_isr(image, topic), unclean, eligible: &eligible };
     partition_change::apply(old, change, &now)
 }
 
@@ -447,9 +461,8 @@ fn flag(image: &Image, topic: &str, name: &str) -> bool {
     topic_value(image, topic, name) == "true"
 }
 
-/// `min.insync.replicas`, but never more than there are replicas.
-fn min_isr(image: &Image, topic: &str, replicas: usize) -> usize {
-    topic_value(image, topic, "min.insync.replicas").parse().unwrap_or(1).clamp(1, replicas.max(1))
+fn configured_min_isr(image: &Image, topic: &str) -> usize {
+    topic_value(image, topic, "min.insync.replicas").parse().unwrap_or(1)
 }
 
 fn check_image(image: &Image) {
@@ -460,7 +473,7 @@ fn check_image(image: &Image) {
             invariant!(R14, alive, "{partition}: {member} is in the ISR {:?} and fenced", state.isr);
         }
         let name = image.topic(partition.topic).map(|topic| topic.name.as_str()).unwrap_or_default();
-        let full = state.isr.len() >= min_isr(image, name, state.replicas.len());
+        let full = state.isr.len() >= configured_min_isr(image, name).clamp(1, state.replicas.len().max(1));
         invariant!(R15, !full || state.elr.is_empty(), "{partition}: ISR {:?} ELR {:?}", state.isr, state.elr);
     }
 }

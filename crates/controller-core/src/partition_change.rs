@@ -1,17 +1,22 @@
-//! What becomes of one partition when its ISR changes or its leader may no longer lead (KIP-966).
+//! What becomes of one partition when its ISR changes, its leader may no longer lead (KIP-966), or its replicas move (KIP-455).
 //!
 //! ```text
 //!   a member leaves, ISR then ≥ min.insync.replicas   it is out
 //!   a member leaves, ISR then < min.insync.replicas   it goes to the ELR: the high watermark stands still, so it lacks nothing
 //!   leader                                            stays if it may; else ISR, else ELR (when the ISR is empty), else the last
 //!                                                     known leader, else – only if configured – anyone, else none
+//!   everyone who is to stay is in the ISR             the move is complete: the others are replicas no more (R19)
+//!   a replica goes                                    another leader epoch, so that nothing it said before counts if it returns
 //! ```
+
+use std::collections::BTreeSet;
 
 use base_types::BrokerId;
 use peer_api::metadata::PartitionState;
 
 /// What holds for the partition and its brokers at this moment.
 pub(crate) struct Circumstances<'a> {
+    /// `min.insync.replicas`, as configured.
     pub(crate) min_isr: usize,
     /// `unclean.leader.election.enable`.
     pub(crate) unclean: bool,
@@ -29,17 +34,62 @@ pub(crate) struct Change {
     pub(crate) wiped: bool,
     /// Lead by the preferred replica if it may.
     pub(crate) prefer_first: bool,
+    /// Who the replicas are to be; `None`: who they are.
+    pub(crate) replicas: Option<Replicas>,
+}
+
+/// The replicas of a partition and those among them that a move brings or takes away.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Replicas {
+    pub(crate) all: Vec<BrokerId>,
+    pub(crate) adding: Vec<BrokerId>,
+    pub(crate) removing: Vec<BrokerId>,
+}
+
+impl Replicas {
+    pub(crate) fn of(state: &PartitionState) -> Replicas {
+        Replicas { all: state.replicas.clone(), adding: state.adding.clone(), removing: state.removing.clone() }
+    }
+
+    /// On the way from these to `target`: those that go stand at the end until everyone else is in sync.
+    pub(crate) fn towards(&self, target: &[BrokerId]) -> Replicas {
+        let sorted = |ids: Vec<BrokerId>| ids.into_iter().collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>();
+        let arrives = |id: &&BrokerId| !self.all.contains(id) || self.adding.contains(id);
+        let adding = sorted(target.iter().filter(arrives).copied().collect());
+        let removing = sorted(self.all.iter().filter(|id| !target.contains(id)).copied().collect());
+        let all = target.iter().chain(&removing).copied().collect();
+        Replicas { all, adding, removing }
+    }
+
+    /// As they were before the move that is under way.
+    pub(crate) fn reverted(&self) -> Replicas {
+        let all = self.all.iter().filter(|id| !self.adding.contains(id)).copied().collect();
+        Replicas { all, adding: Vec::new(), removing: Vec::new() }
+    }
+
+    /// As they are once the move is complete.
+    pub(crate) fn moved(&self) -> Replicas {
+        let all = self.all.iter().filter(|id| !self.removing.contains(id)).copied().collect();
+        Replicas { all, adding: Vec::new(), removing: Vec::new() }
+    }
 }
 
 /// The new state, or `None` when nothing changes.
 pub(crate) fn apply(old: &PartitionState, change: &Change, now: &Circumstances<'_>) -> Option<PartitionState> {
-    let mut isr = change.isr.clone();
-    let mut elr = if isr.len() >= now.min_isr {
+    let mut replicas = change.replicas.clone().unwrap_or_else(|| Replicas::of(old));
+    let moved = replicas.moved();
+    if moved.all.iter().all(|id| change.isr.contains(id)) {
+        replicas = moved;
+    }
+    // No more than there are replicas: a topic with two of them and `min.insync.replicas=3` would take no write at all.
+    let min_isr = now.min_isr.clamp(1, replicas.all.len().max(1));
+    let mut isr: Vec<BrokerId> = change.isr.iter().filter(|id| replicas.all.contains(id)).copied().collect();
+    let mut elr = if isr.len() >= min_isr {
         Vec::new()
     } else {
         let held = |id: &BrokerId| old.elr.contains(id) || old.isr.contains(id);
         let kept = |id: &BrokerId| held(id) && !isr.contains(id) && change.lost != Some(*id);
-        old.replicas.iter().copied().filter(|id| kept(id)).collect()
+        replicas.all.iter().copied().filter(|id| kept(id)).collect()
     };
     let mut last_known_elr = old.last_known_elr.clone();
     if isr.is_empty()
@@ -47,14 +97,15 @@ pub(crate) fn apply(old: &PartitionState, change: &Change, now: &Circumstances<'
     {
         last_known_elr = vec![leader];
     }
+    last_known_elr.retain(|id| replicas.all.contains(id));
     // The only replica is elected again whatever it lost: nobody else has more.
-    if change.wiped && old.replicas.len() > 1 {
+    if change.wiped && replicas.all.len() > 1 {
         last_known_elr.retain(|id| change.lost != Some(*id));
     }
 
     let clean = |id: BrokerId| (now.eligible)(id) && (isr.contains(&id) || (isr.is_empty() && elr.contains(&id)));
-    let preferred = old.replicas.first().copied().filter(|_| change.prefer_first);
-    let candidates = preferred.into_iter().chain(old.leader).chain(old.replicas.iter().copied());
+    let preferred = replicas.all.first().copied().filter(|_| change.prefer_first);
+    let candidates = preferred.into_iter().chain(old.leader).chain(replicas.all.iter().copied());
     let leader = match candidates.into_iter().find(|id| clean(*id)) {
         Some(leader) => {
             if !isr.contains(&leader) {
@@ -69,7 +120,7 @@ pub(crate) fn apply(old: &PartitionState, change: &Change, now: &Circumstances<'
                 [id] if alone && (now.eligible)(id) => Some(id),
                 _ => None,
             };
-            let anyone = || old.replicas.iter().copied().find(|id| now.unclean && (now.eligible)(*id));
+            let anyone = || replicas.all.iter().copied().find(|id| now.unclean && (now.eligible)(*id));
             let leader = last_known.or_else(anyone);
             if let Some(leader) = leader {
                 isr = vec![leader];
@@ -82,19 +133,22 @@ pub(crate) fn apply(old: &PartitionState, change: &Change, now: &Circumstances<'
         last_known_elr.clear();
     }
     // From here on the high watermark may move without the members of the ELR.
-    if isr.len() >= now.min_isr {
+    if isr.len() >= min_isr {
         elr.clear();
     }
 
-    let leader_epoch = if leader == old.leader { old.leader_epoch } else { old.leader_epoch.next() };
+    let all_stay = old.replicas.iter().all(|id| replicas.all.contains(id));
+    let same = leader == old.leader && all_stay;
     let new = PartitionState {
-        replicas: old.replicas.clone(),
+        replicas: replicas.all,
         isr,
         elr,
         last_known_elr,
         leader,
-        leader_epoch,
+        leader_epoch: if same { old.leader_epoch } else { old.leader_epoch.next() },
         partition_epoch: old.partition_epoch,
+        adding: replicas.adding,
+        removing: replicas.removing,
     };
     (new != *old).then(|| PartitionState { partition_epoch: old.partition_epoch.next(), ..new })
 }
@@ -118,6 +172,7 @@ mod tests {
             leader: leader.map(BrokerId),
             leader_epoch: LeaderEpoch(4),
             partition_epoch: PartitionEpoch(9),
+            ..PartitionState::default()
         }
     }
 
@@ -205,5 +260,75 @@ mod tests {
         assert_eq!(with(&[1, 2], 1, false, &old, &prefer(&[2, 1])), "isr=[2,1] elr=[] known=[] leader=1 epoch=5");
         let old = state(&[2, 3], &[], &[], Some(2));
         assert_eq!(with(&[1, 2, 3], 1, false, &old, &prefer(&[2, 3])), "unchanged");
+    }
+
+    fn shown_move(new: Option<PartitionState>) -> String {
+        let list = |ids: &[BrokerId]| ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+        let text = show(new.clone());
+        new.map_or(text.clone(), |new| {
+            format!("{} +[{}] -[{}] {text}", list(&new.replicas), list(&new.adding), list(&new.removing))
+        })
+    }
+
+    fn moving(alive: &[i32], min_isr: usize, old: &PartitionState, change: &Change) -> String {
+        let eligible = |id: BrokerId| alive.contains(&id.0);
+        shown_move(apply(old, change, &Circumstances { min_isr, unclean: false, eligible: &eligible }))
+    }
+
+    #[test]
+    fn a_move_is_complete_when_all_who_stay_are_in_sync_and_the_leader_epoch_grows_when_one_goes() {
+        let old = state(&[1, 2, 3], &[], &[], Some(1));
+        let target = Replicas::of(&old).towards(&ids(&[4, 2, 3]));
+        let begun = Change { replicas: Some(target), ..to_isr(&[1, 2, 3]) };
+        let now = Circumstances { min_isr: 2, unclean: false, eligible: &|_| true };
+        let all = [1, 2, 3, 4];
+        let shown = "4,2,3,1 +[4] -[1] isr=[1,2,3] elr=[] known=[] leader=1 epoch=4";
+        assert_eq!(moving(&all, 2, &old, &begun), shown);
+        let old = PartitionState { partition_epoch: PartitionEpoch(9), ..apply(&old, &begun, &now).unwrap() };
+        let shown = "4,2,3,1 +[4] -[1] isr=[1,2,4] elr=[] known=[] leader=1 epoch=4";
+        assert_eq!(moving(&all, 2, &old, &to_isr(&[1, 2, 4])), shown, "3 is to stay and is not in sync");
+        let shown = "4,2,3 +[] -[] isr=[2,3,4] elr=[] known=[] leader=4 epoch=5";
+        assert_eq!(moving(&all, 2, &old, &to_isr(&[1, 2, 3, 4])), shown);
+        let led_by_2 = PartitionState { leader: Some(BrokerId(2)), ..old };
+        let shown = "4,2,3 +[] -[] isr=[2,3,4] elr=[] known=[] leader=2 epoch=5";
+        assert_eq!(
+            moving(&all, 2, &led_by_2, &to_isr(&[1, 2, 3, 4])),
+            shown,
+            "1 may come back: its words of epoch 4 are void"
+        );
+    }
+
+    #[test]
+    fn another_order_or_fewer_replicas_need_no_waiting() {
+        let old = state(&[1, 2, 3], &[], &[], Some(1));
+        let to =
+            |target: &[i32]| Change { replicas: Some(Replicas::of(&old).towards(&ids(target))), ..to_isr(&[1, 2, 3]) };
+        let shown = "3,2,1 +[] -[] isr=[1,2,3] elr=[] known=[] leader=1 epoch=4";
+        assert_eq!(moving(&[1, 2, 3], 2, &old, &to(&[3, 2, 1])), shown);
+        let shown = "3 +[] -[] isr=[3] elr=[] known=[] leader=3 epoch=5";
+        assert_eq!(moving(&[1, 2, 3], 2, &old, &to(&[3])), shown, "one replica is enough where there is one");
+    }
+
+    #[test]
+    fn a_move_that_is_changed_under_way_goes_back_to_the_first_replicas() {
+        let first = Replicas { all: ids(&[1, 2]), adding: Vec::new(), removing: Vec::new() };
+        let second = first.towards(&ids(&[3, 2]));
+        let same = second.towards(&ids(&[3, 2]));
+        assert_eq!(same, second, "asked for twice");
+        let third = second.towards(&ids(&[3, 4]));
+        assert_eq!((third.adding.clone(), third.removing.clone()), (ids(&[3, 4]), ids(&[1, 2])));
+        assert_eq!(third.reverted().all, ids(&[1, 2]));
+        assert_eq!(second.reverted().all, ids(&[2, 1]), "in the order that Kafka gives them");
+    }
+
+    #[test]
+    fn a_replica_that_goes_is_in_no_set_of_those_who_may_lead() {
+        let old = PartitionState { removing: ids(&[1]), ..state(&[], &[1, 2], &[1], None) };
+        let back = Change {
+            replicas: Some(Replicas { all: ids(&[2, 3]), adding: Vec::new(), removing: Vec::new() }),
+            ..to_isr(&[])
+        };
+        let shown = "2,3 +[] -[] isr=[] elr=[2] known=[] leader=none epoch=5";
+        assert_eq!(moving(&[3], 2, &old, &back), shown);
     }
 }

@@ -32,11 +32,16 @@ pub(crate) mod k33_alter_configs;
 pub(crate) mod k35_describe_log_dirs;
 pub(crate) mod k37_create_partitions;
 pub(crate) mod k42_delete_groups;
+pub(crate) mod k43_elect_leaders;
 pub(crate) mod k44_incremental_alter_configs;
+pub(crate) mod k45_alter_partition_reassignments;
+pub(crate) mod k46_list_partition_reassignments;
 pub(crate) mod k47_offset_delete;
 pub(crate) mod k55_describe_quorum;
+pub(crate) mod k57_update_features;
 pub(crate) mod k60_describe_cluster;
 pub(crate) mod k61_describe_producers;
+pub(crate) mod k64_unregister_broker;
 pub(crate) mod k68_consumer_group_heartbeat;
 pub(crate) mod k69_consumer_group_describe;
 pub(crate) mod k74_list_config_resources;
@@ -83,11 +88,16 @@ pub(crate) fn supported(key: ApiKey) -> Option<RangeInclusive<i16>> {
         ApiKey::DescribeLogDirs => Some(k35_describe_log_dirs::SUPPORTED),
         ApiKey::CreatePartitions => Some(k37_create_partitions::SUPPORTED),
         ApiKey::DeleteGroups => Some(k42_delete_groups::SUPPORTED),
+        ApiKey::ElectLeaders => Some(k43_elect_leaders::SUPPORTED),
         ApiKey::IncrementalAlterConfigs => Some(k44_incremental_alter_configs::SUPPORTED),
+        ApiKey::AlterPartitionReassignments => Some(k45_alter_partition_reassignments::SUPPORTED),
+        ApiKey::ListPartitionReassignments => Some(k46_list_partition_reassignments::SUPPORTED),
         ApiKey::OffsetDelete => Some(k47_offset_delete::SUPPORTED),
         ApiKey::DescribeQuorum => Some(k55_describe_quorum::SUPPORTED),
+        ApiKey::UpdateFeatures => Some(k57_update_features::SUPPORTED),
         ApiKey::DescribeCluster => Some(k60_describe_cluster::SUPPORTED),
         ApiKey::DescribeProducers => Some(k61_describe_producers::SUPPORTED),
+        ApiKey::UnregisterBroker => Some(k64_unregister_broker::SUPPORTED),
         ApiKey::ConsumerGroupHeartbeat => Some(k68_consumer_group_heartbeat::SUPPORTED),
         ApiKey::ConsumerGroupDescribe => Some(k69_consumer_group_describe::SUPPORTED),
         ApiKey::ListConfigResources => Some(k74_list_config_resources::SUPPORTED),
@@ -111,9 +121,6 @@ pub(crate) fn supported(key: ApiKey) -> Option<RangeInclusive<i16>> {
         | ApiKey::RenewDelegationToken
         | ApiKey::ExpireDelegationToken
         | ApiKey::DescribeDelegationToken
-        | ApiKey::ElectLeaders
-        | ApiKey::AlterPartitionReassignments
-        | ApiKey::ListPartitionReassignments
         | ApiKey::DescribeClientQuotas
         | ApiKey::AlterClientQuotas
         | ApiKey::DescribeUserScramCredentials
@@ -122,12 +129,10 @@ pub(crate) fn supported(key: ApiKey) -> Option<RangeInclusive<i16>> {
         | ApiKey::BeginQuorumEpoch
         | ApiKey::EndQuorumEpoch
         | ApiKey::AlterPartition
-        | ApiKey::UpdateFeatures
         | ApiKey::Envelope
         | ApiKey::FetchSnapshot
         | ApiKey::BrokerRegistration
         | ApiKey::BrokerHeartbeat
-        | ApiKey::UnregisterBroker
         | ApiKey::DescribeTransactions
         | ApiKey::ListTransactions
         | ApiKey::AllocateProducerIds
@@ -192,11 +197,16 @@ pub(crate) fn begin(cx: &mut Context<'_>, reader: &mut Reader) -> Begun {
         ApiKey::DescribeLogDirs => decoded(cx, reader, k35_describe_log_dirs::begin),
         ApiKey::CreatePartitions => decoded(cx, reader, k37_create_partitions::begin),
         ApiKey::DeleteGroups => decoded(cx, reader, k42_delete_groups::begin),
+        ApiKey::ElectLeaders => decoded(cx, reader, k43_elect_leaders::begin),
         ApiKey::IncrementalAlterConfigs => decoded(cx, reader, k44_incremental_alter_configs::begin),
+        ApiKey::AlterPartitionReassignments => decoded(cx, reader, k45_alter_partition_reassignments::begin),
+        ApiKey::ListPartitionReassignments => decoded(cx, reader, k46_list_partition_reassignments::begin),
         ApiKey::OffsetDelete => decoded(cx, reader, k47_offset_delete::begin),
         ApiKey::DescribeQuorum => decoded(cx, reader, k55_describe_quorum::begin),
+        ApiKey::UpdateFeatures => decoded(cx, reader, k57_update_features::begin),
         ApiKey::DescribeCluster => decoded(cx, reader, k60_describe_cluster::begin),
         ApiKey::DescribeProducers => decoded(cx, reader, k61_describe_producers::begin),
+        ApiKey::UnregisterBroker => decoded(cx, reader, k64_unregister_broker::begin),
         ApiKey::ConsumerGroupHeartbeat => decoded(cx, reader, k68_consumer_group_heartbeat::begin),
         ApiKey::ConsumerGroupDescribe => decoded(cx, reader, k69_consumer_group_describe::begin),
         ApiKey::ListConfigResources => decoded(cx, reader, k74_list_config_resources::begin),

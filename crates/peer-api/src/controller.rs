@@ -80,6 +80,10 @@ pub enum Request {
     CreateTopics { topics: Vec<NewTopic>, validate_only: bool },
     DeleteTopics(Vec<TopicSelector>),
     CreatePartitions { topics: Vec<NewPartitions>, validate_only: bool },
+    ElectLeaders { kind: ElectionKind, topics: ElectionTopics },
+    Reassign(Reassign),
+    UnregisterBroker { broker: BrokerId },
+    UpdateFeatures { updates: Vec<FeatureUpdate>, validate_only: bool },
     AlterConfigs { changes: Vec<ConfigChanges>, validate_only: bool },
     AllocateProducerIds,
     DescribeQuorum,
@@ -103,6 +107,20 @@ pub enum Response {
     },
     PartitionsCreated {
         topics: Vec<Result<(), Refusal>>,
+        visible_at: MetadataOffset,
+    },
+    LeadersElected {
+        topics: Vec<TopicOutcomes>,
+        visible_at: MetadataOffset,
+    },
+    Reassigned {
+        topics: Vec<TopicOutcomes>,
+        visible_at: MetadataOffset,
+    },
+    BrokerUnregistered {
+        visible_at: MetadataOffset,
+    },
+    FeaturesUpdated {
         visible_at: MetadataOffset,
     },
     ConfigsAltered {
@@ -242,6 +260,58 @@ pub struct NewPartitions {
     pub count: i32,
     /// Replicas of each added partition; empty to let the controller place.
     pub assignments: Vec<Vec<BrokerId>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ElectionKind {
+    /// Back to the first replica, if it is in sync.
+    Preferred,
+    /// A leader for partitions that have none, from whatever replica is alive: what was committed may be lost.
+    Unclean,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ElectionTopics {
+    /// Every partition there is; those that need no election are left out of the answer.
+    All,
+    Named(Vec<(String, Vec<i32>)>),
+}
+
+/// What became of each partition, in the order asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicOutcomes {
+    pub name: String,
+    pub partitions: Vec<(i32, Result<(), Refusal>)>,
+}
+
+/// Other replicas for some partitions (KIP-455).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reassign {
+    pub topics: Vec<ReassignedTopic>,
+    /// Whether a partition may end up with more or fewer replicas than it has (KIP-860).
+    pub allow_replication_factor_change: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReassignedTopic {
+    pub name: String,
+    /// Where the replicas are to be; `None`: back to where they were before the move that is under way.
+    pub partitions: Vec<(i32, Option<Vec<BrokerId>>)>,
+}
+
+/// A finalized feature's new level (KIP-584).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FeatureUpdate {
+    pub name: String,
+    pub level: i16,
+    pub kind: FeatureUpdateKind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FeatureUpdateKind {
+    Upgrade,
+    SafeDowngrade,
+    UnsafeDowngrade,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

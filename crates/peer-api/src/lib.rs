@@ -14,6 +14,7 @@
 
 pub mod config;
 pub mod controller;
+pub mod features;
 pub mod groups;
 pub mod metadata;
 pub mod replication;

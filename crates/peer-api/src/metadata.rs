@@ -134,6 +134,10 @@ pub struct PartitionState {
     pub leader: Option<BrokerId>,
     pub leader_epoch: LeaderEpoch,
     pub partition_epoch: PartitionEpoch,
+    /// Replicas that a move brings. They count as replicas already.
+    pub adding: Vec<BrokerId>,
+    /// Replicas that go when the move is complete.
+    pub removing: Vec<BrokerId>,
 }
 
 /// What a config belongs to.
@@ -312,9 +316,9 @@ impl Image {
                     known.state = *state;
                 }
             }
+            // What is known of its directory stays known: should the id come back with another one, it has lost what it had (R13).
             Record::BrokerUnregistered { broker } => {
                 self.brokers.remove(broker);
-                self.directories.remove(broker);
             }
             Record::DirectoryConfirmed { broker, broker_epoch } => {
                 self.directories.insert(*broker, *broker_epoch);
@@ -445,6 +449,11 @@ impl Topic {
 }
 
 impl PartitionState {
+    /// Whether replicas are being moved.
+    pub fn is_moving(&self) -> bool {
+        !self.adding.is_empty() || !self.removing.is_empty()
+    }
+
     pub fn check_invariants(&self, partition: TopicPartition) {
         invariant!(
             R15,
@@ -459,6 +468,15 @@ impl PartitionState {
             "{partition}: ISR {:?} ELR {:?} replicas {:?}",
             self.isr,
             self.elr,
+            self.replicas
+        );
+        invariant!(
+            R19,
+            self.adding.iter().chain(&self.removing).all(|id| self.replicas.contains(id))
+                && self.adding.iter().all(|id| !self.removing.contains(id)),
+            "{partition}: adding {:?} removing {:?} replicas {:?}",
+            self.adding,
+            self.removing,
             self.replicas
         );
         if let Some(leader) = self.leader {

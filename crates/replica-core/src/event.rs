@@ -15,6 +15,13 @@ pub struct WriteId(pub u64);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct ReadId(pub u64);
 
+/// The last names of writes and reads that were given.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Names {
+    pub write: WriteId,
+    pub read: ReadId,
+}
+
 /// Names an append request; chosen by the owner of the replica, given back in the reply.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct RequestKey(pub u64);

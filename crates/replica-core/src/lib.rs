@@ -32,6 +32,6 @@ mod replica;
 
 pub use effect::{Effect, Effects};
 pub use epoch_cache::EpochCache;
-pub use event::{Assignment, Event, OnDisk, ReadId, RequestKey, Role, Settings, WriteFailure, WriteId};
+pub use event::{Assignment, Event, Names, OnDisk, ReadId, RequestKey, Role, Settings, WriteFailure, WriteId};
 pub use producer_state::{DecodeError, ProducerState};
 pub use replica::{FetchPlan, Replica};

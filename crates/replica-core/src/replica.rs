@@ -14,7 +14,7 @@ use record_batch::StampedBatch;
 
 use crate::effect::{Effect, Effects};
 use crate::epoch_cache::EpochCache;
-use crate::event::{Assignment, Event, OnDisk, ReadId, Role, Settings, WriteFailure, WriteId};
+use crate::event::{Assignment, Event, Names, OnDisk, ReadId, Role, Settings, WriteFailure, WriteId};
 use crate::producer_state::ProducerState;
 
 use follower::Follower;
@@ -119,6 +119,18 @@ impl Replica {
         replica.load(on_disk);
         replica.high_watermark = high_watermark.clamp(replica.log_start, replica.log_end);
         replica
+    }
+
+    /// Goes on with the names where another replica of the partition on this node left off.
+    pub fn with_names_after(mut self, former: Names) -> Replica {
+        self.next_write = former.write;
+        self.next_read = former.read;
+        self
+    }
+
+    /// What it has named its writes and reads so far.
+    pub fn names(&self) -> Names {
+        Names { write: self.next_write, read: self.next_read }
     }
 
     /// The only way to change a replica. Deterministic: the same state, `now` and `event` give the same effects.

@@ -74,6 +74,10 @@ pub enum Event {
     },
 
     // From the disk.
+    /// What the data directory held when it was opened. Said once, before anything else.
+    ReplicasFound {
+        partitions: Vec<TopicPartition>,
+    },
     ReplicaOpened {
         partition: TopicPartition,
         on_disk: OnDisk,

@@ -16,7 +16,7 @@ use base_types::{BrokerEpoch, BrokerId, Incarnation, LeaderEpoch, Now, Offset, T
 use peer_api::config::TopicSettings;
 use peer_api::metadata::{Image, MetadataOffset};
 use peer_api::storage::{FromStorage, Request, RequestId, Response, ToStorage};
-use replica_core::{Replica, Role, WriteId};
+use replica_core::{Names, Replica, Role, WriteId};
 
 use crate::effect::{Effect, Effects};
 use crate::event::{Event, FetchKey, GatewayStream};
@@ -56,6 +56,11 @@ pub struct StorageNode {
     me: Identity,
     image: Image,
     slots: BTreeMap<TopicPartition, Slot>,
+    /// What replicas that are here no more have named their writes and reads. Should one come back, it goes on from there: what
+    /// the disk still says of the former one must not be taken for its own.
+    former: BTreeMap<TopicPartition, Names>,
+    /// On the disk since before this life, and nothing is known of it yet.
+    strays: BTreeSet<TopicPartition>,
     session: Session,
     links: Links,
     appends: Appends,
@@ -122,6 +127,8 @@ impl StorageNode {
             me,
             image: Image::default(),
             slots: BTreeMap::new(),
+            former: BTreeMap::new(),
+            strays: BTreeSet::new(),
             session: Session::default(),
             links: Links::default(),
             appends: Appends::default(),
@@ -154,8 +161,9 @@ impl StorageNode {
             Event::LeaderConnected { leader } => self.leader_connected(now, leader, effects),
             Event::LeaderSaid { leader, message } => self.leader_said(now, leader, message, effects),
             Event::LeaderLost { leader } => self.leader_lost(now, leader, effects),
+            Event::ReplicasFound { partitions } => self.strays.extend(partitions),
             Event::ReplicaOpened { partition, on_disk } => self.replica_opened(now, partition, on_disk, effects),
-            Event::ReplicaOpenFailed { partition } => self.replica_open_failed(now, partition),
+            Event::ReplicaOpenFailed { partition } => self.replica_open_failed(now, partition, effects),
             Event::WriteCompleted { partition, write, result } => {
                 self.write_completed(now, partition, write, result, effects);
             }
@@ -295,7 +303,7 @@ impl StorageNode {
             self.schedule(partition, None);
             match self.replica(partition) {
                 Some(_) => self.replica_step(now, partition, replica_core::Event::Ticked, effects),
-                None => self.reopen(partition, effects),
+                None => self.reopen(now, partition, effects),
             }
         }
         self.tick_coordinators(now, effects);

@@ -104,6 +104,7 @@ impl Handle {
 pub fn start(identity: Identity, directory: Directory, dial: Rc<dyn Dial>, metrics: Metrics) -> Started {
     let (inbox, events) = mpsc::channel(INBOX_CAPACITY);
     let handle = Handle { inbox: inbox.clone() };
+    let partitions = directory.log().replicas();
     let shell = Shell {
         core: StorageNode::new(identity),
         disk: Disk::start(directory, inbox.clone(), metrics.clone()),
@@ -116,7 +117,7 @@ pub fn start(identity: Identity, directory: Directory, dial: Rc<dyn Dial>, metri
         leaders: BTreeMap::new(),
         controller: None,
         traces: Traces::default(),
-        ready: VecDeque::new(),
+        ready: VecDeque::from([Event::ReplicasFound { partitions }]),
         next_stream: 0,
         stopping: false,
     };

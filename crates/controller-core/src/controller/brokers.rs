@@ -3,7 +3,7 @@
 use base_types::{BrokerEpoch, BrokerId, ErrorCode, Now};
 use peer_api::config::{Durability, TopicSettings};
 use peer_api::controller::{BrokerHeartbeat, HeartbeatAnswer, Refusal, RegisterBroker, Response};
-use peer_api::metadata::{Broker, BrokerState, Image, Record};
+use peer_api::metadata::{Broker, BrokerState, Image, MetadataOffset, Record};
 
 use super::{Controller, Decision, REBALANCE_MAX, changed, is_eligible, refusal};
 use crate::event::SessionId;
@@ -91,6 +91,17 @@ impl Controller {
         let Some(broker) = self.pending.broker(id) else { return Vec::new() };
         let record = Record::BrokerStateChanged { broker: id, broker_epoch: broker.epoch, state: BrokerState::Fenced };
         leaving(&self.pending, id, record, |_| false, false)
+    }
+
+    /// It is a broker no more. Its replicas stay where they are, as those of one that is down, until they are moved. One that is
+    /// still alive registers again.
+    pub(super) fn unregister_broker(&mut self, broker: BrokerId) -> Result<Decision, Refusal> {
+        if self.pending.broker(broker).is_none() {
+            let text = format!("Broker ID {broker} is not currently registered");
+            return Err(refusal(ErrorCode::BrokerIdNotRegistered, text));
+        }
+        let records = leaving(&self.pending, broker, Record::BrokerUnregistered { broker }, |_| false, false);
+        Ok(Decision::after(records, Response::BrokerUnregistered { visible_at: MetadataOffset(0) }))
     }
 
     fn shutting_down(&self, id: BrokerId) -> Vec<Record> {
@@ -181,7 +192,7 @@ fn leaving(image: &Image, id: BrokerId, record: Record, loses: impl Fn(&str) -> 
                 continue;
             }
             let isr = old.isr.iter().copied().filter(|member| *member != id).collect();
-            let change = Change { isr, lost, wiped, prefer_first: false };
+            let change = Change { isr, lost, wiped, ..Change::default() };
             if let Some(state) = changed(&draft, &topic.name, old, &change) {
                 records.push(partition_record(topic.id, index, state));
             }

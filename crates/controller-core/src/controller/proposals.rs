@@ -84,6 +84,10 @@ fn visible_at(mut response: Response, at: MetadataOffset) -> Response {
         Response::TopicsCreated { visible_at, .. }
         | Response::TopicsDeleted { visible_at, .. }
         | Response::PartitionsCreated { visible_at, .. }
+        | Response::LeadersElected { visible_at, .. }
+        | Response::Reassigned { visible_at, .. }
+        | Response::BrokerUnregistered { visible_at }
+        | Response::FeaturesUpdated { visible_at }
         | Response::ConfigsAltered { visible_at, .. } => *visible_at = at,
         Response::BrokerRegistered { .. }
         | Response::Heartbeat(_)

@@ -159,7 +159,11 @@ impl Controller {
         })
     }
 
-    fn check_assignment(&self, replicas: &[BrokerId], replication_factor: Option<usize>) -> Result<(), Refusal> {
+    pub(super) fn check_assignment(
+        &self,
+        replicas: &[BrokerId],
+        replication_factor: Option<usize>,
+    ) -> Result<(), Refusal> {
         let invalid = |text: String| Err(refusal(ErrorCode::InvalidReplicaAssignment, text));
         if replicas.is_empty() {
             return invalid("The manual partition assignment includes an empty replica list.".to_owned());

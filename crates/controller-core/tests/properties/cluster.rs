@@ -6,8 +6,9 @@ use base_types::{BrokerEpoch, BrokerId, Incarnation, Now, ProducerId, Random, Ti
 use bytes::Bytes;
 use controller_core::{Config, Controller, Effect, Effects, Event, Persist, SessionId, Stored, WriteId};
 use peer_api::controller::{
-    ActiveController, AlterPartition, BrokerHeartbeat, ConfigChange, ConfigChanges, ConfigOperation, FromController,
-    IsrChange, NewTopic, RegisterBroker, Request, Response, Role, TopicSelector,
+    ActiveController, AlterPartition, BrokerHeartbeat, ConfigChange, ConfigChanges, ConfigOperation, ElectionKind,
+    ElectionTopics, FromController, IsrChange, NewTopic, Reassign, ReassignedTopic, RegisterBroker, Request, Response,
+    Role, TopicOutcomes, TopicSelector,
 };
 use peer_api::metadata::{ConfigResource, Image, MetadataOffset, Update};
 use peer_api::storage::RequestId;
@@ -29,6 +30,10 @@ pub struct Counts {
     topics: u64,
     isr_changes: u64,
     unclean_returns: u64,
+    moves_begun: u64,
+    moves_done: u64,
+    moves_refused: u64,
+    unregistered: u64,
 }
 
 impl Counts {
@@ -44,6 +49,10 @@ impl Counts {
         self.topics += other.topics;
         self.isr_changes += other.isr_changes;
         self.unclean_returns += other.unclean_returns;
+        self.moves_begun += other.moves_begun;
+        self.moves_done += other.moves_done;
+        self.moves_refused += other.moves_refused;
+        self.unregistered += other.unregistered;
     }
 
     pub fn has_seen_everything(&self) -> bool {
@@ -59,6 +68,10 @@ impl Counts {
             self.topics,
             self.isr_changes,
             self.unclean_returns,
+            self.moves_begun,
+            self.moves_done,
+            self.moves_refused,
+            self.unregistered,
         ]
         .iter()
         .all(|count| *count > 0)
@@ -348,6 +361,9 @@ impl Cluster {
             *applied = at;
             let seen = self.images.entry(at).or_insert_with(|| image.clone());
             assert_eq!(seen, image, "seed {}: C5: images at {at} differ", self.seed);
+            if let Some((_, before)) = self.images.range(..at).next_back() {
+                self.counts.moves_done += check_moves(self.seed, before, &self.images[&at]);
+            }
         }
     }
 
@@ -461,6 +477,15 @@ impl Cluster {
                 self.brokers[index].stopping = true;
                 self.heartbeat(index, true);
             }
+            73..77 => self.move_replicas(index),
+            77..78 => {
+                let kind = if self.random.chance(500) { ElectionKind::Preferred } else { ElectionKind::Unclean };
+                self.call(index, Request::ElectLeaders { kind, topics: ElectionTopics::All });
+            }
+            78..79 if self.random.chance(300) => {
+                let broker = BrokerId(self.random.below(BROKERS as u64) as i32);
+                self.call(index, Request::UnregisterBroker { broker });
+            }
             _ => self.propose_isr(index),
         }
     }
@@ -544,6 +569,28 @@ impl Cluster {
         let change =
             IsrChange { partition, leader_epoch: state.leader_epoch, partition_epoch: state.partition_epoch, isr };
         self.call(index, Request::AlterPartition(AlterPartition { broker: me, broker_epoch, changes: vec![change] }));
+    }
+
+    /// To some of the brokers, or back.
+    fn move_replicas(&mut self, index: usize) {
+        let view = &self.brokers[index].view;
+        let all: Vec<(String, i32)> = view
+            .topics()
+            .flat_map(|topic| (0..topic.partitions.len() as i32).map(|index| (topic.name.clone(), index)))
+            .collect();
+        if all.is_empty() {
+            return;
+        }
+        let (name, partition) = all[self.random.below(all.len() as u64) as usize].clone();
+        let mut ids: Vec<BrokerId> = (0..BROKERS).map(BrokerId).collect();
+        for at in (1..ids.len()).rev() {
+            ids.swap(at, self.random.below(at as u64 + 1) as usize);
+        }
+        ids.truncate(self.random.between(1, 3) as usize);
+        let target = self.random.chance(800).then_some(ids);
+        let topics = vec![ReassignedTopic { name, partitions: vec![(partition, target)] }];
+        let allow_replication_factor_change = self.random.chance(800);
+        self.call(index, Request::Reassign(Reassign { topics, allow_replication_factor_change }));
     }
 
     fn call(&mut self, index: usize, request: Request) {
@@ -630,8 +677,24 @@ impl Cluster {
                     assert_eq!(image.topic(topic.id).map(|t| t.name.clone()), Some(topic.name), "seed {}", self.seed);
                 }
             }
-            Response::TopicsDeleted { visible_at, .. } | Response::ConfigsAltered { visible_at, .. } => {
+            Response::TopicsDeleted { visible_at, .. }
+            | Response::ConfigsAltered { visible_at, .. }
+            | Response::LeadersElected { visible_at, .. }
+            | Response::FeaturesUpdated { visible_at } => {
                 self.sees(visible_at);
+            }
+            Response::BrokerUnregistered { visible_at } => {
+                self.counts.unregistered += 1;
+                self.sees(visible_at);
+            }
+            Response::Reassigned { topics, visible_at } => {
+                self.sees(visible_at);
+                for result in topics.into_iter().flat_map(|topic: TopicOutcomes| topic.partitions) {
+                    match result.1 {
+                        Ok(()) => self.counts.moves_begun += 1,
+                        Err(_) => self.counts.moves_refused += 1,
+                    }
+                }
             }
             Response::PartitionsAltered(results) => {
                 self.counts.isr_changes += results.iter().filter(|(_, result)| result.is_ok()).count() as u64;
@@ -646,4 +709,20 @@ impl Cluster {
         let newest = self.images.last_key_value().map_or(0, |(at, _)| *at);
         assert!(at.0 <= newest, "seed {}: answered at {at}, committed up to {newest}", self.seed);
     }
+}
+
+/// R19: a replica goes only when all who stay are in the ISR or a move is undone, and then in another leader epoch. Returns how
+/// many moves came to an end.
+fn check_moves(seed: u64, before: &Image, after: &Image) -> u64 {
+    let mut done = 0;
+    for (partition, old) in before.partitions() {
+        let Some(new) = after.partition(partition) else { continue };
+        done += u64::from(old.is_moving() && !new.is_moving());
+        let gone: Vec<BrokerId> = old.replicas.iter().filter(|id| !new.replicas.contains(id)).copied().collect();
+        if gone.is_empty() {
+            continue;
+        }
+        assert!(new.leader_epoch > old.leader_epoch, "seed {seed}: {partition} from {old:?} to {new:?}");
+    }
+    done
 }

@@ -13,6 +13,9 @@
 //!  grow SESSION NAME COUNT      delete SESSION NAME
 //!  config SESSION topic:NAME|broker:ID|cluster set|delete|append|subtract|replace KEY[=VALUE]…
 //!  isr SESSION ID NAME-PARTITION 1,2,3 [leader-epoch=N] [partition-epoch=N] [stale=ID]
+//!  elect SESSION preferred|unclean [NAME-PARTITION…]
+//!  move SESSION NAME-PARTITION 1,2,3|none|back [same-factor]
+//!  unregister SESSION ID        feature SESSION NAME LEVEL up|down|unsafe [dry]
 //!  ids SESSION       quorum SESSION             show
 //! ```
 
@@ -22,9 +25,10 @@ use std::fmt::Write;
 use base_types::{BrokerEpoch, BrokerId, Incarnation, Now, PartitionIndex, Random, Tick, Timestamp, TopicPartition};
 use controller_core::{Config, Controller, Effect, Effects, Event, SessionId, Stored};
 use peer_api::controller::{
-    ActiveController, AlterPartition, BrokerHeartbeat, ConfigChange, ConfigChanges, ConfigOperation, Error,
-    FromController, IsrChange, NewPartitions, NewTopic, Refusal, RegisterBroker, RegisterGateway, Request, Response,
-    Role, TopicSelector,
+    ActiveController, AlterPartition, BrokerHeartbeat, ConfigChange, ConfigChanges, ConfigOperation, ElectionKind,
+    ElectionTopics, Error, FeatureUpdate, FeatureUpdateKind, FromController, IsrChange, NewPartitions, NewTopic,
+    Reassign, ReassignedTopic, Refusal, RegisterBroker, RegisterGateway, Request, Response, Role, TopicOutcomes,
+    TopicSelector,
 };
 use peer_api::metadata::{ConfigResource, MetadataOffset, PartitionState, Record, Update};
 use peer_api::storage::RequestId;
@@ -165,6 +169,46 @@ impl Harness {
             "grow" => {
                 let topic = NewPartitions { name: words[2].to_owned(), count: number(3), assignments: Vec::new() };
                 self.call(words[1], Request::CreatePartitions { topics: vec![topic], validate_only: false }, &mut out);
+            }
+            "elect" => {
+                let kind = match words[2] {
+                    "unclean" => ElectionKind::Unclean,
+                    _ => ElectionKind::Preferred,
+                };
+                let named = words[3..].iter().map(|word| {
+                    let (name, index) = word.rsplit_once('-').unwrap();
+                    (name.to_owned(), vec![index.parse().unwrap()])
+                });
+                let topics =
+                    if words.len() == 3 { ElectionTopics::All } else { ElectionTopics::Named(named.collect()) };
+                self.call(words[1], Request::ElectLeaders { kind, topics }, &mut out);
+            }
+            "move" => {
+                let (name, index) = words[2].rsplit_once('-').unwrap();
+                let replicas = match words[3] {
+                    "back" => None,
+                    "none" => Some(Vec::new()),
+                    list => Some(brokers(list)),
+                };
+                let partitions = vec![(index.parse().unwrap(), replicas)];
+                let request = Reassign {
+                    topics: vec![ReassignedTopic { name: name.to_owned(), partitions }],
+                    allow_replication_factor_change: !words.contains(&"same-factor"),
+                };
+                self.call(words[1], Request::Reassign(request), &mut out);
+            }
+            "unregister" => {
+                self.call(words[1], Request::UnregisterBroker { broker: BrokerId(number(2)) }, &mut out);
+            }
+            "feature" => {
+                let kind = match words[4] {
+                    "down" => FeatureUpdateKind::SafeDowngrade,
+                    "unsafe" => FeatureUpdateKind::UnsafeDowngrade,
+                    _ => FeatureUpdateKind::Upgrade,
+                };
+                let updates = vec![FeatureUpdate { name: words[2].to_owned(), level: number(3) as i16, kind }];
+                let validate_only = words.contains(&"dry");
+                self.call(words[1], Request::UpdateFeatures { updates, validate_only }, &mut out);
             }
             "delete" => {
                 let selector = TopicSelector::Name(words[2].to_owned());
@@ -342,6 +386,12 @@ impl Harness {
             Response::PartitionsCreated { topics, visible_at } => {
                 format!("{} (at {visible_at})", each(&topics, |()| "grown".to_owned()))
             }
+            Response::LeadersElected { topics, visible_at } => {
+                format!("{} (at {visible_at})", outcomes(topics, "elected"))
+            }
+            Response::Reassigned { topics, visible_at } => format!("{} (at {visible_at})", outcomes(topics, "moves")),
+            Response::BrokerUnregistered { visible_at } => format!("unregistered (at {visible_at})"),
+            Response::FeaturesUpdated { visible_at } => format!("updated (at {visible_at})"),
             Response::ConfigsAltered { resources, visible_at } => {
                 format!("{} (at {visible_at})", each(&resources, |()| "altered".to_owned()))
             }
@@ -425,7 +475,21 @@ fn partition_text(state: &PartitionState) -> String {
     if !state.last_known_elr.is_empty() {
         text += &format!(" last-known={}", list(&state.last_known_elr));
     }
+    if state.is_moving() {
+        text += &format!(" adding={} removing={}", list(&state.adding), list(&state.removing));
+    }
     text
+}
+
+fn outcomes(topics: Vec<TopicOutcomes>, done: &str) -> String {
+    let told = topics.into_iter().map(|topic| {
+        let show = |(index, result): (i32, Result<(), Refusal>)| {
+            format!("{index} {}", result.as_ref().map_or_else(refused, |()| done.to_owned()))
+        };
+        let partitions: Vec<String> = topic.partitions.into_iter().map(show).collect();
+        format!("{}: {}", topic.name, partitions.join(", "))
+    });
+    told.collect::<Vec<_>>().join("; ")
 }
 
 fn refused(refusal: &Refusal) -> String {

@@ -42,6 +42,10 @@ fn visible_at(result: &Result<Response, Error>) -> Option<MetadataOffset> {
             Response::TopicsCreated { visible_at, .. }
             | Response::TopicsDeleted { visible_at, .. }
             | Response::PartitionsCreated { visible_at, .. }
+            | Response::LeadersElected { visible_at, .. }
+            | Response::Reassigned { visible_at, .. }
+            | Response::BrokerUnregistered { visible_at }
+            | Response::FeaturesUpdated { visible_at }
             | Response::ConfigsAltered { visible_at, .. },
         ) => Some(*visible_at),
         _ => None,

@@ -15,17 +15,13 @@ use std::ops::RangeInclusive;
 use base_types::ErrorCode;
 use kafka_wire::k18_api_versions::{ApiVersion, FinalizedFeatureKey, SupportedFeatureKey};
 use kafka_wire::{ApiKey, ApiVersionsRequest, ApiVersionsResponse, Reader, encode_response};
+use peer_api::features::FEATURES;
 
 use crate::api;
 use crate::effect::CloseReason;
 use crate::operation::{Answer, Begun, Context};
 
 pub(crate) const SUPPORTED: RangeInclusive<i16> = 0..=4;
-
-/// Name, oldest and newest level, as Kafka 4.3.0 has them: 3.3-IV3 to 4.3-IV0, eligible leader replicas (KIP-966), and the new
-/// group protocol (KIP-848).
-const FEATURES: [(&str, i16, i16); 3] =
-    [("eligible.leader.replicas.version", 0, 1), ("group.version", 0, 1), ("metadata.version", 7, 30)];
 
 /// Takes the body undecoded, since the version may be one that nobody can decode.
 pub(crate) fn begin(cx: &mut Context<'_>, reader: &mut Reader) -> Begun {
@@ -140,11 +136,16 @@ mod tests {
                 (35, 1, 5),
                 (37, 0, 3),
                 (42, 0, 2),
+                (43, 0, 2),
                 (44, 0, 1),
+                (45, 0, 1),
+                (46, 0, 0),
                 (47, 0, 0),
                 (55, 0, 2),
+                (57, 0, 2),
                 (60, 0, 2),
                 (61, 0, 0),
+                (64, 0, 0),
                 (68, 0, 1),
                 (69, 0, 1),
                 (74, 0, 1),
@@ -181,7 +182,7 @@ mod tests {
         let mut world = World::new(1);
         for version in SUPPORTED {
             let response = world.ask::<ApiVersionsRequest>(version, &request());
-            assert_eq!((response.error_code, response.api_keys.len()), (0, 33));
+            assert_eq!((response.error_code, response.api_keys.len()), (0, 38));
             let features: Vec<_> =
                 response.supported_features.iter().map(|f| (&*f.name, f.min_version, f.max_version)).collect();
             let finalized: Vec<_> =
@@ -233,8 +234,8 @@ mod tests {
         let mut world = World::new(1);
         world.send(3, &request());
         let (_, frame) = world.sent.pop_front().unwrap();
-        // Correlation id, error code, then at once the compact array of 33 APIs.
-        assert_eq!(frame[4..7], [0, 0, 34]);
+        // Correlation id, error code, then at once the compact array of 38 APIs.
+        assert_eq!(frame[4..7], [0, 0, 39]);
     }
 
     #[test]

@@ -36,6 +36,13 @@ const fn config(
     Definition { name, kind, default, rule, server_names, dynamic, internal: false, documentation }
 }
 
+/// A rate that Kafka keeps apart from its other configs: it is told only where it is set.
+const fn replication_rate(name: &'static str, documentation: &'static str) -> Definition {
+    let default = Some("9223372036854775807");
+    let definition = config(name, Kind::Long, default, Rule::AtLeast(0), PER_BROKER, &[], documentation);
+    Definition { internal: true, ..definition }
+}
+
 /// The broker configs, in order of name.
 pub const BROKER_CONFIGS: &[Definition] = &[
     config(
@@ -237,6 +244,10 @@ pub const BROKER_CONFIGS: &[Definition] = &[
         &[],
         "The most bytes one fetch is answered with.",
     ),
+    replication_rate(
+        "follower.replication.throttled.rate",
+        "Bytes a second of replication traffic to the throttled followers on this broker.",
+    ),
     config(
         "group.consumer.assignment.interval.ms",
         Kind::Int,
@@ -353,6 +364,10 @@ pub const BROKER_CONFIGS: &[Definition] = &[
         READ_ONLY,
         &[],
         "How often the controller looks for partitions that are not led by their preferred replica.",
+    ),
+    replication_rate(
+        "leader.replication.throttled.rate",
+        "Bytes a second of replication traffic from the throttled leaders on this broker.",
     ),
     config(
         "listener.security.protocol.map",

@@ -1,14 +1,17 @@
 //! Records as bytes: the same in the controller's log, in its snapshots and in the delta stream.
 //!
 //! ```text
-//!  records := version u8 (1), count, record*
+//!  records := version u8 (1 or 2), count, record*
 //!  record  := kind u8, size of the body, body
 //!  numbers := LEB128; signed ones zigzag-coded first.   texts and lists := count, elements.   optional := 0 | 1, value
 //! ```
 //!
 //! What is once written is read for ever: the numbers of kinds and states are never given to another meaning, and
-//! `fixtures/records-v1.hex` pins the bytes. A reader refuses what it does not know, bytes left over included: two nodes that
-//! skipped different things would fold different images (C5). A new kind or field therefore comes with a higher version.
+//! `fixtures/records-v1.hex` and `-v2.hex` pin the bytes. A reader refuses what it does not know, bytes left over included: two
+//! nodes that skipped different things would fold different images (C5). A new kind or field therefore comes with a higher
+//! version; what the oldest version can say is written in it, so that nodes of an older release read on until there is news.
+//!
+//! Version 2: a partition's state ends with the replicas that a move adds and removes.
 //!
 //! Bytes may come from outside: nothing is allocated in proportion to a count that the bytes left do not justify.
 
@@ -21,7 +24,9 @@ use base_types::{
 
 use super::{Broker, BrokerState, ConfigResource, Gateway, PartitionState, Record};
 
-const VERSION: u8 = 1;
+/// Without moves of replicas.
+const VERSION_1: u8 = 1;
+const VERSION_2: u8 = 2;
 
 const CLUSTER_NAMED: u8 = 1;
 const BROKER_REGISTERED: u8 = 2;
@@ -55,12 +60,14 @@ impl fmt::Display for DecodeError {
 impl std::error::Error for DecodeError {}
 
 pub fn encode_records(records: &[Record]) -> Vec<u8> {
-    let mut out = vec![VERSION];
+    let moves = |record: &Record| matches!(record, Record::PartitionChanged { state, .. } if state.is_moving());
+    let version = if records.iter().any(moves) { VERSION_2 } else { VERSION_1 };
+    let mut out = vec![version];
     put_count(&mut out, records.len());
     let mut body = Vec::new();
     for record in records {
         body.clear();
-        let kind = put_record(&mut body, record);
+        let kind = put_record(&mut body, record, version);
         out.push(kind);
         put_count(&mut out, body.len());
         out.extend_from_slice(&body);
@@ -70,7 +77,8 @@ pub fn encode_records(records: &[Record]) -> Vec<u8> {
 
 pub fn decode_records(bytes: &[u8]) -> Result<Vec<Record>, DecodeError> {
     let mut reader = Reader { bytes };
-    if reader.u8()? != VERSION {
+    let version = reader.u8()?;
+    if !(VERSION_1..=VERSION_2).contains(&version) {
         return Err(reader.error("unknown version"));
     }
     // A record takes two bytes at least.
@@ -79,14 +87,14 @@ pub fn decode_records(bytes: &[u8]) -> Result<Vec<Record>, DecodeError> {
     for _ in 0..count {
         let kind = reader.u8()?;
         let mut body = reader.sub()?;
-        records.push(body.record(kind)?);
+        records.push(body.record(kind, version)?);
         body.finish()?;
     }
     reader.finish()?;
     Ok(records)
 }
 
-fn put_record(out: &mut Vec<u8>, record: &Record) -> u8 {
+fn put_record(out: &mut Vec<u8>, record: &Record, version: u8) -> u8 {
     match record {
         Record::ClusterNamed { cluster_id } => {
             put_text(out, cluster_id);
@@ -137,10 +145,8 @@ fn put_record(out: &mut Vec<u8>, record: &Record) -> u8 {
         Record::PartitionChanged { partition, state } => {
             out.extend_from_slice(&partition.topic.0);
             put_i64(out, partition.partition.0.into());
-            for list in [&state.replicas, &state.isr, &state.elr, &state.last_known_elr] {
-                put_count(out, list.len());
-                list.iter().for_each(|id| put_i64(out, id.0.into()));
-            }
+            let lists = [&state.replicas, &state.isr, &state.elr, &state.last_known_elr];
+            lists.into_iter().for_each(|list| put_brokers(out, list));
             match state.leader {
                 None => out.push(0),
                 Some(leader) => {
@@ -150,6 +156,10 @@ fn put_record(out: &mut Vec<u8>, record: &Record) -> u8 {
             }
             put_i64(out, state.leader_epoch.0.into());
             put_i64(out, state.partition_epoch.0.into());
+            if version >= VERSION_2 {
+                put_brokers(out, &state.adding);
+                put_brokers(out, &state.removing);
+            }
             PARTITION_CHANGED
         }
         Record::ConfigChanged { resource, name, value } => {
@@ -219,6 +229,11 @@ fn put_text(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(text.as_bytes());
 }
 
+fn put_brokers(out: &mut Vec<u8>, ids: &[BrokerId]) {
+    put_count(out, ids.len());
+    ids.iter().for_each(|id| put_i64(out, id.0.into()));
+}
+
 fn put_optional_text(out: &mut Vec<u8>, text: Option<&str>) {
     match text {
         None => out.push(0),
@@ -234,7 +249,7 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    fn record(&mut self, kind: u8) -> Result<Record, DecodeError> {
+    fn record(&mut self, kind: u8, version: u8) -> Result<Record, DecodeError> {
         Ok(match kind {
             CLUSTER_NAMED => Record::ClusterNamed { cluster_id: self.text()? },
             BROKER_REGISTERED => Record::BrokerRegistered(Broker {
@@ -273,6 +288,8 @@ impl<'a> Reader<'a> {
                     leader: if self.flag()? { Some(self.broker()?) } else { None },
                     leader_epoch: LeaderEpoch(self.i32()?),
                     partition_epoch: PartitionEpoch(self.i32()?),
+                    adding: if version >= VERSION_2 { self.brokers()? } else { Vec::new() },
+                    removing: if version >= VERSION_2 { self.brokers()? } else { Vec::new() },
                 },
             },
             CONFIG_CHANGED => Record::ConfigChanged {
@@ -436,6 +453,7 @@ mod tests {
             leader: Some(BrokerId(2)),
             leader_epoch: LeaderEpoch(5),
             partition_epoch: PartitionEpoch(130),
+            ..PartitionState::default()
         };
         let config = |resource, value: Option<&str>| Record::ConfigChanged {
             resource,
@@ -487,14 +505,38 @@ mod tests {
         digits.chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
     }
 
-    const GOLDEN: &str = include_str!("../../fixtures/records-v1.hex");
+    /// What version 1 cannot say.
+    fn newer_samples() -> Vec<Record> {
+        let partition = |index| TopicPartition { topic: TopicId([7; 16]), partition: PartitionIndex(index) };
+        let state = PartitionState {
+            replicas: [4, 2, 1].map(BrokerId).to_vec(),
+            isr: [1, 2].map(BrokerId).to_vec(),
+            leader: Some(BrokerId(1)),
+            adding: vec![BrokerId(4)],
+            removing: vec![BrokerId(1)],
+            ..PartitionState::default()
+        };
+        vec![
+            Record::PartitionChanged { partition: partition(3), state },
+            Record::PartitionChanged { partition: partition(4), state: PartitionState::default() },
+        ]
+    }
 
-    /// The file is written once per version and never again: change [`VERSION`] and add a file instead.
+    const GOLDEN: &str = include_str!("../../fixtures/records-v1.hex");
+    const GOLDEN_2: &str = include_str!("../../fixtures/records-v2.hex");
+
+    /// A file is written once per version and never again: a change comes with another version and another file.
     #[test]
     fn golden_bytes_of_version_1_are_written_and_read() {
         let encoded = encode_records(&samples());
         assert_eq!(hex(&encoded), hex(&unhex(GOLDEN)));
         assert_eq!(decode_records(&unhex(GOLDEN)), Ok(samples()));
+    }
+
+    #[test]
+    fn golden_bytes_of_version_2_are_written_and_read() {
+        assert_eq!(hex(&encode_records(&newer_samples())), hex(&unhex(GOLDEN_2)));
+        assert_eq!(decode_records(&unhex(GOLDEN_2)), Ok(newer_samples()));
     }
 
     #[test]
@@ -507,14 +549,14 @@ mod tests {
         longer.push(0);
         assert_eq!(decode_records(&longer), Err(DecodeError { what: "bytes left over", left: 1 }));
         let mut newer = encoded;
-        newer[0] = VERSION + 1;
+        newer[0] = VERSION_2 + 1;
         assert!(decode_records(&newer).is_err());
     }
 
     /// Whatever is decoded encodes to bytes that decode to the same; nothing panics, nothing grows without bytes to show for it.
     #[test]
     fn mutated_bytes_never_panic() {
-        let seed = encode_records(&samples());
+        let seed = encode_records(&[samples(), newer_samples()].concat());
         let mut random = Random::new(20_261_121);
         let mut accepted = 0;
         for _ in 0..100_000 {
@@ -537,7 +579,7 @@ mod tests {
 
     #[test]
     fn a_huge_count_is_refused_before_anything_is_allocated() {
-        let mut bytes = vec![VERSION];
+        let mut bytes = vec![VERSION_1];
         put_u64(&mut bytes, u64::MAX);
         assert_eq!(decode_records(&bytes).unwrap_err().what, "a count beyond the bytes left");
         bytes.truncate(1);

@@ -34,8 +34,7 @@ impl Controller {
                 partition_epoch: PartitionEpoch(0),
                 isr,
                 replicas: replicas.clone(),
-                elr: Vec::new(),
-                last_known_elr: Vec::new(),
+                ..PartitionState::default()
             },
             registrations: BTreeMap::new(),
             fenced: BTreeSet::new(),

@@ -202,6 +202,10 @@ impl Source {
         Refusal { code: self.code(), message: self.text() }
     }
 
+    fn topic_outcomes(&mut self) -> TopicOutcomes {
+        TopicOutcomes { name: self.text(), partitions: self.many(|r| (r.i32(), r.or_refusal(|_| ()))) }
+    }
+
     fn or_refusal<T>(&mut self, make: impl FnOnce(&mut Source) -> T) -> Result<T, Refusal> {
         if self.coin() { Ok(make(self)) } else { Err(self.refusal()) }
     }
@@ -215,6 +219,8 @@ impl Source {
             leader: self.maybe(Source::broker),
             leader_epoch: self.epoch(),
             partition_epoch: PartitionEpoch(self.i32()),
+            adding: self.brokers(),
+            removing: self.brokers(),
         }
     }
 
@@ -667,7 +673,7 @@ impl Arbitrary for RaftMessage {
 }
 
 impl Arbitrary for ToController {
-    const KINDS: u64 = 12;
+    const KINDS: u64 = 16;
 
     fn arbitrary(kind: u64, r: &mut Source) -> ToController {
         use peer_api::controller::Request;
@@ -756,6 +762,33 @@ impl Arbitrary for ToController {
                 validate_only: r.coin(),
             },
             10 => Request::AllocateProducerIds,
+            11 => Request::ElectLeaders {
+                kind: if r.coin() { ElectionKind::Preferred } else { ElectionKind::Unclean },
+                topics: match r.coin() {
+                    true => ElectionTopics::All,
+                    false => ElectionTopics::Named(r.many(|r| (r.text(), r.many(Source::i32)))),
+                },
+            },
+            12 => Request::Reassign(Reassign {
+                topics: r.many(|r| ReassignedTopic {
+                    name: r.text(),
+                    partitions: r.many(|r| (r.i32(), r.maybe(Source::brokers))),
+                }),
+                allow_replication_factor_change: r.coin(),
+            }),
+            13 => Request::UnregisterBroker { broker: r.broker() },
+            14 => Request::UpdateFeatures {
+                updates: r.many(|r| FeatureUpdate {
+                    name: r.text(),
+                    level: r.i16(),
+                    kind: match r.0.below(3) {
+                        0 => FeatureUpdateKind::Upgrade,
+                        1 => FeatureUpdateKind::SafeDowngrade,
+                        _ => FeatureUpdateKind::UnsafeDowngrade,
+                    },
+                }),
+                validate_only: r.coin(),
+            },
             _ => Request::DescribeQuorum,
         };
         ToController::Call { id: RequestId(r.u64()), request }
@@ -763,7 +796,7 @@ impl Arbitrary for ToController {
 }
 
 impl Arbitrary for FromController {
-    const KINDS: u64 = 19;
+    const KINDS: u64 = 23;
 
     fn arbitrary(kind: u64, r: &mut Source) -> FromController {
         use peer_api::controller::Response;
@@ -806,6 +839,10 @@ impl Arbitrary for FromController {
             }),
             15 => Ok(Response::PartitionsCreated { topics: r.many(|r| r.or_refusal(|_| ())), visible_at }),
             16 => Ok(Response::ConfigsAltered { resources: r.many(|r| r.or_refusal(|_| ())), visible_at }),
+            18 => Ok(Response::LeadersElected { topics: r.many(Source::topic_outcomes), visible_at }),
+            19 => Ok(Response::Reassigned { topics: r.many(Source::topic_outcomes), visible_at }),
+            20 => Ok(Response::BrokerUnregistered { visible_at }),
+            21 => Ok(Response::FeaturesUpdated { visible_at }),
             17 => Ok(Response::ProducerIds { first: ProducerId(r.i64()), count: r.i64() }),
             _ => Ok(Response::Quorum(QuorumInfo {
                 leader: r.broker(),

@@ -6,8 +6,9 @@ use base_types::{
 use bytes::Bytes;
 use peer_api::controller::{
     ActiveController, AlterPartition, BrokerHeartbeat, ConfigChange, ConfigChanges, ConfigOperation, CreatedTopic,
-    DeletedTopic, Error, FromController, HeartbeatAnswer, IsrChange, NewPartitions, NewTopic, QuorumInfo, QuorumVoter,
-    Refusal, RegisterBroker, RegisterGateway, Request, Response, Role, ToController, TopicSelector,
+    DeletedTopic, ElectionKind, ElectionTopics, Error, FeatureUpdate, FeatureUpdateKind, FromController,
+    HeartbeatAnswer, IsrChange, NewPartitions, NewTopic, QuorumInfo, QuorumVoter, Reassign, ReassignedTopic, Refusal,
+    RegisterBroker, RegisterGateway, Request, Response, Role, ToController, TopicOutcomes, TopicSelector,
 };
 use peer_api::metadata::codec::{decode_records, encode_records};
 use peer_api::metadata::{ConfigResource, MetadataOffset, PartitionState, Record, Update};
@@ -170,6 +171,13 @@ fn to_request(request: Request) -> proto::to_controller::Message {
             changes: changes.into_iter().map(to_config_changes).collect(),
             validate_only,
         }),
+        Request::Reassign(request) => Out::Reassign(to_reassign(request)),
+        Request::UnregisterBroker { broker } => Out::UnregisterBroker(proto::UnregisterBroker { broker: broker.0 }),
+        Request::UpdateFeatures { updates, validate_only } => Out::UpdateFeatures(proto::UpdateFeatures {
+            updates: updates.into_iter().map(to_feature_update).collect(),
+            validate_only,
+        }),
+        Request::ElectLeaders { kind, topics } => Out::ElectLeaders(to_election(kind, topics)),
         Request::AllocateProducerIds => Out::AllocateProducerIds(base::Empty {}),
         Request::DescribeQuorum => Out::DescribeQuorum(base::Empty {}),
     }
@@ -223,6 +231,13 @@ fn from_request(request: proto::to_controller::Message) -> Result<Request, Malfo
         In::AlterConfigs(alter) => Request::AlterConfigs {
             changes: each(alter.changes, from_config_changes)?,
             validate_only: alter.validate_only,
+        },
+        In::ElectLeaders(election) => from_election(election)?,
+        In::Reassign(request) => Request::Reassign(from_reassign(request)),
+        In::UnregisterBroker(request) => Request::UnregisterBroker { broker: BrokerId(request.broker) },
+        In::UpdateFeatures(update) => Request::UpdateFeatures {
+            updates: each(update.updates, from_feature_update)?,
+            validate_only: update.validate_only,
         },
         In::AllocateProducerIds(base::Empty {}) => Request::AllocateProducerIds,
         In::DescribeQuorum(base::Empty {}) => Request::DescribeQuorum,
@@ -293,6 +308,12 @@ fn to_response(response: Response) -> proto::from_controller::Message {
             resources: resources.into_iter().map(to_outcome).collect(),
             visible_at: visible_at.0,
         }),
+        Response::LeadersElected { topics, visible_at } => Out::LeadersElected(to_outcomes(topics, visible_at)),
+        Response::Reassigned { topics, visible_at } => Out::Reassigned(to_outcomes(topics, visible_at)),
+        Response::BrokerUnregistered { visible_at } => {
+            Out::BrokerUnregistered(proto::Done { visible_at: visible_at.0 })
+        }
+        Response::FeaturesUpdated { visible_at } => Out::FeaturesUpdated(proto::Done { visible_at: visible_at.0 }),
         Response::ProducerIds { first, count } => Out::ProducerIds(proto::ProducerIds { first: first.0, count }),
         Response::Quorum(info) => Out::Quorum(to_quorum(info)),
     }
@@ -353,6 +374,16 @@ fn from_response(response: proto::from_controller::Message) -> Result<Response, 
             topics: each(created.topics, from_outcome)?,
             visible_at: MetadataOffset(created.visible_at),
         },
+        In::LeadersElected(elected) => Response::LeadersElected {
+            topics: each(elected.topics, from_outcomes)?,
+            visible_at: MetadataOffset(elected.visible_at),
+        },
+        In::Reassigned(reassigned) => Response::Reassigned {
+            topics: each(reassigned.topics, from_outcomes)?,
+            visible_at: MetadataOffset(reassigned.visible_at),
+        },
+        In::BrokerUnregistered(done) => Response::BrokerUnregistered { visible_at: MetadataOffset(done.visible_at) },
+        In::FeaturesUpdated(done) => Response::FeaturesUpdated { visible_at: MetadataOffset(done.visible_at) },
         In::ConfigsAltered(altered) => Response::ConfigsAltered {
             resources: each(altered.resources, from_outcome)?,
             visible_at: MetadataOffset(altered.visible_at),
@@ -402,6 +433,106 @@ fn to_refusal(refusal: Refusal) -> proto::Refusal {
 
 fn from_refusal(refusal: proto::Refusal) -> Result<Refusal, Malformed> {
     Ok(Refusal { code: from_code(refusal.code)?, message: refusal.message })
+}
+
+fn to_election(kind: ElectionKind, topics: ElectionTopics) -> proto::ElectLeaders {
+    use proto::elect_leaders::Kind;
+    let kind = match kind {
+        ElectionKind::Preferred => Kind::Preferred,
+        ElectionKind::Unclean => Kind::Unclean,
+    };
+    let (all, topics) = match topics {
+        ElectionTopics::All => (true, Vec::new()),
+        ElectionTopics::Named(topics) => (false, topics),
+    };
+    let topics = topics.into_iter().map(|(name, partitions)| proto::ElectionTopic { name, partitions }).collect();
+    proto::ElectLeaders { kind: kind.into(), all, topics }
+}
+
+fn from_election(election: proto::ElectLeaders) -> Result<Request, Malformed> {
+    use proto::elect_leaders::Kind;
+    let kind = match election.kind() {
+        Kind::Preferred => ElectionKind::Preferred,
+        Kind::Unclean => ElectionKind::Unclean,
+        Kind::Unspecified => {
+            return Err(Malformed::Unknown { field: "election", value: election.kind.into() });
+        }
+    };
+    let named = election.topics.into_iter().map(|topic| (topic.name, topic.partitions));
+    let topics = if election.all { ElectionTopics::All } else { ElectionTopics::Named(named.collect()) };
+    Ok(Request::ElectLeaders { kind, topics })
+}
+
+fn to_outcomes(topics: Vec<TopicOutcomes>, visible_at: MetadataOffset) -> proto::PartitionOutcomes {
+    let partition = |(partition, result): (i32, Result<(), Refusal>)| proto::PartitionOutcome {
+        partition,
+        refusal: result.err().map(to_refusal),
+    };
+    let topic = |topic: TopicOutcomes| proto::TopicOutcomes {
+        name: topic.name,
+        partitions: topic.partitions.into_iter().map(partition).collect(),
+    };
+    proto::PartitionOutcomes { topics: topics.into_iter().map(topic).collect(), visible_at: visible_at.0 }
+}
+
+fn from_outcomes(topic: proto::TopicOutcomes) -> Result<TopicOutcomes, Malformed> {
+    let partitions = each(topic.partitions, |outcome| {
+        let refusal = outcome.refusal.map(from_refusal).transpose()?;
+        Ok((outcome.partition, refusal.map_or(Ok(()), Err)))
+    })?;
+    Ok(TopicOutcomes { name: topic.name, partitions })
+}
+
+fn to_reassign(request: Reassign) -> proto::Reassign {
+    let partition = |(partition, replicas): (i32, Option<Vec<BrokerId>>)| proto::ReassignedPartition {
+        partition,
+        cancel: replicas.is_none(),
+        replicas: numbers(replicas.unwrap_or_default()),
+    };
+    let topic = |topic: ReassignedTopic| proto::ReassignedTopic {
+        name: topic.name,
+        partitions: topic.partitions.into_iter().map(partition).collect(),
+    };
+    proto::Reassign {
+        topics: request.topics.into_iter().map(topic).collect(),
+        allow_replication_factor_change: request.allow_replication_factor_change,
+    }
+}
+
+fn from_reassign(request: proto::Reassign) -> Reassign {
+    let partition =
+        |asked: proto::ReassignedPartition| (asked.partition, (!asked.cancel).then(|| brokers(asked.replicas)));
+    let topic = |topic: proto::ReassignedTopic| ReassignedTopic {
+        name: topic.name,
+        partitions: topic.partitions.into_iter().map(partition).collect(),
+    };
+    Reassign {
+        topics: request.topics.into_iter().map(topic).collect(),
+        allow_replication_factor_change: request.allow_replication_factor_change,
+    }
+}
+
+fn to_feature_update(update: FeatureUpdate) -> proto::FeatureUpdate {
+    use proto::feature_update::Kind;
+    let kind = match update.kind {
+        FeatureUpdateKind::Upgrade => Kind::Upgrade,
+        FeatureUpdateKind::SafeDowngrade => Kind::SafeDowngrade,
+        FeatureUpdateKind::UnsafeDowngrade => Kind::UnsafeDowngrade,
+    };
+    proto::FeatureUpdate { name: update.name, level: update.level.into(), kind: kind.into() }
+}
+
+fn from_feature_update(update: proto::FeatureUpdate) -> Result<FeatureUpdate, Malformed> {
+    use proto::feature_update::Kind;
+    let kind = match update.kind() {
+        Kind::Upgrade => FeatureUpdateKind::Upgrade,
+        Kind::SafeDowngrade => FeatureUpdateKind::SafeDowngrade,
+        Kind::UnsafeDowngrade => FeatureUpdateKind::UnsafeDowngrade,
+        Kind::Unspecified => {
+            return Err(Malformed::Unknown { field: "feature update", value: update.kind.into() });
+        }
+    };
+    Ok(FeatureUpdate { name: update.name, level: narrow(update.level, "feature level")?, kind })
 }
 
 fn to_outcome(result: Result<(), Refusal>) -> proto::Outcome {
@@ -458,6 +589,8 @@ fn to_partition_state(state: PartitionState) -> proto::PartitionState {
         leader: state.leader.map(|leader| leader.0),
         leader_epoch: state.leader_epoch.0,
         partition_epoch: state.partition_epoch.0,
+        adding: numbers(state.adding),
+        removing: numbers(state.removing),
     }
 }
 
@@ -470,6 +603,8 @@ fn from_partition_state(state: proto::PartitionState) -> PartitionState {
         leader: state.leader.map(BrokerId),
         leader_epoch: LeaderEpoch(state.leader_epoch),
         partition_epoch: PartitionEpoch(state.partition_epoch),
+        adding: brokers(state.adding),
+        removing: brokers(state.removing),
     }
 }
 

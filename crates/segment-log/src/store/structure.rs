@@ -106,7 +106,8 @@ impl LogStore {
         Ok(())
     }
 
-    /// Removes a replica and its data. The caller must have a committed tombstone of the topic in hand (C10).
+    /// Removes a replica and its data. The caller must have a committed word in hand that says so: the topic is removed, or the
+    /// partition's replicas are others (C10).
     pub fn delete_replica(&self, tp: TopicPartition) -> Result<(), StoreError> {
         // Room is made first, since that may need a flush. No manifest may be made between the entry and the end of this.
         drop(self.begin_change(1)?);

@@ -30,26 +30,37 @@ impl StorageNode {
         on_disk: OnDisk,
         effects: &mut Effects,
     ) {
+        if self.is_given_away(partition) && self.slots.get(&partition).is_some_and(|slot| slot.replica.is_none()) {
+            return self.release(now, partition, effects);
+        }
         // The topic may have been deleted meanwhile: the deletion is on its way to the disk, after the opening.
         let Some(slot) = self.slots.get_mut(&partition) else { return };
         if slot.replica.is_some() {
             return;
         }
         let settings = metadata::replica_settings(&slot.settings);
-        slot.replica = Some(Replica::new(self.me.broker, partition, settings, on_disk));
+        let names = self.former.remove(&partition).unwrap_or_default();
+        slot.replica = Some(Replica::new(self.me.broker, partition, settings, on_disk).with_names_after(names));
         self.schedule(partition, None);
         self.assign(now, partition, effects);
         self.link_to_leader_of(partition, effects);
     }
 
     /// Until it succeeds, the partition is without a replica here and requests are answered so. A full disk passes by itself.
-    pub(super) fn replica_open_failed(&mut self, now: Now, partition: TopicPartition) {
-        if self.slots.get(&partition).is_some_and(|slot| slot.replica.is_none()) {
-            self.schedule(partition, Some(now.tick.plus_ms(REOPEN_MS)));
+    pub(super) fn replica_open_failed(&mut self, now: Now, partition: TopicPartition, effects: &mut Effects) {
+        if self.slots.get(&partition).is_none_or(|slot| slot.replica.is_some()) {
+            return;
         }
+        if self.is_given_away(partition) {
+            return self.release(now, partition, effects);
+        }
+        self.schedule(partition, Some(now.tick.plus_ms(REOPEN_MS)));
     }
 
-    pub(super) fn reopen(&mut self, partition: TopicPartition, effects: &mut Effects) {
+    pub(super) fn reopen(&mut self, now: Now, partition: TopicPartition, effects: &mut Effects) {
+        if self.is_given_away(partition) {
+            return self.release(now, partition, effects);
+        }
         if let Some(slot) = self.slots.get(&partition) {
             effects.push(Effect::OpenReplica { partition, settings: slot.settings.clone() });
         }

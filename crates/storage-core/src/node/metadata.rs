@@ -1,10 +1,14 @@
 //! What follows from newer metadata: replicas to open, to assign, to delete, and links to keep.
+//!
+//! Data goes when a topic is removed, and when a partition's replicas are others (C10, R19). What an earlier life of this broker
+//! was is decided by metadata from after this life's registration only: an older view may say that we are no replica, and we
+//! were one again, with this very data, before that life ended.
 
 use std::collections::BTreeSet;
 
 use base_types::{BrokerEpoch, BrokerId, Now, PartitionIndex, TopicId, TopicPartition};
 use peer_api::config::{TimestampType, TopicSettings};
-use peer_api::metadata::{BrokerState, ConfigResource, Record, Update};
+use peer_api::metadata::{BrokerState, ConfigResource, PartitionState, Record, Update};
 use replica_core::{Assignment, Replica, Settings};
 
 use super::{Slot, StorageNode};
@@ -35,29 +39,32 @@ impl StorageNode {
         self.find_groups_topic();
         for topic in &touched.deleted {
             for partition in self.slots_of(*topic) {
-                self.drop_slot(now, partition, effects);
-                effects.push(Effect::DeleteReplica { partition });
+                self.release(now, partition, effects);
             }
+            self.former.retain(|partition, _| partition.topic != *topic);
         }
         self.refresh_settings(now, &touched, effects);
         let everything = touched.brokers || touched.cluster_configs;
         for partition in if everything { self.all_ours() } else { touched.partitions } {
             if self.slots.contains_key(&partition) {
-                self.assign(now, partition, effects);
+                if !self.released(now, partition, effects) {
+                    self.assign(now, partition, effects);
+                }
             } else if self.is_ours(partition) {
                 self.open(partition, effects);
             }
         }
+        self.release_strays(effects);
         self.refresh_links(effects);
         self.tell_coordinators(now, news, effects);
     }
 
-    /// Tells a replica what the metadata says of it now. Where they say nothing, or another set of replicas, it is idle; its
-    /// data stays until a committed word deletes it (C10).
+    /// Tells a replica what the metadata says of it now. Where they say nothing, it is idle; its data stays until a committed
+    /// word deletes it (C10).
     pub(super) fn assign(&mut self, now: Now, partition: TopicPartition, effects: &mut Effects) {
         let Some(replica) = self.replica(partition) else { return };
-        // Metadata from before this life's registration may name us leader in an epoch whose last records we lost with the power.
-        if self.image.broker(self.me.broker).is_none_or(|known| known.incarnation != self.me.incarnation) {
+        // Older metadata may name us leader in an epoch whose last records we lost with the power.
+        if !self.knows_this_life() {
             return;
         }
         let assignment = self.assignment(partition).unwrap_or_else(|| no_assignment(replica));
@@ -80,6 +87,49 @@ impl StorageNode {
         })
     }
 
+    /// Whether the view is from after this life's registration.
+    fn knows_this_life(&self) -> bool {
+        self.image.broker(self.me.broker).is_some_and(|known| known.incarnation == self.me.incarnation)
+    }
+
+    /// Whether the metadata say that others are this partition's replicas, and not we. Where they say nothing of it, nothing is
+    /// known (C10).
+    pub(super) fn is_given_away(&self, partition: TopicPartition) -> bool {
+        let others = |state: &PartitionState| !state.replicas.contains(&self.me.broker);
+        self.knows_this_life() && self.image.partition(partition).is_some_and(others)
+    }
+
+    /// Deletes the replica if it is given away. One that is being opened goes when it is open: the disk answers for it once.
+    fn released(&mut self, now: Now, partition: TopicPartition, effects: &mut Effects) -> bool {
+        if !self.is_given_away(partition) {
+            return false;
+        }
+        if self.replica(partition).is_some() {
+            self.release(now, partition, effects);
+        }
+        true
+    }
+
+    pub(super) fn release(&mut self, now: Now, partition: TopicPartition, effects: &mut Effects) {
+        self.drop_slot(now, partition, effects);
+        effects.push(Effect::DeleteReplica { partition });
+    }
+
+    /// What the data directory held at the start and was given away while this broker was down.
+    fn release_strays(&mut self, effects: &mut Effects) {
+        if !self.knows_this_life() {
+            return;
+        }
+        let (image, slots, me) = (&self.image, &self.slots, self.me.broker);
+        self.strays.retain(|&partition| {
+            let Some(state) = image.partition(partition) else { return true };
+            if !state.replicas.contains(&me) && !slots.contains_key(&partition) {
+                effects.push(Effect::DeleteReplica { partition });
+            }
+            false
+        });
+    }
+
     fn is_ours(&self, partition: TopicPartition) -> bool {
         self.image.partition(partition).is_some_and(|state| state.replicas.contains(&self.me.broker))
     }
@@ -100,6 +150,7 @@ impl StorageNode {
         let settings = TopicSettings::of(&self.image, &topic.name);
         effects.push(Effect::OpenReplica { partition, settings: settings.clone() });
         self.slots.insert(partition, Slot::new(settings));
+        self.strays.remove(&partition);
     }
 
     /// The replica goes, and whoever waits for it hears of it. What it has still asked for comes back and finds nobody (R18).
@@ -109,7 +160,9 @@ impl StorageNode {
             self.replica_step(now, partition, event, effects);
         }
         self.schedule(partition, None);
-        self.slots.remove(&partition);
+        if let Some(Slot { replica: Some(replica), .. }) = self.slots.remove(&partition) {
+            self.former.insert(partition, replica.names());
+        }
     }
 
     fn refresh_settings(&mut self, now: Now, touched: &Touched, effects: &mut Effects) {

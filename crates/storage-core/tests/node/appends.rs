@@ -70,8 +70,9 @@ fn appends_of_a_deleted_topic_are_answered_and_late_writes_find_nobody() {
 fn appends_wait_no_more_when_the_partition_goes_to_other_brokers() {
     let mut host = Host::leading();
     host.asked(1, 7, append(Acks::All, 3, &[tp(1, 0)]));
-    assert_eq!(host.updated(vec![partition(tp(1, 0), 2, 4, &[2, 3])]), ["answer 1 #7: 1-0 LeaderChanged"]);
-    assert_eq!(host.asked(1, 8, append(Acks::All, 4, &[tp(1, 0)])), ["answer 1 #8: 1-0 NotLeader"]);
+    let shown = host.updated(vec![partition(tp(1, 0), 2, 4, &[2, 3])]);
+    assert_eq!(shown, ["answer 1 #7: 1-0 LeaderChanged", "delete 1-0"]);
+    assert_eq!(host.asked(1, 8, append(Acks::All, 4, &[tp(1, 0)])), ["answer 1 #8: 1-0 UnknownPartition"]);
 }
 
 #[test]

@@ -30,7 +30,7 @@ pub struct Host {
     /// Everything that was asked to be written, in order.
     pub batches: Vec<StampedBatch>,
     /// The metadata as the controller has it.
-    at: u64,
+    pub at: u64,
 }
 
 /// A partition of topic number `topic`.
@@ -134,7 +134,7 @@ impl Host {
         Host::started_with(&[])
     }
 
-    fn started_with(statics: &[(&str, &str)]) -> Host {
+    pub fn started_with(statics: &[(&str, &str)]) -> Host {
         let me = Identity {
             broker: ME,
             incarnation: Incarnation([1; 16]),

@@ -51,14 +51,58 @@ fn a_snapshot_deletes_nothing_and_what_it_does_not_name_is_idle() {
 }
 
 #[test]
-fn a_partition_given_to_other_brokers_keeps_its_data_and_serves_nobody() {
+fn a_partition_given_to_other_brokers_is_deleted_and_begins_anew_when_it_comes_back() {
     let mut host = Host::leading();
+    host.asked(1, 6, append(Acks::All, 3, &[tp(1, 0)]));
     host.asked(1, 7, fetch(1, vec![fetch_from(tp(1, 0), 0)]));
-    let shown = host.updated(vec![partition(tp(1, 0), 2, 4, &[2, 3])]);
-    assert_eq!(shown, ["answer 1 #7: 1-0 NotLeader"]);
-    assert_eq!(host.node.stats().leaders, 0);
-    let back = host.updated(vec![partition(tp(1, 0), 2, 5, &[2, 1])]);
-    assert_eq!(back, ["connect to 2 at node2:1 as of 5"]);
+    let mut shown = host.updated(vec![partition(tp(1, 0), 2, 4, &[2, 3])]);
+    shown.sort();
+    assert_eq!(shown, ["answer 1 #6: 1-0 LeaderChanged", "answer 1 #7: 1-0 UnknownPartition", "delete 1-0"]);
+    assert_eq!(host.node.stats().replicas, 0);
+    assert_eq!(host.updated(vec![partition(tp(1, 0), 1, 5, &[1, 2])]), ["open 1-0"]);
+    assert!(host.written(tp(1, 0), 1).is_empty(), "of the replica that is gone");
+    host.opened(tp(1, 0), empty());
+    let written = host.asked(1, 8, append(Acks::Leader, 5, &[tp(1, 0)]));
+    assert_eq!(written, ["write 2 1-0: 1 at 0"], "no name is given twice");
+    assert!(host.written(tp(1, 0), 1).is_empty(), "still of the replica that is gone");
+    assert_eq!(host.written(tp(1, 0), 2), ["answer 1 #8: 1-0 @0"]);
+}
+
+#[test]
+fn a_replica_given_away_while_it_is_opened_goes_once_it_is_open() {
+    let mut host = Host::registered();
+    host.updated(vec![topic(1), partition(tp(1, 0), 2, 3, &[2, 1])]);
+    assert!(host.updated(vec![partition(tp(1, 0), 2, 4, &[2, 3])]).is_empty());
+    assert_eq!(host.opened(tp(1, 0), log(5, 2)), ["delete 1-0"]);
+    assert_eq!(host.node.stats().replicas, 0);
+
+    host.updated(vec![partition(tp(1, 0), 2, 5, &[2, 1])]);
+    host.updated(vec![partition(tp(1, 0), 2, 6, &[2, 3])]);
+    assert!(host.updated(vec![partition(tp(1, 0), 2, 7, &[2, 1])]).is_empty(), "one opening at a time");
+    assert_eq!(host.opened(tp(1, 0), empty()), ["connect to 2 at node2:1 as of 5"]);
+
+    host.updated(vec![partition(tp(1, 1), 2, 3, &[2, 1])]);
+    host.updated(vec![partition(tp(1, 1), 2, 4, &[2, 3])]);
+    assert_eq!(host.step(Event::ReplicaOpenFailed { partition: tp(1, 1) }), ["delete 1-1"]);
+}
+
+/// An older view may come before a newer one in which we were a replica again, with the data that is here.
+#[test]
+fn nothing_is_deleted_on_a_word_from_before_this_life_was_registered() {
+    let mut host = Host::started_with(&[]);
+    host.step(Event::ReplicasFound { partitions: vec![tp(1, 0), tp(1, 1), tp(2, 0)] });
+    host.step(Event::ControllerConnected { stream: ControllerStream(1) });
+    host.said(FromController::Welcome { controller: BrokerId(100), term: 1 });
+    let others = [2, 3].map(|id| broker(id, 5, BrokerState::Active));
+    let placed = [topic(1), partition(tp(1, 0), 2, 3, &[2, 3]), partition(tp(1, 1), 2, 3, &[2, 1])];
+    let shown = host.said(snapshot(10, others.into_iter().chain(placed).collect()));
+    assert_eq!(shown, ["open 1-1"]);
+    host.opened(tp(1, 1), log(3, 1));
+    host.at = 10;
+    assert!(host.updated(vec![partition(tp(1, 1), 2, 4, &[2, 3])]).is_empty());
+    let shown = host.updated(vec![broker(1, 12, BrokerState::Fenced)]);
+    assert_eq!(shown, ["delete 1-1", "delete 1-0"], "2-0 may be a topic that we were never told of");
+    assert!(host.updated(vec![broker(1, 13, BrokerState::Fenced)]).is_empty(), "once");
 }
 
 #[test]

@@ -96,11 +96,11 @@ fn perform(shared: &Shared, job: WriteJob) {
             };
             shared.tell(vec![event]);
         }
-        WriteJob::Delete { partition } => {
-            if let Err(error) = log.delete_replica(partition) {
-                tracing::error!(%partition, %error, "a replica cannot be deleted");
-            }
-        }
+        WriteJob::Delete { partition } => match log.delete_replica(partition) {
+            // It was never opened.
+            Ok(()) | Err(StoreError::NoReplica(_)) => {}
+            Err(error) => tracing::error!(%partition, %error, "a replica cannot be deleted"),
+        },
         WriteJob::Truncate { partition, write, to } => {
             changed(shared, partition, write, log.truncate(partition, to).map(drop));
         }
