@@ -25,6 +25,15 @@ pub enum Command {
     Produce(Produce),
     /// Print records of a topic
     Consume(Consume),
+    /// List, describe, reset and delete consumer groups
+    #[command(subcommand)]
+    Group(GroupCommand),
+    /// Describe and alter configs of topics, brokers and the cluster
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Move replicas, and choose leaders
+    #[command(subcommand)]
+    Partitions(PartitionsCommand),
     /// Look at the cluster
     #[command(subcommand)]
     Cluster(ClusterCommand),
@@ -117,6 +126,211 @@ pub enum TopicCommand {
         #[command(flatten)]
         target: Target,
     },
+    /// Delete the oldest records, for good
+    Trim {
+        name: String,
+        /// Only these partitions; may be given again
+        #[arg(long, short)]
+        partition: Vec<i32>,
+        /// Everything below this offset goes: an offset, or end
+        #[arg(long, value_parser = parse_bound)]
+        before: Bound,
+        /// Print what would be deleted
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Give a topic more partitions
+    AddPartitions {
+        name: String,
+        /// How many it is to have in all
+        #[arg(long)]
+        total: i32,
+        /// Only ask whether it could be done
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        target: Target,
+    },
+}
+
+/// Up to where records are deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bound {
+    End,
+    Offset(i64),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum GroupCommand {
+    /// List groups
+    Ls {
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Show where a group stands: committed offsets, lag, and who reads what
+    Describe {
+        name: String,
+        /// Show the members instead
+        #[arg(long)]
+        members: bool,
+        /// Print again every so many seconds, until interrupted
+        #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2")]
+        watch: Option<u64>,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Commit other offsets for a group without members
+    Reset(Reset),
+    /// Delete a group without members, and all that it committed
+    Delete {
+        name: String,
+        /// Print what would be deleted
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Delete what a group committed for a topic it does not read
+    DeleteOffsets {
+        name: String,
+        /// A topic, or some of its partitions: name or name:0,1; may be given again
+        #[arg(long, short, required = true, value_parser = parse_partitions)]
+        topic: Vec<Partitions>,
+        /// Print what would be deleted
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        target: Target,
+    },
+}
+
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("where").required(true))]
+#[command(group = clap::ArgGroup::new("which").required(true).multiple(true))]
+pub struct Reset {
+    pub name: String,
+    /// A topic, or some of its partitions: name or name:0,1; may be given again
+    #[arg(long, short, group = "which", value_parser = parse_partitions)]
+    pub topic: Vec<Partitions>,
+    /// Every topic that the group has committed offsets for
+    #[arg(long, group = "which", conflicts_with = "topic")]
+    pub all_topics: bool,
+    /// To the oldest record
+    #[arg(long, group = "where")]
+    pub to_earliest: bool,
+    /// To what comes next
+    #[arg(long, group = "where")]
+    pub to_latest: bool,
+    /// To this offset, or the nearest there is
+    #[arg(long, group = "where")]
+    pub to_offset: Option<i64>,
+    /// To the first record of that time or later: milliseconds since 1970, or 2026-11-21T16:00:00Z
+    #[arg(long, group = "where", value_parser = parse_time)]
+    pub to_timestamp: Option<i64>,
+    /// By so many records, forward or (negative) back
+    #[arg(long, group = "where", allow_negative_numbers = true)]
+    pub shift_by: Option<i64>,
+    /// Print the offsets and commit nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    #[command(flatten)]
+    pub target: Target,
+}
+
+/// A topic and, unless all of them are meant, some of its partitions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Partitions {
+    pub topic: String,
+    pub indexes: Option<Vec<i32>>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Show configs: topic:NAME, broker:ID, or cluster for the defaults of all brokers
+    Describe {
+        #[arg(value_parser = parse_resource)]
+        resource: Resource,
+        /// Also those that nobody has set
+        #[arg(long)]
+        all: bool,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Change configs of topic:NAME, broker:ID or cluster
+    Alter {
+        #[arg(value_parser = parse_resource)]
+        resource: Resource,
+        /// name=value; may be given again
+        #[arg(long, short, value_parser = parse_config)]
+        set: Vec<(String, String)>,
+        /// Back to the default; may be given again
+        #[arg(long)]
+        unset: Vec<String>,
+        /// Add to a list, as name=value; may be given again
+        #[arg(long, value_parser = parse_config)]
+        append: Vec<(String, String)>,
+        /// Take out of a list, as name=value; may be given again
+        #[arg(long, value_parser = parse_config)]
+        subtract: Vec<(String, String)>,
+        /// Only ask whether it could be done
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        target: Target,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Resource {
+    Topic(String),
+    Broker(i32),
+    Cluster,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum PartitionsCommand {
+    /// Move partitions to other brokers, or undo a move
+    #[command(group = clap::ArgGroup::new("end").required(true))]
+    Move {
+        topic: String,
+        /// Only these partitions; may be given again
+        #[arg(long, short)]
+        partition: Vec<i32>,
+        /// The brokers that are to have the replicas, separated by commas; each partition begins with the next one
+        #[arg(long, group = "end", value_delimiter = ',')]
+        to: Vec<i32>,
+        /// Back to where the replicas were before the move that is under way
+        #[arg(long, group = "end")]
+        cancel: bool,
+        /// Print the moves and begin none
+        #[arg(long)]
+        dry_run: bool,
+        /// Return when all is moved
+        #[arg(long)]
+        wait: bool,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// List the partitions that are being moved
+    Moves {
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Have the preferred replicas lead again
+    Elect {
+        /// Every topic, unless given
+        topic: Option<String>,
+        /// Only these partitions; may be given again
+        #[arg(long, short, requires = "topic")]
+        partition: Vec<i32>,
+        /// Give leaders to partitions that have none, from whatever replica is alive. What was committed may be lost
+        #[arg(long)]
+        unclean: bool,
+        #[command(flatten)]
+        target: Target,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -161,7 +375,7 @@ pub struct Consume {
     /// Only these partitions; may be given again
     #[arg(long, short)]
     pub partition: Vec<i32>,
-    /// beginning, end, or an offset
+    /// beginning, end, or an offset; in a group, for partitions without a committed offset
     #[arg(long, short, default_value = "beginning", value_parser = parse_position)]
     pub offset: Position,
     /// Stop after so many records
@@ -170,6 +384,9 @@ pub struct Consume {
     /// Stop at what is the end of the topic now, instead of waiting for more
     #[arg(long, short)]
     pub exit: bool,
+    /// As a member of this group: partitions are shared with its other members, and what was printed is committed
+    #[arg(long, short, conflicts_with = "partition")]
+    pub group: Option<String>,
     /// One JSON object a line with partition, offset, timestamp, key, value and headers
     #[arg(long)]
     pub json: bool,
@@ -235,5 +452,99 @@ fn parse_position(text: &str) -> Result<Position, String> {
         "beginning" => Ok(Position::Beginning),
         "end" => Ok(Position::End),
         _ => text.parse().map(Position::Offset).map_err(|_| "an offset is beginning, end or a number".to_owned()),
+    }
+}
+
+fn parse_bound(text: &str) -> Result<Bound, String> {
+    match text {
+        "end" => Ok(Bound::End),
+        _ => match text.parse() {
+            Ok(offset) if offset >= 0 => Ok(Bound::Offset(offset)),
+            _ => Err("a bound is end or an offset".to_owned()),
+        },
+    }
+}
+
+fn parse_partitions(text: &str) -> Result<Partitions, String> {
+    let Some((topic, list)) = text.split_once(':') else {
+        return Ok(Partitions { topic: text.to_owned(), indexes: None });
+    };
+    let indexes: Result<Vec<i32>, _> = list.split(',').map(str::parse).collect();
+    let indexes = indexes.map_err(|_| format!("`{list}` is not a list of partitions such as 0,1"))?;
+    Ok(Partitions { topic: topic.to_owned(), indexes: Some(indexes) })
+}
+
+fn parse_resource(text: &str) -> Result<Resource, String> {
+    match text.split_once(':') {
+        Some(("topic", name)) if !name.is_empty() => Ok(Resource::Topic(name.to_owned())),
+        Some(("broker", id)) => {
+            id.parse().map(Resource::Broker).map_err(|_| format!("`{id}` is not the id of a broker"))
+        }
+        None if text == "cluster" => Ok(Resource::Cluster),
+        _ => Err("a resource is topic:NAME, broker:ID or cluster".to_owned()),
+    }
+}
+
+/// Milliseconds since 1970, as a number or as a date and a time in UTC.
+fn parse_time(text: &str) -> Result<i64, String> {
+    if let Ok(ms) = text.parse() {
+        return Ok(ms);
+    }
+    date_and_time(text)
+        .ok_or_else(|| "a time is a number of milliseconds since 1970, or 2026-11-21T16:00:00Z".to_owned())
+}
+
+fn date_and_time(text: &str) -> Option<i64> {
+    let (date, time) = text.strip_suffix('Z').unwrap_or(text).split_once('T')?;
+    let numbers = |text: &str, by: char| text.split(by).map(|part| part.parse().ok()).collect::<Option<Vec<i64>>>();
+    let (time, fraction) = time.split_once('.').unwrap_or((time, "0"));
+    let (date, time) = (numbers(date, '-')?, numbers(time, ':')?);
+    let ([year, month @ 1..=12, day @ 1..=31], [hour @ 0..=23, minute @ 0..=59, second @ 0..=60]) =
+        (&date[..], &time[..])
+    else {
+        return None;
+    };
+    let ms: i64 = format!("{fraction:0<3}").get(..3)?.parse().ok()?;
+    // Years begin in March, so that the odd day is at the end; eras have 400 years.
+    let year = if *month <= 2 { year - 1 } else { *year };
+    let (era, of_era) = (year.div_euclid(400), year.rem_euclid(400));
+    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    let days = era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468;
+    Some((((days * 24 + hour) * 60 + minute) * 60 + second) * 1000 + ms)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn times_are_milliseconds_or_dates() {
+        assert_eq!(parse_time("1700000000123"), Ok(1_700_000_000_123));
+        assert_eq!(parse_time("1970-01-01T00:00:00Z"), Ok(0));
+        assert_eq!(parse_time("2000-02-29T12:00:00.5"), Ok(951_825_600_500));
+        assert_eq!(parse_time("2026-11-21T16:00:00Z"), Ok(1_795_276_800_000));
+        assert!(
+            ["soon", "2026-13-01T00:00:00", "2026-11-21", "2026-11-21T25:00:00"]
+                .iter()
+                .all(|text| parse_time(text).is_err())
+        );
+    }
+
+    #[test]
+    fn partitions_and_resources_are_named_with_colons() {
+        let some = Partitions { topic: "t".to_owned(), indexes: Some(vec![0, 2]) };
+        assert_eq!(parse_partitions("t:0,2"), Ok(some));
+        assert_eq!(parse_partitions("t"), Ok(Partitions { topic: "t".to_owned(), indexes: None }));
+        assert!(parse_partitions("t:x").is_err());
+        assert_eq!(parse_resource("topic:t"), Ok(Resource::Topic("t".to_owned())));
+        assert_eq!(parse_resource("broker:3"), Ok(Resource::Broker(3)));
+        assert_eq!(parse_resource("cluster"), Ok(Resource::Cluster));
+        assert!(["topic:", "broker:x", "t", "group:g"].iter().all(|text| parse_resource(text).is_err()));
     }
 }

@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::io::{Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use base_types::ErrorCode;
 use bytes::Bytes;
 use kafka_wire::k03_metadata::{MetadataRequestTopic, MetadataResponseTopic};
-use kafka_wire::{KafkaString, MetadataRequest, MetadataResponse, Request, decode_response, encode_request};
+use kafka_wire::{
+    FindCoordinatorRequest, KafkaString, MetadataRequest, MetadataResponse, Request, decode_response, encode_request,
+};
 
 use crate::failure::Failure;
 
@@ -17,6 +20,9 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// Frames of answers may be as large as a fetch allows, and a little more.
 const FRAME_BYTES_MAX: usize = 128 << 20;
 const METADATA_VERSION: i16 = 12;
+/// How long a group's coordinator is looked for.
+const COORDINATOR_TIMEOUT: Duration = Duration::from_secs(30);
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
 /// Connections to a cluster: one to whoever answered first, and one to each broker that leads something we need.
 pub struct Client {
@@ -62,6 +68,51 @@ impl Client {
             self.brokers.remove(&id);
         }
         answer
+    }
+
+    /// Asks the coordinator of `group`; again while there is none yet, it moves, or it loads. `code` finds the answer's error.
+    pub fn call_coordinator<R: Request>(
+        &mut self,
+        group: &str,
+        version: i16,
+        request: &R,
+        code: impl Fn(&R::Response) -> i16,
+    ) -> Result<R::Response, Failure> {
+        let started = Instant::now();
+        let transient = |code: i16| {
+            let code = ErrorCode::from_code(code);
+            let waits =
+                [ErrorCode::CoordinatorLoadInProgress, ErrorCode::CoordinatorNotAvailable, ErrorCode::NotCoordinator];
+            code.is_some_and(|code| waits.contains(&code)) && started.elapsed() < COORDINATOR_TIMEOUT
+        };
+        loop {
+            let find = FindCoordinatorRequest {
+                coordinator_keys: vec![KafkaString::from(group)],
+                ..FindCoordinatorRequest::default()
+            };
+            let found = self.call(4, &find)?.coordinators.into_iter().next();
+            let found = found.ok_or_else(|| Failure::Failed(format!("no word of a coordinator for group {group}")))?;
+            if transient(found.error_code) {
+                std::thread::sleep(RETRY_PAUSE);
+                continue;
+            }
+            let what = format!("finding the coordinator of group {group}");
+            Failure::check(&what, found.error_code, found.error_message.as_deref())?;
+            let address = format!("{}:{}", found.host.as_str(), found.port);
+            let answer = match self.brokers.entry(found.node_id) {
+                Entry::Occupied(open) => open.into_mut(),
+                Entry::Vacant(none) => none.insert(Connection::open(&address)?),
+            }
+            .call(version, request);
+            match answer {
+                Ok(response) if transient(code(&response)) => std::thread::sleep(RETRY_PAUSE),
+                Ok(response) => return Ok(response),
+                Err(failure) => {
+                    self.brokers.remove(&found.node_id);
+                    return Err(failure);
+                }
+            }
+        }
     }
 
     /// Sends to the broker `id` without waiting for an answer, for `acks=0`.

@@ -1,9 +1,12 @@
 //! One module for each command.
 
 mod cluster;
+mod config;
 mod consume;
 mod debug;
 mod dev;
+mod group;
+mod partitions;
 mod produce;
 mod topic;
 
@@ -16,6 +19,9 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Topic(command) => topic::run(command),
         Command::Produce(options) => produce::run(&options),
         Command::Consume(options) => consume::run(&options),
+        Command::Group(command) => group::run(command),
+        Command::Config(command) => config::run(command),
+        Command::Partitions(command) => partitions::run(command),
         Command::Cluster(command) => cluster::run(command),
         Command::Debug(command) => debug::run(command),
     }

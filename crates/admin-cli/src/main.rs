@@ -3,6 +3,7 @@
 //! ```text
 //!   thalweg dev                          all three services in one process
 //!   thalweg topic|produce|consume|...    an ordinary Kafka client of any Kafka-compatible cluster
+//!   thalweg group|config|partitions|...  likewise
 //!   thalweg debug dump-log               looks at files, without a cluster
 //! ```
 //!

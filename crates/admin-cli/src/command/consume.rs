@@ -1,4 +1,6 @@
-//! `thalweg consume`.
+//! `thalweg consume`, alone. In a group: [`member`].
+
+mod member;
 
 use std::collections::BTreeMap;
 use std::io::{BufWriter, Write};
@@ -10,7 +12,7 @@ use kafka_wire::{FetchRequest, MetadataResponse};
 use record_batch::{Record, StampedBatch, batches};
 use serde_json::{Value, json};
 
-use super::topic::offset_of;
+use super::topic::{EARLIEST, LATEST, offset_of};
 use crate::cli::{Consume, Position};
 use crate::client::Client;
 use crate::failure::Failure;
@@ -19,8 +21,6 @@ const FETCH_VERSION: i16 = 12;
 const WAIT_MS: i32 = 500;
 const PARTITION_BYTES: i32 = 1 << 20;
 const DECOMPRESSED_BYTES_MAX: usize = 1 << 30;
-const EARLIEST: i64 = -2;
-const LATEST: i64 = -1;
 
 /// Where each partition stands, and where to stop.
 struct Progress {
@@ -28,24 +28,29 @@ struct Progress {
     stop_at: Option<i64>,
 }
 
+impl Progress {
+    fn is_done(&self) -> bool {
+        self.stop_at.is_some_and(|stop| self.next >= stop)
+    }
+}
+
 pub fn run(options: &Consume) -> Result<(), Failure> {
+    match &options.group {
+        None => alone(options),
+        Some(group) => member::run(options, group),
+    }
+}
+
+fn alone(options: &Consume) -> Result<(), Failure> {
     let mut client = Client::connect(&options.target.bootstrap)?;
     let (mut metadata, mut topic) = client.topic(&options.topic)?;
     let mut progress = BTreeMap::new();
     for partition in chosen(options, &topic) {
-        let mut at = |spec| offset_of(&mut client, &metadata, &topic, partition, spec);
-        let next = match options.offset {
-            Position::Beginning => at(EARLIEST)?,
-            Position::End => at(LATEST)?,
-            Position::Offset(offset) => offset,
-        };
-        let stop_at = if options.exit { Some(at(LATEST)?) } else { None };
-        progress.insert(partition, Progress { next, stop_at });
+        progress.insert(partition, begin(&mut client, options, &metadata, &topic, partition)?);
     }
-    let mut printer =
-        Printer { out: BufWriter::new(std::io::stdout().lock()), json: options.json, left: options.count };
+    let mut printer = Printer::new(options);
     loop {
-        progress.retain(|_, progress| progress.stop_at.is_none_or(|stop| progress.next < stop));
+        progress.retain(|_, progress| !progress.is_done());
         if progress.is_empty() || printer.left == Some(0) {
             return printer.flush();
         }
@@ -58,6 +63,23 @@ pub fn run(options: &Consume) -> Result<(), Failure> {
             (metadata, topic) = client.topic(&options.topic)?;
         }
     }
+}
+
+fn begin(
+    client: &mut Client,
+    options: &Consume,
+    metadata: &MetadataResponse,
+    topic: &MetadataResponseTopic,
+    partition: i32,
+) -> Result<Progress, Failure> {
+    let mut at = |spec| offset_of(client, metadata, topic, partition, spec);
+    let next = match options.offset {
+        Position::Beginning => at(EARLIEST)?,
+        Position::End => at(LATEST)?,
+        Position::Offset(offset) => offset,
+    };
+    let stop_at = if options.exit { Some(at(LATEST)?) } else { None };
+    Ok(Progress { next, stop_at })
 }
 
 fn chosen(options: &Consume, topic: &MetadataResponseTopic) -> Vec<i32> {
@@ -87,7 +109,7 @@ fn fetch(
 ) -> Result<bool, Failure> {
     let led = topic.partitions.iter().filter(|partition| partition.leader_id == leader);
     let ask = |index: i32| {
-        let fetch_offset = progress.get(&index)?.next;
+        let fetch_offset = progress.get(&index).filter(|progress| !progress.is_done())?.next;
         let partition_max_bytes = PARTITION_BYTES;
         Some(FetchPartition { partition: index, fetch_offset, partition_max_bytes, ..FetchPartition::default() })
     };
@@ -126,7 +148,14 @@ struct Printer<W: Write> {
     left: Option<u64>,
 }
 
+impl Printer<std::io::StdoutLock<'static>> {
+    fn new(options: &Consume) -> Self {
+        Printer { out: BufWriter::new(std::io::stdout().lock()), json: options.json, left: options.count }
+    }
+}
+
 impl<W: Write> Printer<W> {
+    /// Prints what was not printed yet, and moves on as far as it got.
     fn print(&mut self, partition: i32, bytes: &Bytes, progress: &mut Progress) -> Result<(), Failure> {
         for (header, range) in batches(bytes).map_while(Result::ok) {
             let damaged = |error: &dyn std::fmt::Display| {
@@ -137,10 +166,15 @@ impl<W: Write> Printer<W> {
                 for record in batch.records(DECOMPRESSED_BYTES_MAX).map_err(|error| damaged(&error))? {
                     let record = record.map_err(|error| damaged(&error))?;
                     // A batch is given whole: what lies before the position was not asked for.
-                    if record.offset.0 >= progress.next && self.left != Some(0) {
-                        self.record(partition, &record)?;
-                        self.left = self.left.map(|left| left - 1);
+                    if record.offset.0 < progress.next {
+                        continue;
                     }
+                    if self.left == Some(0) {
+                        return Ok(());
+                    }
+                    self.record(partition, &record)?;
+                    self.left = self.left.map(|left| left - 1);
+                    progress.next = record.offset.0 + 1;
                 }
             }
             progress.next = progress.next.max(header.next_offset().0);

@@ -1,31 +1,26 @@
 //! `thalweg topic`.
 
 use kafka_wire::k02_list_offsets::{ListOffsetsPartition, ListOffsetsTopic};
-use kafka_wire::k03_metadata::MetadataResponseTopic;
+use kafka_wire::k03_metadata::{MetadataResponsePartition, MetadataResponseTopic};
 use kafka_wire::k19_create_topics::{CreatableTopic, CreatableTopicConfig};
 use kafka_wire::k20_delete_topics::DeleteTopicState;
-use kafka_wire::k32_describe_configs::DescribeConfigsResource;
+use kafka_wire::k21_delete_records::{DeleteRecordsPartition, DeleteRecordsTopic};
 use kafka_wire::k37_create_partitions::CreatePartitionsTopic;
-use kafka_wire::k44_incremental_alter_configs::{AlterConfigsResource, AlterableConfig};
 use kafka_wire::{
-    CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest, DescribeConfigsRequest,
-    IncrementalAlterConfigsRequest, KafkaString, ListOffsetsRequest, MetadataResponse,
+    CreatePartitionsRequest, CreateTopicsRequest, DeleteRecordsRequest, DeleteTopicsRequest, KafkaString,
+    ListOffsetsRequest, MetadataResponse,
 };
 use serde_json::json;
 
-use crate::cli::{Target, TopicCommand};
+use super::config;
+use crate::cli::{Bound, Resource, Target, TopicCommand};
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::output::Table;
 
 const TIMEOUT_MS: i32 = 30_000;
-const TOPIC_RESOURCE: i8 = 2;
-const SET: i8 = 0;
-const DELETE: i8 = 1;
-/// Config sources that someone chose, against defaults.
-const DYNAMIC_TOPIC_CONFIG: i8 = 1;
-const EARLIEST: i64 = -2;
-const LATEST: i64 = -1;
+pub const EARLIEST: i64 = -2;
+pub const LATEST: i64 = -1;
 
 pub fn run(command: TopicCommand) -> Result<(), Failure> {
     match command {
@@ -38,6 +33,12 @@ pub fn run(command: TopicCommand) -> Result<(), Failure> {
             alter(&name, &config, &unset, partitions, &target)
         }
         TopicCommand::Delete { name, target } => delete(&name, &target),
+        TopicCommand::Trim { name, partition, before, dry_run, target } => {
+            trim(&name, &partition, before, dry_run, &target)
+        }
+        TopicCommand::AddPartitions { name, total, dry_run, target } => {
+            add_partitions(&mut Client::connect(&target.bootstrap)?, &name, total, dry_run)
+        }
     }
 }
 
@@ -144,21 +145,15 @@ fn describe(name: &str, target: &Target) -> Result<(), Failure> {
         ]);
     }
     table.print(target.output);
-    let resource = DescribeConfigsResource {
-        resource_type: TOPIC_RESOURCE,
-        resource_name: KafkaString::from(name.to_owned()),
-        ..DescribeConfigsResource::default()
-    };
-    let request = DescribeConfigsRequest { resources: vec![resource], ..DescribeConfigsRequest::default() };
-    let described = client.call(4, &request)?;
-    let chosen = described.results.iter().flat_map(|result| &result.configs);
-    for config in chosen.filter(|config| config.config_source == DYNAMIC_TOPIC_CONFIG) {
-        eprintln!("{}={}", config.name.as_str(), config.value.as_deref().unwrap_or(""));
+    for entry in config::described(&mut client, &Resource::Topic(name.to_owned()))? {
+        if entry.config_source == config::TOPIC_SOURCE {
+            eprintln!("{}={}", entry.name.as_str(), entry.value.as_deref().unwrap_or(""));
+        }
     }
     Ok(())
 }
 
-/// The offset at a special timestamp, from the partition's leader.
+/// The offset at a timestamp, special ones included, from the partition's leader; −1 where nothing is that young.
 pub fn offset_of(
     client: &mut Client,
     metadata: &MetadataResponse,
@@ -193,34 +188,82 @@ fn alter(
         return Err(Failure::Usage("nothing to alter: give --config, --unset or --partitions".to_owned()));
     }
     let mut client = Client::connect(&target.bootstrap)?;
-    if let Some(count) = partitions {
-        let topic = CreatePartitionsTopic { name: KafkaString::from(name.to_owned()), count, assignments: None };
-        let request = CreatePartitionsRequest { topics: vec![topic], timeout_ms: TIMEOUT_MS, validate_only: false };
-        for result in &client.call(3, &request)?.results {
-            Failure::check(&format!("topic {name}"), result.error_code, result.error_message.as_deref())?;
-        }
+    if let Some(total) = partitions {
+        add_partitions(&mut client, name, total, false)?;
     }
-    let set = configs.iter().map(|(name, value)| (name, SET, Some(value)));
-    let removed = unset.iter().map(|name| (name, DELETE, None));
-    let change = |(name, config_operation, value): (&String, i8, Option<&String>)| AlterableConfig {
-        name: KafkaString::from(name.clone()),
-        config_operation,
-        value: value.map(|value| KafkaString::from(value.clone())),
-    };
-    let changes: Vec<AlterableConfig> = set.chain(removed).map(change).collect();
+    let changes = config::changes(configs, unset);
     if changes.is_empty() {
         return Ok(());
     }
-    let resource = AlterConfigsResource {
-        resource_type: TOPIC_RESOURCE,
-        resource_name: KafkaString::from(name.to_owned()),
-        configs: changes,
-    };
-    let request = IncrementalAlterConfigsRequest { resources: vec![resource], validate_only: false };
-    for answer in &client.call(1, &request)?.responses {
-        Failure::check(&format!("topic {name}"), answer.error_code, answer.error_message.as_deref())?;
+    config::change(&mut client, &Resource::Topic(name.to_owned()), changes, false)
+}
+
+fn add_partitions(client: &mut Client, name: &str, total: i32, dry_run: bool) -> Result<(), Failure> {
+    let topic = CreatePartitionsTopic { name: KafkaString::from(name), count: total, assignments: None };
+    let request = CreatePartitionsRequest { topics: vec![topic], timeout_ms: TIMEOUT_MS, validate_only: dry_run };
+    for result in &client.call(3, &request)?.results {
+        Failure::check(&format!("topic {name}"), result.error_code, result.error_message.as_deref())?;
     }
     Ok(())
+}
+
+/// Deletes the records below the bound, and prints where each partition begins then.
+fn trim(name: &str, partitions: &[i32], before: Bound, dry_run: bool, target: &Target) -> Result<(), Failure> {
+    let mut client = Client::connect(&target.bootstrap)?;
+    let (metadata, topic) = client.topic(name)?;
+    let mut table = Table::new(&["partition", "log_start_offset", "new_log_start_offset"]);
+    for partition in chosen(&topic, partitions)? {
+        let start = offset_of(&mut client, &metadata, &topic, partition.partition_index, EARLIEST)?;
+        let end = offset_of(&mut client, &metadata, &topic, partition.partition_index, LATEST)?;
+        let offset = match before {
+            Bound::End => end,
+            Bound::Offset(offset) => offset,
+        };
+        let trimmed = if dry_run {
+            let beyond = format!("partition {}: {offset} is beyond the end, {end}", partition.partition_index);
+            if offset > end { Err(Failure::Failed(beyond)) } else { Ok(offset.max(start)) }
+        } else {
+            let index = partition.partition_index;
+            delete_records(&mut client, &metadata, name, partition.leader_id, index, offset)
+        };
+        table.row(vec![json!(partition.partition_index), json!(start), json!(trimmed?)]);
+    }
+    table.print(target.output);
+    Ok(())
+}
+
+fn delete_records(
+    client: &mut Client,
+    metadata: &MetadataResponse,
+    name: &str,
+    leader: i32,
+    partition: i32,
+    offset: i64,
+) -> Result<i64, Failure> {
+    let partitions = vec![DeleteRecordsPartition { partition_index: partition, offset }];
+    let topics = vec![DeleteRecordsTopic { name: KafkaString::from(name), partitions }];
+    let request = DeleteRecordsRequest { topics, timeout_ms: TIMEOUT_MS };
+    let response = client.call_broker(metadata, leader, 2, &request)?;
+    let answer = response.topics.first().and_then(|topic| topic.partitions.first());
+    let what = format!("deleting records of partition {partition}");
+    let answer = answer.ok_or_else(|| Failure::Failed(format!("{what}: no answer")))?;
+    Failure::check(&what, answer.error_code, None)?;
+    Ok(answer.low_watermark)
+}
+
+/// The partitions that were asked for; all when none was.
+pub fn chosen<'a>(
+    topic: &'a MetadataResponseTopic,
+    asked: &[i32],
+) -> Result<Vec<&'a MetadataResponsePartition>, Failure> {
+    let count = topic.partitions.len();
+    if let Some(index) = asked.iter().find(|index| !usize::try_from(**index).is_ok_and(|index| index < count)) {
+        return Err(Failure::Usage(format!("the topic has no partition {index}, only 0 to {}", count - 1)));
+    }
+    let mut all: Vec<&MetadataResponsePartition> = topic.partitions.iter().collect();
+    all.retain(|partition| asked.is_empty() || asked.contains(&partition.partition_index));
+    all.sort_by_key(|partition| partition.partition_index);
+    Ok(all)
 }
 
 fn delete(name: &str, target: &Target) -> Result<(), Failure> {

@@ -1,0 +1,259 @@
+//! `thalweg consume --group`: a member of a group of the new protocol (KIP-848).
+//!
+//! What was printed is committed after each round, so that another member, or the same command run again, goes on from there: a
+//! record may be printed twice after a crash, and none is left out.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use base_types::ErrorCode;
+use kafka_wire::k03_metadata::MetadataResponseTopic;
+use kafka_wire::k08_offset_commit::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
+use kafka_wire::k68_consumer_group_heartbeat::{RequestTopicPartitions, ResponseTopicPartitions};
+use kafka_wire::{
+    ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse, KafkaString, MetadataResponse, OffsetCommitRequest,
+    OffsetCommitResponse,
+};
+
+use super::{Printer, Progress, begin, fetch, leaders};
+use crate::cli::Consume;
+use crate::client::Client;
+use crate::command::group::offsets::committed;
+use crate::failure::Failure;
+
+const HEARTBEAT_VERSION: i16 = 0;
+const COMMIT_VERSION: i16 = 9;
+const REBALANCE_TIMEOUT_MS: i32 = 60_000;
+const JOINING: i32 = 0;
+const LEAVING: i32 = -1;
+/// How long a member that reads nothing waits before it looks again.
+const IDLE: Duration = Duration::from_millis(100);
+
+struct Member<'a> {
+    client: Client,
+    options: &'a Consume,
+    group: &'a str,
+    metadata: MetadataResponse,
+    topic: MetadataResponseTopic,
+    id: KafkaString,
+    epoch: i32,
+    /// What it reads, and how far it has come.
+    progress: BTreeMap<i32, Progress>,
+    /// How far it has committed.
+    kept: BTreeMap<i32, i64>,
+    beat_at: Instant,
+    /// What it reads has changed, and the coordinator is to hear of it.
+    has_news: bool,
+    has_assignment: bool,
+}
+
+pub fn run(options: &Consume, group: &str) -> Result<(), Failure> {
+    let interrupted = on_interrupt()?;
+    let mut client = Client::connect(&options.target.bootstrap)?;
+    let (metadata, topic) = client.topic(&options.topic)?;
+    let mut member = Member {
+        client,
+        options,
+        group,
+        metadata,
+        topic,
+        id: KafkaString::default(),
+        epoch: JOINING,
+        progress: BTreeMap::new(),
+        kept: BTreeMap::new(),
+        beat_at: Instant::now(),
+        has_news: false,
+        has_assignment: false,
+    };
+    let mut printer = Printer::new(options);
+    while !interrupted.load(Ordering::Relaxed) && !member.is_done(&printer) {
+        member.beat()?;
+        if member.progress.values().all(Progress::is_done) {
+            std::thread::sleep(IDLE);
+            continue;
+        }
+        member.round(&mut printer)?;
+        printer.flush()?;
+        member.commit()?;
+    }
+    member.leave()
+}
+
+/// Set when the process is asked to end: a member that leaves is not waited for by the others.
+fn on_interrupt() -> Result<Arc<AtomicBool>, Failure> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&interrupted);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(Failure::io("waiting for signals"))?;
+    let shutdown = {
+        let _within = runtime.enter();
+        service_kit::Shutdown::on_signals().map_err(Failure::io("waiting for signals"))?
+    };
+    std::thread::spawn(move || {
+        runtime.block_on(shutdown.requested());
+        told.store(true, Ordering::Relaxed);
+    });
+    Ok(interrupted)
+}
+
+impl Member<'_> {
+    /// Whether everything is printed that was asked for.
+    fn is_done<W: Write>(&self, printer: &Printer<W>) -> bool {
+        let at_end = self.options.exit && self.has_assignment && self.progress.values().all(Progress::is_done);
+        printer.left == Some(0) || at_end
+    }
+
+    /// Says that it is still there when that is due, and takes up what it is to read.
+    fn beat(&mut self) -> Result<(), Failure> {
+        if Instant::now() < self.beat_at && !self.has_news {
+            return Ok(());
+        }
+        let answer = self.heartbeat()?;
+        match ErrorCode::from_code(answer.error_code) {
+            Some(ErrorCode::FencedMemberEpoch | ErrorCode::UnknownMemberId) => {
+                self.progress.clear();
+                self.kept.clear();
+                self.epoch = JOINING;
+                self.beat_at = Instant::now();
+                return Ok(());
+            }
+            Some(ErrorCode::UnsupportedVersion) => {
+                let text = "the cluster does not know the new group protocol (KIP-848), which this command speaks";
+                return Err(Failure::Failed(text.to_owned()));
+            }
+            _ => {
+                let what = format!("group {}", self.group);
+                Failure::check(&what, answer.error_code, answer.error_message.as_deref())?;
+            }
+        }
+        self.epoch = answer.member_epoch;
+        if let Some(id) = answer.member_id {
+            self.id = id.detach();
+        }
+        let interval = u64::try_from(answer.heartbeat_interval_ms).unwrap_or(0).max(1);
+        self.beat_at = Instant::now() + Duration::from_millis(interval);
+        self.has_news = false;
+        match answer.assignment {
+            Some(assignment) => self.assigned(&assignment.topic_partitions),
+            None => Ok(()),
+        }
+    }
+
+    fn heartbeat(&mut self) -> Result<ConsumerGroupHeartbeatResponse, Failure> {
+        let joins = self.epoch == JOINING;
+        let owned = RequestTopicPartitions {
+            topic_id: self.topic.topic_id,
+            partitions: self.progress.keys().copied().collect(),
+        };
+        let topic_partitions = match (joins, self.has_news) {
+            (true, _) => Some(Vec::new()),
+            (false, true) if owned.partitions.is_empty() => Some(Vec::new()),
+            (false, true) => Some(vec![owned]),
+            (false, false) => None,
+        };
+        let request = ConsumerGroupHeartbeatRequest {
+            group_id: KafkaString::from(self.group),
+            member_id: self.id.clone(),
+            member_epoch: self.epoch,
+            rebalance_timeout_ms: if joins { REBALANCE_TIMEOUT_MS } else { -1 },
+            subscribed_topic_names: joins.then(|| vec![KafkaString::from(&self.options.topic)]),
+            topic_partitions,
+            ..ConsumerGroupHeartbeatRequest::default()
+        };
+        self.client.call_coordinator(self.group, HEARTBEAT_VERSION, &request, |answer| answer.error_code)
+    }
+
+    fn assigned(&mut self, topics: &[ResponseTopicPartitions]) -> Result<(), Failure> {
+        let ours = topics.iter().filter(|topic| topic.topic_id == self.topic.topic_id);
+        let mut partitions: Vec<i32> = ours.flat_map(|topic| &topic.partitions).copied().collect();
+        partitions.sort_unstable();
+        self.has_assignment = true;
+        if partitions.iter().eq(self.progress.keys()) {
+            return Ok(());
+        }
+        self.has_news = true;
+        self.progress.retain(|partition, _| partitions.contains(partition));
+        self.kept.retain(|partition, _| partitions.contains(partition));
+        let committed = committed(&mut self.client, self.group)?;
+        (self.metadata, self.topic) = self.client.topic(&self.options.topic)?;
+        for partition in partitions {
+            if !self.progress.contains_key(&partition) {
+                let mut progress = begin(&mut self.client, self.options, &self.metadata, &self.topic, partition)?;
+                if let Some(offset) = committed.get(&(self.options.topic.clone(), partition)) {
+                    progress.next = *offset;
+                    self.kept.insert(partition, *offset);
+                }
+                self.progress.insert(partition, progress);
+            }
+        }
+        Ok(())
+    }
+
+    fn round<W: Write>(&mut self, printer: &mut Printer<W>) -> Result<(), Failure> {
+        let mut moved = false;
+        for leader in leaders(&self.topic, &self.progress) {
+            moved |= !fetch(&mut self.client, &self.metadata, &self.topic, leader, &mut self.progress, printer)?;
+        }
+        if moved {
+            (self.metadata, self.topic) = self.client.topic(&self.options.topic)?;
+        }
+        Ok(())
+    }
+
+    /// Commits what was printed. A member that is out of date hears of it with its next heartbeat and commits then.
+    fn commit(&mut self) -> Result<(), Failure> {
+        let news: BTreeMap<i32, i64> = self
+            .progress
+            .iter()
+            .filter(|(partition, progress)| self.kept.get(partition) != Some(&progress.next))
+            .map(|(partition, progress)| (*partition, progress.next))
+            .collect();
+        if news.is_empty() {
+            return Ok(());
+        }
+        let partition = |(index, offset): (&i32, &i64)| OffsetCommitRequestPartition {
+            partition_index: *index,
+            committed_offset: *offset,
+            ..OffsetCommitRequestPartition::default()
+        };
+        let request = OffsetCommitRequest {
+            group_id: KafkaString::from(self.group),
+            generation_id_or_member_epoch: self.epoch,
+            member_id: self.id.clone(),
+            topics: vec![OffsetCommitRequestTopic {
+                name: KafkaString::from(&self.options.topic),
+                partitions: news.iter().map(partition).collect(),
+                ..OffsetCommitRequestTopic::default()
+            }],
+            ..OffsetCommitRequest::default()
+        };
+        let code = |answer: &OffsetCommitResponse| {
+            let told = answer.topics.iter().flat_map(|topic| &topic.partitions).map(|told| told.error_code);
+            told.into_iter().find(|code| *code != 0).unwrap_or(0)
+        };
+        let answer = self.client.call_coordinator(self.group, COMMIT_VERSION, &request, code)?;
+        match ErrorCode::from_code(code(&answer)) {
+            Some(ErrorCode::StaleMemberEpoch | ErrorCode::UnknownMemberId | ErrorCode::FencedMemberEpoch) => {
+                self.beat_at = Instant::now();
+                Ok(())
+            }
+            _ => {
+                Failure::check(&format!("committing offsets of group {}", self.group), code(&answer), None)?;
+                self.kept.extend(news);
+                Ok(())
+            }
+        }
+    }
+
+    fn leave(mut self) -> Result<(), Failure> {
+        if self.epoch == JOINING {
+            return Ok(());
+        }
+        self.epoch = LEAVING;
+        let answer = self.heartbeat()?;
+        Failure::check(&format!("leaving group {}", self.group), answer.error_code, answer.error_message.as_deref())
+    }
+}
