@@ -21,6 +21,10 @@ const LOG_DIRS: &str = "org.apache.kafka.tools.LogDirsCommand";
 const CONSUMER_GROUPS: &str = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand";
 const GROUPS: &str = "org.apache.kafka.tools.GroupsCommand";
 const DELETE_RECORDS: &str = "org.apache.kafka.tools.DeleteRecordsCommand";
+const ELECTION: &str = "org.apache.kafka.tools.LeaderElectionCommand";
+const REASSIGN: &str = "org.apache.kafka.tools.reassign.ReassignPartitionsCommand";
+const FEATURES: &str = "org.apache.kafka.tools.FeatureCommand";
+const CLUSTER: &str = "org.apache.kafka.tools.ClusterTool";
 const PRODUCER: &str = "org.apache.kafka.tools.VerifiableProducer";
 const CONSUMER: &str = "org.apache.kafka.tools.VerifiableConsumer";
 
@@ -122,6 +126,16 @@ fn kafkas_java_tools_print_what_they_print_against_kafka() -> Result<()> {
     differences.extend(same(&ours, &theirs, OFFSETS, &["--topic", "orders"])?);
     differences.extend(same(&ours, &theirs, OFFSETS, &["--topic", "orders", "--time", "earliest"])?);
     differences.extend(same(&ours, &theirs, OFFSETS, &["--topic", "plain", "--time", "earliest"])?);
+    for (kind, which) in [
+        ("preferred", vec!["--all-topic-partitions"]),
+        ("preferred", vec!["--topic", "orders", "--partition", "1"]),
+        ("unclean", vec!["--topic", "orders", "--partition", "1"]),
+        ("preferred", vec!["--topic", "orders", "--partition", "9"]),
+        ("preferred", vec!["--topic", "nothing", "--partition", "0"]),
+    ] {
+        let election = tool_with(&["--election-type", kind], &which);
+        differences.extend(same(&ours, &theirs, ELECTION, &election)?);
+    }
     differences.extend(same(&ours, &theirs, TOPICS, &["--delete", "--topic", "orders"])?);
     differences.extend(same(&ours, &theirs, TOPICS, &["--describe", "--topic", "orders"])?);
 
@@ -180,6 +194,12 @@ fn kafkas_group_tools_print_what_they_print_against_kafka() -> Result<()> {
         (CONSUMER_GROUPS, vec!["--delete", "--group", "consumer"]),
         (CONSUMER_GROUPS, vec!["--delete", "--group", "nobody"]),
         (GROUPS, vec!["--list"]),
+        // The groups' own topic is one like any other to those who delete topics.
+        (TOPICS, vec!["--alter", "--topic", "__consumer_offsets", "--partitions", "60"]),
+        (TOPICS, vec!["--create", "--topic", "__consumer_offsets"]),
+        (TOPICS, vec!["--delete", "--topic", "__consumer_offsets"]),
+        (TOPICS, vec!["--list"]),
+        (CONSUMER_GROUPS, vec!["--list"]),
     ];
     let mut differences = Vec::new();
     for (class, arguments) in commands {
@@ -232,6 +252,95 @@ fn kafkas_tool_that_deletes_records_prints_what_it_prints_against_kafka() -> Res
     assert!(differences.is_empty(), "{}", differences.concat());
     let earliest = tool(OFFSETS, &["--bootstrap-server", &ours, "--topic", "words", "--time", "earliest"])?;
     assert!(earliest.contains("words:0:300"), "{earliest}");
+    assert_eq!(dev.unexpected_errors(&[])?, Vec::<String>::new());
+    Ok(())
+}
+
+#[test]
+fn kafkas_tool_that_moves_partitions_prints_what_it_prints_against_kafka() -> Result<()> {
+    let dev = Dev::start()?;
+    let kafka = Kafka::start(&OracleConfig::default())?;
+    let (ours, theirs) = (dev.bootstrap(), kafka.bootstrap());
+    for bootstrap in [&ours, &theirs] {
+        let at = ["--bootstrap-server", bootstrap];
+        tool(TOPICS, &tool_with(&at, &["--create", "--topic", "words", "--partitions", "2"]))?;
+    }
+    let folder = tempfile::tempdir()?;
+    let (topics, moves) = (folder.path().join("topics.json"), folder.path().join("moves.json"));
+    std::fs::write(&topics, r#"{"topics": [{"topic": "words"}], "version": 1}"#)?;
+    let (topics, moves) = (topics.display().to_string(), moves.display().to_string());
+    let generate = ["--generate", "--topics-to-move-json-file", &topics, "--broker-list", "1"];
+    let mut differences = Vec::new();
+    differences.extend(same(&ours, &theirs, REASSIGN, &generate)?);
+    // There is one broker: whatever moves is where it is to be, and what is not cannot be.
+    for target in
+        [("words", 0, "[1]"), ("words", 0, "[2]"), ("words", 7, "[1]"), ("nothing", 0, "[1]"), ("words", 0, "[]")]
+    {
+        let (topic, partition, replicas) = target;
+        let one = format!(r#"{{"topic": "{topic}", "partition": {partition}, "replicas": {replicas}}}"#);
+        std::fs::write(&moves, format!(r#"{{"partitions": [{one}], "version": 1}}"#))?;
+        for verb in [vec!["--execute"], vec!["--execute", "--throttle", "1000000"], vec!["--verify"], vec!["--cancel"]]
+        {
+            let arguments = tool_with(&["--reassignment-json-file", &moves], &verb);
+            differences.extend(same(&ours, &theirs, REASSIGN, &arguments)?.map(|text| format!("{target:?}: {text}")));
+        }
+    }
+    differences.extend(same(&ours, &theirs, REASSIGN, &["--list"])?);
+    differences.extend(same(&ours, &theirs, TOPICS, &["--describe", "--topic", "words"])?);
+    let throttled = ["--entity-type", "brokers", "--entity-name", "1", "--alter", "--add-config"];
+    let rates = "leader.replication.throttled.rate=1000,follower.replication.throttled.rate=2000";
+    differences.extend(same(&ours, &theirs, CONFIGS, &tool_with(&throttled, &[rates]))?);
+    let described = ["--entity-type", "brokers", "--entity-name", "1", "--describe"];
+    differences.extend(same(&ours, &theirs, CONFIGS, &described)?);
+    differences.extend(same(
+        &ours,
+        &theirs,
+        CONFIGS,
+        &tool_with(&throttled, &["leader.replication.throttled.rate=x"]),
+    )?);
+    differences.extend(same(
+        &ours,
+        &theirs,
+        CONFIGS,
+        &tool_with(&throttled, &["leader.replication.throttled.rate=-1"]),
+    )?);
+    assert!(differences.is_empty(), "{}", differences.concat());
+    assert_eq!(dev.unexpected_errors(&[])?, Vec::<String>::new());
+    Ok(())
+}
+
+/// Kafka knows features that we do not have; what it says of ours must be the same.
+#[test]
+fn kafkas_tool_for_features_prints_what_it_prints_against_kafka() -> Result<()> {
+    let dev = Dev::start()?;
+    let kafka = Kafka::start(&OracleConfig::default())?;
+    let (ours, theirs) = (dev.bootstrap(), kafka.bootstrap());
+    let described = |bootstrap: &str| -> Result<Vec<String>> {
+        let printed = tool(FEATURES, &["--bootstrap-server", bootstrap, "describe"])?;
+        let known = ["eligible.leader.replicas.version", "group.version", "metadata.version"];
+        let lines =
+            printed.lines().filter(|line| known.iter().any(|name| line.contains(&format!("Feature: {name}\t"))));
+        // The epoch is a position in the metadata.
+        Ok(lines.map(|line| line.split("Epoch:").next().unwrap_or_default().to_owned()).collect())
+    };
+    let (of_ours, of_theirs) = (described(&ours)?, described(&theirs)?);
+    assert_eq!((of_ours.len(), &of_ours), (3, &of_theirs));
+    let mut differences = Vec::new();
+    for arguments in [
+        vec!["upgrade", "--feature", "group.version=1"],
+        vec!["downgrade", "--feature", "group.version=0", "--dry-run"],
+        vec!["downgrade", "--feature", "group.version=0"],
+        vec!["upgrade", "--feature", "group.version=1"],
+        vec!["upgrade", "--feature", "group.version=9"],
+        vec!["upgrade", "--feature", "metadata.version=31"],
+        vec!["downgrade", "--feature", "group.version=0", "--unsafe"],
+        vec!["upgrade", "--feature", "group.version=1", "--dry-run"],
+    ] {
+        differences.extend(same(&ours, &theirs, FEATURES, &arguments)?);
+    }
+    differences.extend(same(&ours, &theirs, CLUSTER, &["unregister", "--id", "77"])?);
+    assert!(differences.is_empty(), "{}", differences.concat());
+    assert_eq!(described(&ours)?, described(&theirs)?);
     assert_eq!(dev.unexpected_errors(&[])?, Vec::<String>::new());
     Ok(())
 }
