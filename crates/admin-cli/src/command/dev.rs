@@ -71,6 +71,11 @@ async fn serve(options: Dev) -> anyhow::Result<()> {
     let stop_controller = Shutdown::new();
     let controlling = tokio::spawn(controller_task.run(stop_controller.requested()));
 
+    // As Kafka's own settings for one node: there are no three for the copies, and nobody wants to wait for more members.
+    let statics = [("offsets.topic.replication.factor", "1"), ("group.initial.rebalance.delay.ms", "0")];
+    let statics: BTreeMap<String, String> =
+        statics.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+
     let incarnation = storage_node::new_incarnation();
     let mut log_options = LogOptions::new(incarnation);
     log_options.journal_bytes_max = JOURNAL_BYTES;
@@ -85,8 +90,7 @@ async fn serve(options: Dev) -> anyhow::Result<()> {
         host: "localhost".to_owned(),
         clean_since: directory.clean_since(),
         intact_since: directory.intact_since(),
-        // As Kafka's own settings for trying it out: the first member of a group need not wait for others.
-        statics: BTreeMap::from([("group.initial.rebalance.delay.ms".to_owned(), "0".to_owned())]),
+        statics: statics.clone(),
     };
     let dial = Rc::new(LocalDial { controller: controller.clone() });
     let storage = storage_node::start(identity, directory, dial, storage_node::Metrics::new(&kit));
@@ -100,11 +104,7 @@ async fn serve(options: Dev) -> anyhow::Result<()> {
         seed: u64::from_be_bytes(*incarnation.0.first_chunk().unwrap_or(&[0; 8])),
         memory_max: 256 << 20,
         lag_interval_ms: if options.http.is_some() { 15_000 } else { 0 },
-        // As Kafka's own settings for one node: there are no three for the copies.
-        statics: BTreeMap::from([
-            ("offsets.topic.replication.factor".to_owned(), "1".to_owned()),
-            ("group.initial.rebalance.delay.ms".to_owned(), "0".to_owned()),
-        ]),
+        statics,
         ..protocol_gateway::Config::default()
     };
     let sampler = Sampler::new(&trace, core.seed);
