@@ -669,3 +669,37 @@ fn a_conversation_goes_as_with_kafka() {
     let answer = world.heartbeat(one.to_say()).expect("it is taken");
     assert_eq!((answer.member_epoch, answer.assignment), (3, Some(Vec::new())));
 }
+
+// - offsets that go -
+
+/// KIP-211, where subscriptions are always known. Of a group that is empty the age of the commit counts.
+#[test]
+fn offsets_of_topics_that_nobody_subscribes_to_expire_and_with_the_last_of_them_the_group() {
+    const MINUTE_MS: u64 = 60_000;
+    let mut world = World::new(Settings { offsets_retention_ms: 20 * MINUTE_MS as i64, ..settings() });
+    world.add_topic("orders", 1);
+    world.add_topic("bills", 1);
+    let mut client = Client::new("one", &["orders", "bills"]);
+    beat(&mut world, &mut client);
+    world.commit(&client, &client.owned).expect("committed");
+    let live = |world: &mut World, client: &mut Client, minutes: u64| {
+        for _ in 0..2 * minutes {
+            world.pass(MINUTE_MS / 2);
+            beat(world, client);
+        }
+    };
+    live(&mut world, &mut client, 40);
+    assert_eq!(world.topics_committed(), ["bills", "orders"]);
+    (client.names, client.must_say_all) = (vec!["orders".to_owned()], true);
+    beat(&mut world, &mut client);
+    // At the next look, since the commit is that old.
+    live(&mut world, &mut client, 11);
+    assert_eq!(world.topics_committed(), ["orders"]);
+    world.commit(&client, &client.owned).expect("committed");
+    let leave = ConsumerGroupHeartbeat { member_epoch: -1, ..client.to_say() };
+    world.heartbeat(leave).expect("left");
+    world.pass(19 * MINUTE_MS);
+    assert_eq!(world.topics_committed(), ["orders"]);
+    world.pass(11 * MINUTE_MS);
+    assert_eq!((world.topics_committed(), world.listed()), (vec![], None));
+}

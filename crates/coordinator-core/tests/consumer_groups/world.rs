@@ -151,6 +151,14 @@ impl World {
         groups.remove(0).result.map(|_| ())
     }
 
+    /// Topics of which the group has committed something.
+    pub fn topics_committed(&mut self) -> Vec<String> {
+        let group = FetchGroup { group_id: GROUP.to_owned(), member_id: None, member_epoch: -1, topics: None };
+        let fetch = OffsetFetch { groups: vec![group], require_stable: false };
+        let GroupResponse::OffsetFetch(mut groups) = self.ask(GroupRequest::OffsetFetch(fetch)) else { panic!() };
+        groups.remove(0).result.expect("fetched").into_iter().map(|topic| topic.name).collect()
+    }
+
     pub fn delete(&mut self) -> ErrorCode {
         let delete = DeleteGroups { groups: vec![GROUP.to_owned()] };
         let GroupResponse::DeleteGroups(mut groups) = self.ask(GroupRequest::DeleteGroups(delete)) else { panic!() };
