@@ -11,6 +11,8 @@
 //! Any gateway serves any group. A coordinator that moves or loads is waited for, since nothing has happened then; the client
 //! hears of it only when that takes too long. What may have happened is never asked again (W2), unless it only reads.
 
+use std::collections::BTreeMap;
+
 use base_types::{BrokerId, ErrorCode, LeaderEpoch, PartitionIndex, Tick};
 use peer_api::groups::{
     CoordinatorError, GROUPS_TOPIC, GroupRequest, GroupResponse, ToCoordinator, coordinator_partition,
@@ -46,6 +48,12 @@ pub(crate) type Told = Result<GroupResponse, ErrorCode>;
 
 struct Coordination<F> {
     parts: Vec<Part>,
+    /// Which part a call is of, so that an answer is one step however many parts there are.
+    calls: BTreeMap<RequestId, usize>,
+    /// How many parts are not done.
+    undone: usize,
+    /// Not after the moment at which the next part wants to go on.
+    wake: Option<Tick>,
     /// Nothing is asked again from then on.
     retry_until: Tick,
     /// How long a coordinator may take to answer.
@@ -89,9 +97,17 @@ pub(crate) fn ask_each(
     finish: impl FnOnce(&mut Context<'_>, Vec<Told>) -> Answer + Send + 'static,
 ) -> Begun {
     let open = || State::Open { code: ErrorCode::NotCoordinator, retry_at: cx.now.tick, refused: None };
-    let parts = asks.into_iter().map(|ask| Part { ask, state: open() }).collect();
-    let retry_until = cx.now.tick.plus_ms(COORDINATOR_RETRY_MS_MAX);
-    Begun::settle(Coordination { parts, retry_until, answer_ms, finish: Some(finish) }, cx)
+    let parts: Vec<Part> = asks.into_iter().map(|ask| Part { ask, state: open() }).collect();
+    let coordination = Coordination {
+        undone: parts.len(),
+        parts,
+        calls: BTreeMap::new(),
+        wake: None,
+        retry_until: cx.now.tick.plus_ms(COORDINATOR_RETRY_MS_MAX),
+        answer_ms,
+        finish: Some(finish),
+    };
+    Begun::settle(coordination, cx)
 }
 
 /// The same for a request that names one group.
@@ -113,17 +129,36 @@ impl<F> Coordination<F>
 where
     F: FnOnce(&mut Context<'_>, Vec<Told>) -> Answer + Send + 'static,
 {
-    /// Asks whoever can be asked, and ends what has waited long enough.
-    fn go_on(&mut self, cx: &mut Context<'_>) -> Progress {
-        let (retry_until, answer_ms) = (self.retry_until, self.answer_ms);
-        self.parts.iter_mut().for_each(|part| part.go_on(cx, retry_until, answer_ms));
-        match self.parts.iter().filter_map(|part| part.state.wakes_at(retry_until)).min() {
-            Some(tick) => {
-                cx.wake_at(tick);
-                Progress::Pending
-            }
-            None => self.finish(cx),
+    /// Lets all parts take notice of something.
+    fn change_all(&mut self, cx: &mut Context<'_>, change: impl Fn(&mut Part, &Context<'_>)) -> Progress {
+        self.wake = None;
+        for place in 0..self.parts.len() {
+            self.change(cx, place, &change);
         }
+        self.finish_when_done(cx)
+    }
+
+    /// The part takes notice, and goes on if it can.
+    fn change(&mut self, cx: &mut Context<'_>, place: usize, change: impl FnOnce(&mut Part, &Context<'_>)) {
+        let (retry_until, answer_ms) = (self.retry_until, self.answer_ms);
+        let Some(part) = self.parts.get_mut(place).filter(|part| !matches!(part.state, State::Done(_))) else { return };
+        change(part, cx);
+        part.go_on(cx, retry_until, answer_ms);
+        match part.state {
+            State::Done(_) => self.undone -= 1,
+            State::Asked { call, .. } => _ = self.calls.insert(call, place),
+            State::Open { .. } => {}
+        }
+        if let Some(tick) = part.state.wakes_at(retry_until)
+            && self.wake.is_none_or(|wake| tick < wake)
+        {
+            self.wake = Some(tick);
+            cx.wake_at(tick);
+        }
+    }
+
+    fn finish_when_done(&mut self, cx: &mut Context<'_>) -> Progress {
+        if self.undone == 0 { self.finish(cx) } else { Progress::Pending }
     }
 
     fn finish(&mut self, cx: &mut Context<'_>) -> Progress {
@@ -143,7 +178,7 @@ where
     F: FnOnce(&mut Context<'_>, Vec<Told>) -> Answer + Send + 'static,
 {
     fn begin(&mut self, cx: &mut Context<'_>) -> Progress {
-        self.go_on(cx)
+        self.change_all(cx, |_, _| {})
     }
 
     fn storage_answered(
@@ -152,26 +187,23 @@ where
         call: RequestId,
         result: Result<Response, TransportError>,
     ) -> Progress {
-        let asked = |part: &&mut Part| matches!(part.state, State::Asked { call: asked, .. } if asked == call);
-        if let Some(part) = self.parts.iter_mut().find(asked) {
-            part.answered(cx.now.tick, result);
+        if let Some(place) = self.calls.remove(&call) {
+            self.change(cx, place, |part, cx| part.answered(cx.now.tick, result));
         }
-        self.go_on(cx)
+        self.finish_when_done(cx)
     }
 
     fn metadata_changed(&mut self, cx: &mut Context<'_>) -> Progress {
-        for part in &mut self.parts {
-            part.metadata_changed(cx);
-        }
-        self.go_on(cx)
+        self.change_all(cx, Part::metadata_changed)
     }
 
     fn woken(&mut self, cx: &mut Context<'_>) -> Progress {
-        self.go_on(cx)
+        self.change_all(cx, |_, _| {})
     }
 }
 
 impl Part {
+    /// Asks if it can be asked, and ends what has waited long enough.
     fn go_on(&mut self, cx: &mut Context<'_>, retry_until: Tick, answer_ms: u64) {
         match self.state {
             State::Open { retry_at, .. } if retry_at <= cx.now.tick && cx.now.tick < retry_until => {

@@ -2,6 +2,7 @@
 //!
 //! Versions 0–2. v2: flexible.
 
+use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
 use base_types::ErrorCode;
@@ -16,13 +17,10 @@ use crate::operation::{Answer, Begun, Context};
 pub(crate) const SUPPORTED: RangeInclusive<i16> = 0..=2;
 
 pub(crate) fn begin(cx: &mut Context<'_>, request: DeleteGroupsRequest) -> Begun {
-    let mut groups: Vec<KafkaString> = Vec::with_capacity(request.groups_names.len());
-    for group_id in request.groups_names {
-        // The answer is keyed by group: what is named several times is told once.
-        if !groups.contains(&group_id) {
-            groups.push(group_id);
-        }
-    }
+    // The answer is keyed by group: what is named several times is told once.
+    let mut named = BTreeSet::new();
+    let groups: Vec<KafkaString> =
+        request.groups_names.into_iter().filter(|group_id| named.insert(group_id.clone())).collect();
     let asks = groups.iter().map(|group_id| Ask {
         place: Place::OfGroup(group_id.to_string()),
         request: GroupRequest::DeleteGroups(DeleteGroups { groups: vec![group_id.to_string()] }),
