@@ -215,6 +215,7 @@ impl ClassicGroup {
         });
         ClassicGroupDescription {
             state: self.state(),
+            generation: self.generation,
             protocol_type: self.protocol_type.clone().unwrap_or_default(),
             protocol_name: if is_stable { protocol.to_owned() } else { String::new() },
             members: members.collect(),

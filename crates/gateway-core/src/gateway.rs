@@ -585,7 +585,7 @@ impl Gateway {
 
     fn lag_and_ways<'a>(&'a mut self, now: Now, effects: &'a mut Effects) -> (&'a mut Lag, Ways<'a>) {
         let ways = Ways {
-            now: now.tick,
+            now,
             gateway: self.shared.controller.gateway(),
             image: &self.image,
             calls: &mut self.shared.calls,

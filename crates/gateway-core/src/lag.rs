@@ -2,8 +2,12 @@
 //!
 //! ```text
 //!  every partition of __consumer_offsets ── ListGroups ──► OffsetFetch of everything, and who the members are ──┐
-//!  every leader of a partition that has a committed offset ◄───────────────── ListOffsets, latest ◄─────────────┘
+//!  every leader of a partition that has a committed offset ◄───────────────── ListOffsets, latest ◄─────────────┤
+//!  the same, where a group is behind ◄─────────────── ListOffsets, time of what it has not read ◄───────────────┘
 //! ```
+//!
+//! In seconds a group is behind by the age of the first record that it has not read: one batch for each offset, which its leader
+//! looks at and does not send. A group that stands still is not asked about again.
 //!
 //! A round asks for the groups of the storage nodes that this gateway stands for, so that all gateways together tell each group
 //! once. What cannot be asked is missing from the round: a gap in a graph is honest. Rounds do not overlap.
@@ -12,7 +16,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use base_types::{BrokerId, LeaderEpoch, Offset, PartitionIndex, Tick, TopicPartition};
+use base_types::{BrokerId, LeaderEpoch, Now, Offset, PartitionIndex, Tick, Timestamp, TopicPartition};
 use peer_api::groups::{
     Caller, ConsumerGroupDescribe, DescribeGroups, FetchGroup, GROUPS_TOPIC, GroupKind, GroupRequest, GroupResponse,
     ListGroups, ListedGroup, OffsetFetch, ToCoordinator,
@@ -38,6 +42,8 @@ pub struct GroupLag {
     pub group_id: String,
     /// By Kafka's name.
     pub state: &'static str,
+    /// The generation or epoch, which grows with each rebalance; `None` when the coordinator did not say.
+    pub rebalances: Option<i32>,
     pub members: usize,
     /// What has a committed offset and a leader that said how far it is.
     pub partitions: Vec<PartitionLag>,
@@ -50,6 +56,8 @@ pub struct PartitionLag {
     pub committed: Offset,
     /// Records between the committed offset and the high watermark; never below 0.
     pub lag: i64,
+    /// Since the first of these records was written; 0 when there is none, `None` when its leader could not say.
+    pub lag_ms: Option<i64>,
 }
 
 pub(crate) struct Lag {
@@ -59,11 +67,16 @@ pub(crate) struct Lag {
     round: Option<Round>,
     groups: Vec<GroupLag>,
     rounds: u64,
+    /// When the first record was written that a group had not read in the last round.
+    times: BTreeMap<Place, Timestamp>,
 }
+
+/// A partition, and an offset in it.
+type Place = (TopicPartition, Offset);
 
 /// What it needs of the gateway.
 pub(crate) struct Ways<'a> {
-    pub now: Tick,
+    pub now: Now,
     pub gateway: BrokerId,
     pub image: &'a Image,
     pub calls: &'a mut Calls,
@@ -74,26 +87,40 @@ struct Round {
     until: Tick,
     calls: BTreeMap<RequestId, Asked>,
     groups: BTreeMap<String, Found>,
-    /// The leaders are being asked.
-    measuring: bool,
+    stage: Stage,
     ends: BTreeMap<TopicPartition, Offset>,
+    times: BTreeMap<Place, Timestamp>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Coordinators are asked.
+    Groups,
+    /// Leaders are asked how far they are.
+    Ends,
+    /// Leaders are asked how old it is what groups have not read.
+    Times,
 }
 
 enum Asked {
     /// A coordinator, of one partition.
     Coordinator(BrokerId, PartitionIndex),
-    Leader,
+    Ends,
+    /// The offsets, in the order asked.
+    Times(Vec<Offset>),
 }
 
 struct Found {
     listed: ListedGroup,
+    rebalances: Option<i32>,
     members: usize,
     committed: Vec<(TopicPartition, String, Offset)>,
 }
 
 impl Lag {
     pub fn new(interval_ms: u64) -> Lag {
-        Lag { interval_ms, begin_at: Tick(0), round: None, groups: Vec::new(), rounds: 0 }
+        let (groups, times) = (Vec::new(), BTreeMap::new());
+        Lag { interval_ms, begin_at: Tick(0), round: None, groups, rounds: 0, times }
     }
 
     pub fn groups(&self) -> &[GroupLag] {
@@ -113,11 +140,11 @@ impl Lag {
     }
 
     pub fn ticked(&mut self, ways: &mut Ways<'_>) {
-        if self.round.as_ref().is_some_and(|round| round.until <= ways.now) {
-            self.finish();
+        if self.round.as_ref().is_some_and(|round| round.until <= ways.now.tick) {
+            self.finish(ways.now);
         }
-        if self.interval_ms > 0 && self.round.is_none() && self.begin_at <= ways.now {
-            self.begin_at = ways.now.plus_ms(self.interval_ms);
+        if self.interval_ms > 0 && self.round.is_none() && self.begin_at <= ways.now.tick {
+            self.begin_at = ways.now.tick.plus_ms(self.interval_ms);
             self.round = Some(Round::begin(ways));
             self.go_on(ways);
         }
@@ -132,28 +159,39 @@ impl Lag {
                     round.coordinator_said(ways, node, partition, response);
                 }
             }
-            (Asked::Leader, Ok(Response::ListOffsets(found))) => {
+            (Asked::Ends, Ok(Response::ListOffsets(found))) => {
                 round.ends.extend(found.into_iter().filter_map(|(partition, end)| Some((partition, end.ok()?.offset))));
+            }
+            (Asked::Times(offsets), Ok(Response::ListOffsets(found))) => {
+                let times = found.into_iter().zip(offsets).filter_map(|((partition, first), offset)| {
+                    let time = first.ok()?.timestamp;
+                    (time != Timestamp::NONE).then_some(((partition, offset), time))
+                });
+                round.times.extend(times);
             }
             _ => {}
         }
         self.go_on(ways);
     }
 
-    /// Begins the second half of a round, or ends it, when nothing is awaited any more.
+    /// Begins the next stage of a round, or ends it, when nothing is awaited any more.
     fn go_on(&mut self, ways: &mut Ways<'_>) {
         let Some(round) = &mut self.round else { return };
-        if round.calls.is_empty() && !round.measuring {
-            round.measure(ways);
+        if round.calls.is_empty() && round.stage == Stage::Groups {
+            round.ask_for_ends(ways);
+        }
+        if round.calls.is_empty() && round.stage == Stage::Ends {
+            round.ask_for_times(ways, &self.times);
         }
         if round.calls.is_empty() {
-            self.finish();
+            self.finish(ways.now);
         }
     }
 
-    fn finish(&mut self) {
-        if let Some(round) = self.round.take() {
-            self.groups = round.told();
+    fn finish(&mut self, now: Now) {
+        if let Some(mut round) = self.round.take() {
+            self.times = std::mem::take(&mut round.times);
+            self.groups = round.told(now, &self.times);
             self.rounds += 1;
         }
     }
@@ -162,11 +200,12 @@ impl Lag {
 impl Round {
     fn begin(ways: &mut Ways<'_>) -> Round {
         let mut round = Round {
-            until: ways.now.plus_ms(READ_TIMEOUT_MS),
+            until: ways.now.tick.plus_ms(READ_TIMEOUT_MS),
             calls: BTreeMap::new(),
             groups: BTreeMap::new(),
-            measuring: false,
+            stage: Stage::Groups,
             ends: BTreeMap::new(),
+            times: BTreeMap::new(),
         };
         let nodes = route::nodes_of(ways.image, ways.gateway);
         let partitions = ways.image.topic_named(GROUPS_TOPIC).map(|topic| topic.partitions.as_slice());
@@ -223,6 +262,7 @@ impl Round {
                 for (group_id, described) in groups {
                     if let (Some(found), Ok(described)) = (self.groups.get_mut(&group_id), described) {
                         found.members = described.members.len();
+                        found.rebalances = Some(described.generation);
                     }
                 }
             }
@@ -230,6 +270,7 @@ impl Round {
                 for (group_id, described) in groups {
                     if let (Some(found), Ok(described)) = (self.groups.get_mut(&group_id), described) {
                         found.members = described.members.len();
+                        found.rebalances = Some(described.group_epoch);
                     }
                 }
             }
@@ -253,7 +294,7 @@ impl Round {
         };
         let fetch = OffsetFetch { groups: groups.iter().map(fetch).collect(), require_stable: false };
         for listed in groups {
-            let found = Found { listed, members: 0, committed: Vec::new() };
+            let found = Found { listed, rebalances: None, members: 0, committed: Vec::new() };
             self.groups.insert(found.listed.group_id.clone(), found);
         }
         self.ask_coordinator(ways, node, partition, GroupRequest::OffsetFetch(fetch));
@@ -268,38 +309,49 @@ impl Round {
     }
 
     /// Asks each leader how far its partitions are.
-    fn measure(&mut self, ways: &mut Ways<'_>) {
-        self.measuring = true;
-        let wanted: BTreeSet<TopicPartition> =
-            self.groups.values().flat_map(|found| &found.committed).map(|(partition, ..)| *partition).collect();
-        let mut by_leader: BTreeMap<BrokerId, Vec<ListOffsetsPartition>> = BTreeMap::new();
-        for partition in wanted {
-            if let Some(leader) = ways.image.partition(partition).and_then(|state| state.leader) {
-                by_leader.entry(leader).or_default().push(ListOffsetsPartition {
-                    partition,
-                    leader_epoch: LeaderEpoch::UNKNOWN,
-                    isolation: Isolation::ReadUncommitted,
-                    at: OffsetSpec::Latest,
-                });
-            }
-        }
-        for (leader, partitions) in by_leader {
-            self.ask(ways, leader, Asked::Leader, Request::ListOffsets(partitions));
+    fn ask_for_ends(&mut self, ways: &mut Ways<'_>) {
+        self.stage = Stage::Ends;
+        let committed = self.groups.values().flat_map(|found| &found.committed);
+        let wanted: BTreeSet<TopicPartition> = committed.map(|(partition, ..)| *partition).collect();
+        for (leader, partitions) in by_leader(ways.image, wanted.into_iter().map(|p| (p, OffsetSpec::Latest))) {
+            self.ask(ways, leader, Asked::Ends, Request::ListOffsets(partitions));
         }
     }
 
-    fn told(self) -> Vec<GroupLag> {
+    /// Asks each leader when the first record was written that a group has not read, as far as that is not `known`.
+    fn ask_for_times(&mut self, ways: &mut Ways<'_>, known: &BTreeMap<Place, Timestamp>) {
+        self.stage = Stage::Times;
+        let committed = self.groups.values().flat_map(|found| &found.committed);
+        let behind = committed.map(|(partition, _, offset)| (*partition, *offset));
+        let behind = behind.filter(|(partition, offset)| self.ends.get(partition).is_some_and(|end| end > offset));
+        let (old, new): (BTreeSet<Place>, BTreeSet<Place>) = behind.partition(|place| known.contains_key(place));
+        self.times.extend(old.into_iter().filter_map(|place| Some((place, *known.get(&place)?))));
+        let asked = new.into_iter().map(|(partition, offset)| (partition, OffsetSpec::TimeOf(offset)));
+        for (leader, partitions) in by_leader(ways.image, asked) {
+            let offset = |ask: &ListOffsetsPartition| match ask.at {
+                OffsetSpec::TimeOf(offset) => offset,
+                _ => Offset::UNKNOWN,
+            };
+            let offsets = partitions.iter().map(offset).collect();
+            self.ask(ways, leader, Asked::Times(offsets), Request::ListOffsets(partitions));
+        }
+    }
+
+    fn told(self, now: Now, times: &BTreeMap<Place, Timestamp>) -> Vec<GroupLag> {
         let ends = self.ends;
         let lag = |(partition, topic, committed): (TopicPartition, String, Offset)| {
             let end = ends.get(&partition)?;
             let lag = (end.0 - committed.0).max(0);
-            Some(PartitionLag { topic, partition: partition.partition, committed, lag })
+            let age = |time: &Timestamp| now.wall.0.saturating_sub(time.0).max(0);
+            let lag_ms = if lag == 0 { Some(0) } else { times.get(&(partition, committed)).map(age) };
+            Some(PartitionLag { topic, partition: partition.partition, committed, lag, lag_ms })
         };
         self.groups
             .into_values()
             .map(|found| GroupLag {
                 group_id: found.listed.group_id,
                 state: found.listed.state.name(),
+                rebalances: found.rebalances,
                 members: found.members,
                 partitions: found.committed.into_iter().filter_map(lag).collect(),
             })
@@ -307,9 +359,27 @@ impl Round {
     }
 }
 
+/// Questions by whom they are for. What has no leader is not asked.
+fn by_leader(
+    image: &Image,
+    questions: impl Iterator<Item = (TopicPartition, OffsetSpec)>,
+) -> BTreeMap<BrokerId, Vec<ListOffsetsPartition>> {
+    let mut by_leader: BTreeMap<BrokerId, Vec<ListOffsetsPartition>> = BTreeMap::new();
+    for (partition, at) in questions {
+        if let Some(leader) = image.partition(partition).and_then(|state| state.leader) {
+            by_leader.entry(leader).or_default().push(ListOffsetsPartition {
+                partition,
+                leader_epoch: LeaderEpoch::UNKNOWN,
+                isolation: Isolation::ReadUncommitted,
+                at,
+            });
+        }
+    }
+    by_leader
+}
+
 #[cfg(test)]
 mod tests {
-    use base_types::Timestamp;
     use peer_api::groups::{
         ClassicGroupDescription, ClassicMemberDescription, ConsumerGroupDescription, CoordinatorError, FetchedGroup,
         FetchedOffset, GroupNotFound, GroupState, OffsetTopic,
@@ -345,6 +415,11 @@ mod tests {
         Ok(ListedOffset { offset: Offset(offset), timestamp: Timestamp::NONE, leader_epoch: LeaderEpoch::UNKNOWN })
     }
 
+    fn first(offset: i64, written: i64) -> Result<ListedOffset, ReadError> {
+        let (offset, timestamp) = (Offset(offset), Timestamp(written));
+        Ok(ListedOffset { offset, timestamp, leader_epoch: LeaderEpoch::UNKNOWN })
+    }
+
     /// What the round that is due asks coordinators first.
     fn questions(world: &mut World) -> Vec<(BrokerId, RequestId, ToCoordinator)> {
         let mut questions = Vec::new();
@@ -378,6 +453,7 @@ mod tests {
         };
         let described = ClassicGroupDescription {
             state: GroupState::Stable,
+            generation: 4,
             protocol_type: "consumer".into(),
             protocol_name: "range".into(),
             members: vec![member],
@@ -402,20 +478,29 @@ mod tests {
             assert_eq!(asked[0].partition, TopicPartition { topic, partition: PartitionIndex(index) });
             world.storage_answers(node, id, Response::ListOffsets(vec![(asked[0].partition, end(offset))]));
         }
-        let lag = |partition, committed, lag| PartitionLag {
+        let (node, id, request) = world.next_request();
+        let Request::ListOffsets(asked) = request else { panic!("{request:?}") };
+        let at: Vec<_> = asked.iter().map(|ask| (ask.partition.partition.0, ask.at)).collect();
+        assert_eq!((node, at), (BrokerId(2), vec![(0, OffsetSpec::TimeOf(Offset(5)))]));
+        let written = world.wall().0 - 1_500;
+        world.storage_answers(node, id, Response::ListOffsets(vec![(asked[0].partition, first(4, written))]));
+        let lag = |partition, committed, lag, lag_ms| PartitionLag {
             topic: "t".into(),
             partition: PartitionIndex(partition),
             committed: Offset(committed),
             lag,
+            lag_ms: Some(lag_ms),
         };
-        let group = |group_id: &str, members, partitions| GroupLag {
+        let group = |group_id: &str, rebalances, members, partitions| GroupLag {
             group_id: group_id.into(),
             state: "Stable",
+            rebalances: Some(rebalances),
             members,
             partitions,
         };
         // Committed beyond what the leader says: not behind.
-        let expected = [group("new", 0, vec![]), group("old", 1, vec![lag(0, 5, 7), lag(2, 9, 0)])];
+        let of_old = vec![lag(0, 5, 7, 1_500), lag(2, 9, 0, 0)];
+        let expected = [group("new", 1, 0, vec![]), group("old", 4, 1, of_old)];
         assert_eq!((world.gateway.lag_rounds(), world.gateway.lag()), (2, &expected[..]));
     }
 
@@ -450,6 +535,60 @@ mod tests {
         }
         assert_eq!((world.gateway.lag_rounds(), world.gateway.lag()), (3, &[][..]));
         world.gateway.check_invariants();
+    }
+
+    /// One group on one partition, from what it has committed to what it is behind in milliseconds; `times` answers for the
+    /// offsets that are asked for.
+    fn round(world: &mut World, committed: i64, log_end: i64, times: &[(i64, Option<i64>)]) -> Option<i64> {
+        let [(node, list, _)] = questions(world).try_into().unwrap();
+        let groups = vec![listed("a", GroupKind::Classic)];
+        world.coordinator_answers(node, list, Ok(GroupResponse::ListGroups(groups)));
+        let [fetch, describe] = questions(world).try_into().unwrap();
+        let offsets = vec![fetched("a", "t", &[committed])];
+        world.coordinator_answers(fetch.0, fetch.1, Ok(GroupResponse::OffsetFetch(offsets)));
+        let missing = vec![("a".to_owned(), Err(GroupNotFound { message: String::new() }))];
+        world.coordinator_answers(describe.0, describe.1, Ok(GroupResponse::DescribeGroups(missing)));
+        for (asked_for, answer) in std::iter::once(&(-1, None)).chain(times) {
+            let (node, id, request) = world.next_request();
+            let Request::ListOffsets(asked) = request else { panic!("{request:?}") };
+            let [ask] = asked[..] else { panic!("{asked:?}") };
+            let answer = match (ask.at, answer) {
+                (OffsetSpec::Latest, _) => end(log_end),
+                (OffsetSpec::TimeOf(offset), Some(written)) if offset.0 == *asked_for => first(offset.0, *written),
+                (OffsetSpec::TimeOf(offset), None) if offset.0 == *asked_for => Err(ReadError::StorageFailed),
+                (other, _) => panic!("{other:?}"),
+            };
+            world.storage_answers(node, id, Response::ListOffsets(vec![(ask.partition, answer)]));
+        }
+        assert!(world.to_storage.is_empty());
+        let [PartitionLag { lag_ms, .. }] = world.gateway.lag()[0].partitions[..] else { panic!("one partition") };
+        lag_ms
+    }
+
+    #[test]
+    fn who_stands_still_grows_older_and_is_not_asked_about_again() {
+        let mut world = world();
+        world.topic("t", &[2]);
+        world.topic(GROUPS_TOPIC, &[1]);
+        world.pass(30_000);
+        let written = world.wall().0 - 2_000;
+        assert_eq!(round(&mut world, 5, 7, &[(5, Some(written))]), Some(2_000));
+        world.pass(30_000);
+        assert_eq!(round(&mut world, 5, 9, &[]), Some(32_000));
+        world.pass(30_000);
+        assert_eq!(round(&mut world, 9, 9, &[]), Some(0));
+        world.pass(30_000);
+        // Of a clock that is ahead of ours.
+        let written = world.wall().0 + 500;
+        assert_eq!(round(&mut world, 9, 10, &[(9, Some(written))]), Some(0));
+        world.pass(30_000);
+        assert_eq!(round(&mut world, 10, 12, &[(10, None)]), None);
+        // What could not be said, and what has no time, is asked again.
+        world.pass(30_000);
+        assert_eq!(round(&mut world, 10, 12, &[(10, Some(-1))]), None);
+        world.pass(30_000);
+        let written = world.wall().0 - 1;
+        assert_eq!(round(&mut world, 10, 12, &[(10, Some(written))]), Some(1));
     }
 
     #[test]

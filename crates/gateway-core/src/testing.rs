@@ -78,7 +78,7 @@ impl World {
 
     pub fn step(&mut self, event: Event) {
         let mut effects = Effects::default();
-        let now = Now { tick: Tick(self.now), wall: Timestamp(self.now as i64 + 1_700_000_000_000) };
+        let now = Now { tick: Tick(self.now), wall: self.wall() };
         self.gateway.step(now, event, &mut effects);
         for effect in effects.drain() {
             match effect {
@@ -100,6 +100,10 @@ impl World {
             }
         }
         self.gateway.check_invariants();
+    }
+
+    pub fn wall(&self) -> Timestamp {
+        Timestamp(self.now as i64 + 1_700_000_000_000)
     }
 
     pub fn pass(&mut self, ms: u64) {

@@ -345,6 +345,8 @@ pub struct DescribeGroups {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClassicGroupDescription {
     pub state: GroupState,
+    /// Grows by one with each rebalance.
+    pub generation: i32,
     pub protocol_type: String,
     /// Empty unless the group is stable.
     pub protocol_name: String,

@@ -237,6 +237,9 @@ pub enum OffsetSpec {
     LatestTiered,
     /// The first record with at least this timestamp.
     At(Timestamp),
+    /// Not Kafka's: the first batch that ends at this offset or behind it, and when its first record was written. What was
+    /// deleted is passed over. To know the age of a record without carrying it.
+    TimeOf(Offset),
 }
 
 /// `offset` is [`Offset::UNKNOWN`] when no record qualifies.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use gateway_core::{GroupLag, RequestInfo, Stats};
-use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
+use prometheus::{GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 use service_kit::metrics::LATENCY_SECONDS;
 
 pub struct Metrics {
@@ -108,15 +108,19 @@ impl Metrics {
     }
 }
 
-/// Under the names of kafka_exporter, which dashboards and alerts know.
+/// Under the names of kafka_exporter, which dashboards and alerts know; what it does not have is named alike.
 struct GroupMetrics {
     offset: IntGaugeVec,
     offset_sum: IntGaugeVec,
     lag: IntGaugeVec,
     lag_sum: IntGaugeVec,
     lag_max: IntGaugeVec,
+    lag_seconds: GaugeVec,
+    lag_seconds_sum: GaugeVec,
+    lag_seconds_max: GaugeVec,
     members: IntGaugeVec,
     state: IntGaugeVec,
+    rebalances: IntCounterVec,
     /// Taken over already.
     rounds: u64,
 }
@@ -147,11 +151,31 @@ impl GroupMetrics {
                 "Records a group is behind in the worst partition of a topic.",
                 &topic,
             ),
+            lag_seconds: kit.fractions(
+                "kafka_consumergroup_lag_seconds",
+                "Age of the first record of a partition that a group has not read; 0 when there is none.",
+                &partition,
+            ),
+            lag_seconds_sum: kit.fractions(
+                "kafka_consumergroup_lag_seconds_sum",
+                "The same, over the partitions of a topic.",
+                &topic,
+            ),
+            lag_seconds_max: kit.fractions(
+                "kafka_consumergroup_lag_seconds_max",
+                "The same in the worst partition of a topic.",
+                &topic,
+            ),
             members: kit.gauges("kafka_consumergroup_members", "Members of a group.", &["consumergroup"]),
             state: kit.gauges(
                 "thalweg_group_state",
                 "1 for the state that a group is in, by Kafka's name.",
                 &["consumergroup", "state"],
+            ),
+            rebalances: kit.counters(
+                "thalweg_group_rebalances_total",
+                "Rebalances of a group since it was made: its generation, or its group epoch.",
+                &["consumergroup"],
             ),
             rounds: 0,
         }
@@ -163,10 +187,17 @@ impl GroupMetrics {
         {
             gauges.reset();
         }
+        for gauges in [&self.lag_seconds, &self.lag_seconds_sum, &self.lag_seconds_max] {
+            gauges.reset();
+        }
+        self.rebalances.reset();
         for group in groups {
             let group_id = group.group_id.as_str();
             self.members.with_label_values(&[group_id]).set(group.members as i64);
             self.state.with_label_values(&[group_id, group.state]).set(1);
+            if let Some(rebalances) = group.rebalances {
+                self.rebalances.with_label_values(&[group_id]).inc_by(u64::try_from(rebalances).unwrap_or(0));
+            }
             for partition in &group.partitions {
                 let (topic, index) = (partition.topic.as_str(), partition.partition.to_string());
                 self.offset.with_label_values(&[group_id, topic, &index]).set(partition.committed.0);
@@ -175,6 +206,13 @@ impl GroupMetrics {
                 self.lag_sum.with_label_values(&[group_id, topic]).add(partition.lag);
                 let lag_max = self.lag_max.with_label_values(&[group_id, topic]);
                 lag_max.set(lag_max.get().max(partition.lag));
+                if let Some(lag_ms) = partition.lag_ms {
+                    let seconds = lag_ms as f64 / 1e3;
+                    self.lag_seconds.with_label_values(&[group_id, topic, &index]).set(seconds);
+                    self.lag_seconds_sum.with_label_values(&[group_id, topic]).add(seconds);
+                    let worst = self.lag_seconds_max.with_label_values(&[group_id, topic]);
+                    worst.set(worst.get().max(seconds));
+                }
             }
         }
     }
@@ -191,26 +229,34 @@ mod tests {
     fn lag_has_the_names_of_kafka_exporter_and_groups_that_are_gone_go() {
         let kit = service_kit::Metrics::new("test", "0");
         let mut metrics = Metrics::new(&kit);
-        let partition = |index, committed, lag| PartitionLag {
+        let partition = |index, committed, lag, lag_ms| PartitionLag {
             topic: "t".into(),
             partition: PartitionIndex(index),
             committed: Offset(committed),
             lag,
+            lag_ms,
         };
-        let partitions = vec![partition(0, 10, 3), partition(1, 20, 4)];
-        metrics.behind(1, &[GroupLag { group_id: "g".into(), state: "Stable", members: 2, partitions }]);
+        let partitions =
+            vec![partition(0, 10, 3, Some(1_500)), partition(1, 20, 4, Some(250)), partition(2, 0, 1, None)];
+        let group_id = "g".to_owned();
+        metrics.behind(1, &[GroupLag { group_id, state: "Stable", rebalances: Some(3), members: 2, partitions }]);
         let text = kit.render();
         for line in [
             r#"kafka_consumergroup_current_offset{consumergroup="g",partition="0",topic="t"} 10"#,
             r#"kafka_consumergroup_current_offset_sum{consumergroup="g",topic="t"} 30"#,
             r#"kafka_consumergroup_lag{consumergroup="g",partition="1",topic="t"} 4"#,
-            r#"kafka_consumergroup_lag_sum{consumergroup="g",topic="t"} 7"#,
+            r#"kafka_consumergroup_lag_sum{consumergroup="g",topic="t"} 8"#,
             r#"kafka_consumergroup_lag_max{consumergroup="g",topic="t"} 4"#,
             r#"kafka_consumergroup_members{consumergroup="g"} 2"#,
+            r#"kafka_consumergroup_lag_seconds{consumergroup="g",partition="0",topic="t"} 1.5"#,
+            r#"kafka_consumergroup_lag_seconds_sum{consumergroup="g",topic="t"} 1.75"#,
+            r#"kafka_consumergroup_lag_seconds_max{consumergroup="g",topic="t"} 1.5"#,
             r#"thalweg_group_state{consumergroup="g",state="Stable"} 1"#,
+            r#"thalweg_group_rebalances_total{consumergroup="g"} 3"#,
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
         }
+        assert!(!text.contains("kafka_consumergroup_lag_seconds{consumergroup=\"g\",partition=\"2\""), "nobody knows");
         metrics.behind(1, &[]);
         assert!(kit.render().contains("kafka_consumergroup_lag_sum{"), "the same round says nothing new");
         metrics.behind(2, &[]);

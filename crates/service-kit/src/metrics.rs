@@ -24,7 +24,7 @@ use std::sync::{Arc, Mutex};
 
 use prometheus::core::Collector;
 use prometheus::{
-    Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, TextEncoder,
 };
 
@@ -89,6 +89,11 @@ impl Metrics {
 
     pub fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
         register(&self.registry, IntGaugeVec::new(Opts::new(name, help), labels))
+    }
+
+    /// For what is no whole number, such as seconds.
+    pub fn fractions(&self, name: &str, help: &str, labels: &[&str]) -> GaugeVec {
+        register(&self.registry, GaugeVec::new(Opts::new(name, help), labels))
     }
 
     pub fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> Histogram {

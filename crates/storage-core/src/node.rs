@@ -179,6 +179,9 @@ impl StorageNode {
             Event::FetchRead { fetch, parts } if self.coordinators.is_reading(fetch) => {
                 self.coordinator_read(now, fetch, parts, effects);
             }
+            Event::FetchRead { fetch, parts } if self.lookups.is_reading(fetch) => {
+                self.time_read(fetch, &parts, effects)
+            }
             Event::FetchRead { fetch, parts } => self.fetch_read(now, fetch, parts, effects),
             Event::TimestampFound { lookup, hit } => self.timestamp_found(lookup, hit, effects),
             Event::LogDirDescribed { lookup, log_dir } => self.log_dir_described(lookup, log_dir, effects),

@@ -107,6 +107,7 @@ mod tests {
     fn group() -> ClassicGroupDescription {
         ClassicGroupDescription {
             state: GroupState::Stable,
+            generation: 1,
             protocol_type: "consumer".into(),
             protocol_name: "range".into(),
             members: vec![ClassicMemberDescription {

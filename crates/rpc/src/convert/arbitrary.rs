@@ -445,6 +445,7 @@ impl Source {
             7 => GroupResponse::DescribeGroups(r.many(|r| {
                 r.or_not_found(|r| ClassicGroupDescription {
                     state: r.one_of(GroupState::ALL),
+                    generation: r.i32(),
                     protocol_type: r.text(),
                     protocol_name: r.text(),
                     members: r.many(|r| ClassicMemberDescription {
@@ -531,12 +532,13 @@ impl Arbitrary for ToStorage {
                 partition: r.partition(),
                 leader_epoch: r.epoch(),
                 isolation: r.isolation(),
-                at: match r.0.below(6) {
+                at: match r.0.below(7) {
                     0 => OffsetSpec::Latest,
                     1 => OffsetSpec::Earliest,
                     2 => OffsetSpec::MaxTimestamp,
                     3 => OffsetSpec::EarliestLocal,
                     4 => OffsetSpec::LatestTiered,
+                    5 => OffsetSpec::TimeOf(r.offset()),
                     _ => OffsetSpec::At(Timestamp(r.i64())),
                 },
             })),

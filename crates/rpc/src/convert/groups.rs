@@ -583,6 +583,7 @@ fn to_described_classic(
     let result = match result {
         Ok(group) => Out::Group(proto::ClassicGroup {
             state: to_state(group.state).into(),
+            generation: group.generation,
             protocol_type: group.protocol_type,
             protocol_name: group.protocol_name,
             members: all(group.members, |member| proto::ClassicMember {
@@ -607,6 +608,7 @@ fn from_described_classic(
     let result = match described.result.ok_or(Malformed::Missing("description of a group"))? {
         In::Group(group) => Ok(ClassicGroupDescription {
             state: from_state(group.state)?,
+            generation: group.generation,
             protocol_type: group.protocol_type,
             protocol_name: group.protocol_name,
             members: each(group.members, |member| {

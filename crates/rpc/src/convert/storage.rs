@@ -443,6 +443,7 @@ fn to_list_offsets(asked: ListOffsetsPartition) -> proto::ListOffsetsPartition {
         OffsetSpec::EarliestLocal => At::Special(-4),
         OffsetSpec::LatestTiered => At::Special(-5),
         OffsetSpec::At(timestamp) => At::Timestamp(timestamp.0),
+        OffsetSpec::TimeOf(offset) => At::TimeOf(offset.0),
     };
     proto::ListOffsetsPartition {
         partition: to_partition(asked.partition),
@@ -468,6 +469,7 @@ fn from_list_offsets(asked: proto::ListOffsetsPartition) -> Result<ListOffsetsPa
                 return Err(Malformed::Unknown { field: "offset asked for", value: value.into() });
             }
             At::Timestamp(timestamp) => OffsetSpec::At(Timestamp(timestamp)),
+            At::TimeOf(offset) => OffsetSpec::TimeOf(Offset(offset)),
         },
     })
 }

@@ -3,15 +3,17 @@
 use std::collections::BTreeMap;
 
 use base_types::{LeaderEpoch, Offset, Timestamp, TopicPartition};
+use bytes::Bytes;
 use peer_api::storage::{
     EpochEndPartition, ListOffsetsPartition, ListedOffset, LogDir, OffsetSpec, ReadError, ReplicaSize, RequestId,
     Response,
 };
+use record_batch::{BatchHeader, TimestampType};
 use replica_core::Role;
 
 use super::{StorageNode, answer};
 use crate::effect::{Effect, Effects};
-use crate::event::{GatewayStream, LookupKey, ReadFailure, TimestampHit};
+use crate::event::{FetchKey, FetchPart, GatewayStream, LookupKey, ReadFailure, TimestampHit};
 
 #[derive(Debug, Default)]
 pub(super) struct Lookups {
@@ -19,6 +21,8 @@ pub(super) struct Lookups {
     lists: BTreeMap<u64, List>,
     /// What each look-up on the disk is for.
     on_disk: BTreeMap<LookupKey, Purpose>,
+    /// Batches that are read for their time: the list, and the place in it.
+    reads: BTreeMap<FetchKey, (u64, usize)>,
     last: u64,
 }
 
@@ -40,6 +44,10 @@ impl Lookups {
     pub(super) fn forget(&mut self, gone: GatewayStream) {
         self.lists.retain(|_, list| list.stream != gone);
         self.on_disk.retain(|_, purpose| !matches!(purpose, Purpose::LogDirs { stream, .. } if *stream == gone));
+    }
+
+    pub(super) fn is_reading(&self, key: FetchKey) -> bool {
+        self.reads.contains_key(&key)
     }
 
     fn next(&mut self) -> u64 {
@@ -113,10 +121,34 @@ impl StorageNode {
                 Ok(ListedOffset { offset: hit.offset, timestamp: hit.timestamp, leader_epoch: hit.leader_epoch })
             }
             Ok(None) => Ok(NOWHERE),
-            Err(ReadFailure::Corrupt) => Err(ReadError::Corrupt),
-            Err(ReadFailure::OutOfRange) => Err(ReadError::OffsetNotAvailable),
-            Err(ReadFailure::Failed) => Err(ReadError::StorageFailed),
+            Err(failure) => Err(unanswered(failure)),
         };
+        self.list_place_told(list, place, result, effects);
+    }
+
+    /// The batch at an offset was read for its time.
+    pub(super) fn time_read(
+        &mut self,
+        key: FetchKey,
+        parts: &[Result<Vec<Bytes>, ReadFailure>],
+        effects: &mut Effects,
+    ) {
+        let Some((list, place)) = self.lookups.reads.remove(&key) else { return };
+        let result = match parts.first() {
+            Some(Ok(batches)) => batches.first().map_or(Ok(NOWHERE), time_of),
+            Some(Err(failure)) => Err(unanswered(*failure)),
+            None => Ok(NOWHERE),
+        };
+        self.list_place_told(list, place, result, effects);
+    }
+
+    fn list_place_told(
+        &mut self,
+        list: u64,
+        place: usize,
+        result: Result<ListedOffset, ReadError>,
+        effects: &mut Effects,
+    ) {
         if let Some(list) = self.lookups.lists.get_mut(&list)
             && let Some((_, slot)) = list.results.get_mut(place)
         {
@@ -171,6 +203,23 @@ impl StorageNode {
                 effects.push(Effect::FindTimestamp { lookup, partition: ask.partition, at: ask.at, below });
                 None
             }
+            OffsetSpec::TimeOf(offset) => {
+                let edges = replica.earliest_offset(ask).and_then(|(earliest, _)| {
+                    replica.latest_offset(ask).map(|(latest, _)| (offset.max(earliest), latest))
+                });
+                match edges {
+                    Err(error) => Some(Err(error)),
+                    Ok((from, below)) if from >= below => Some(Ok(NOWHERE)),
+                    Ok((from, below)) => {
+                        let fetch = self.fetches.new_key();
+                        self.lookups.reads.insert(fetch, (list, place));
+                        // One batch, however large it is.
+                        let part = FetchPart { partition: ask.partition, from, below, bytes_max: 1 };
+                        effects.push(Effect::FetchRead { fetch, parts: vec![part], bytes_max: 1 });
+                        None
+                    }
+                }
+            }
         }
     }
 
@@ -185,6 +234,46 @@ impl StorageNode {
     }
 }
 
+/// Of the records in a batch only the first is looked at, and not decompressed: the others are hardly younger.
+fn time_of(batch: &Bytes) -> Result<ListedOffset, ReadError> {
+    let header = BatchHeader::parse(batch).map_err(|_| ReadError::Corrupt)?;
+    let is_stamped = header.attributes.timestamp_type() == TimestampType::LogAppendTime;
+    // What stands in the place of the first time is then something else (KIP-534), or the producer's.
+    let timestamp =
+        if is_stamped || header.attributes.has_delete_horizon() { header.max_timestamp } else { header.base_timestamp };
+    Ok(ListedOffset { offset: header.base_offset, timestamp, leader_epoch: header.leader_epoch })
+}
+
+fn unanswered(failure: ReadFailure) -> ReadError {
+    match failure {
+        ReadFailure::Corrupt => ReadError::Corrupt,
+        ReadFailure::OutOfRange => ReadError::OffsetNotAvailable,
+        ReadFailure::Failed => ReadError::StorageFailed,
+    }
+}
+
 /// No record qualifies.
 const NOWHERE: ListedOffset =
     ListedOffset { offset: Offset::UNKNOWN, timestamp: Timestamp::NONE, leader_epoch: LeaderEpoch::UNKNOWN };
+
+#[cfg(test)]
+mod tests {
+    use record_batch::{BatchBuilder, Compression};
+
+    use super::*;
+
+    #[test]
+    fn a_record_is_as_old_as_the_first_of_its_batch_unless_the_broker_gave_the_times() {
+        let builder = || {
+            let first = BatchBuilder::new(Compression::None).record(None, Some(b"a"), &[], Timestamp(5));
+            first.record(None, Some(b"b"), &[], Timestamp(9))
+        };
+        let created = builder().build().expect("a batch");
+        assert_eq!(time_of(&created).map(|listed| listed.timestamp), Ok(Timestamp(5)));
+        let mut header = BatchHeader::parse(&created).expect("a header");
+        header.attributes = header.attributes.with_timestamp_type(TimestampType::LogAppendTime);
+        let stamped = Bytes::copy_from_slice(&header.to_bytes());
+        assert_eq!(time_of(&stamped).map(|listed| listed.timestamp), Ok(Timestamp(9)));
+        assert_eq!(time_of(&Bytes::new()).map(|_| ()), Err(ReadError::Corrupt));
+    }
+}

@@ -1,6 +1,6 @@
 use base_types::{BrokerId, LeaderEpoch, Offset, Timestamp, TopicPartition};
 use peer_api::storage::{EpochEndPartition, Isolation, ListOffsetsPartition, LogDir, OffsetSpec, ReplicaSize, Request};
-use storage_core::{Event, LookupKey, ReadFailure, TimestampHit};
+use storage_core::{Event, FetchKey, LookupKey, ReadFailure, TimestampHit};
 
 use crate::host::*;
 
@@ -53,6 +53,24 @@ fn nothing_is_told_of_the_end_before_the_high_watermark_is_final() {
     host.opened(tp(1, 0), storage_core::OnDisk { high_watermark: Offset(2), ..log(4, 2) });
     let asks = [(tp(1, 0), OffsetSpec::Latest), (tp(1, 0), OffsetSpec::At(Timestamp(1)))];
     assert_eq!(host.asked(1, 7, list(&asks)), ["answer 1 #7: 1-0 OffsetNotAvailable, 1-0 OffsetNotAvailable"]);
+}
+
+#[test]
+fn the_age_of_a_record_is_read_from_its_batch() {
+    let mut host = leading_a_log();
+    let ages = [(tp(1, 0), OffsetSpec::TimeOf(Offset(2))), (tp(1, 0), OffsetSpec::TimeOf(Offset(4)))];
+    assert_eq!(host.asked(1, 7, list(&ages)), ["fetch 1: 1-0 2..4"]);
+    let read = |host: &mut Host, key, part| host.step(Event::FetchRead { fetch: FetchKey(key), parts: vec![part] });
+    assert_eq!(read(&mut host, 1, Ok(vec![stored(2, 3)])), ["answer 1 #7: 1-0 2, 1-0 -1"]);
+    assert!(read(&mut host, 1, Ok(vec![])).is_empty(), "said twice");
+
+    host.asked(1, 8, list(&ages[..1]));
+    assert_eq!(read(&mut host, 2, Err(ReadFailure::Failed)), ["answer 1 #8: 1-0 StorageFailed"]);
+    host.asked(1, 9, list(&ages[..1]));
+    assert_eq!(read(&mut host, 3, Ok(vec![bytes::Bytes::from_static(b"no batch")])), ["answer 1 #9: 1-0 Corrupt"]);
+    host.asked(1, 10, list(&ages[..1]));
+    host.step(Event::GatewayLost { stream: gateway(1) });
+    assert!(read(&mut host, 4, Ok(vec![stored(2, 3)])).is_empty());
 }
 
 #[test]
