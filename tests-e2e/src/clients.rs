@@ -246,7 +246,7 @@ pub fn create_topics(bootstrap: &str, topics: &[&str]) -> Result<()> {
     python("create_topics.py", &[&["--bootstrap", bootstrap][..], topics].concat()).map(drop)
 }
 
-fn python_command(script: &str) -> Result<Command> {
+pub(crate) fn python_command(script: &str) -> Result<Command> {
     let mut command = Command::new(installed("python/bin/python")?);
     // Scripts are read from the checkout; nothing is left there.
     command.env("PYTHONDONTWRITEBYTECODE", "1").arg(place::manifests().join("clients/python").join(script));

@@ -73,6 +73,8 @@ pub struct ClusterSpec {
     pub fixed_ports: bool,
     /// Handed to every process, e.g. `THALWEG_LOG__LEVEL`.
     pub environment: Vec<(String, String)>,
+    /// What stands in the configuration file of a role's services.
+    pub config: Vec<(Role, &'static str)>,
 }
 
 impl Default for ClusterSpec {
@@ -84,6 +86,7 @@ impl Default for ClusterSpec {
             folder: None,
             fixed_ports: false,
             environment: Vec::new(),
+            config: Vec::new(),
         }
     }
 }
@@ -152,6 +155,11 @@ impl Cluster {
     pub fn http(&self) -> String {
         let each = |member: &Member| format!("{} {} 127.0.0.1:{}", member.role, member.number, member.http);
         self.members.iter().map(each).collect::<Vec<_>>().join(", ")
+    }
+
+    /// What a member's `/metrics` says.
+    pub fn metrics(&self, role: Role, number: u16) -> Result<String> {
+        Ok(get(self.members[self.index(role, number)?].http, "/metrics")?)
     }
 
     pub fn pid(&self, role: Role, number: u16) -> Option<u32> {
@@ -246,6 +254,13 @@ impl Cluster {
         let listen = format!("127.0.0.1:{}", member.listen);
         command.args(["--node-id", &member.number.to_string(), "--listen", &listen]);
         command.args(["--http", &format!("127.0.0.1:{}", member.http)]);
+        let config = self.spec.config.iter().filter(|(role, _)| *role == member.role);
+        let config: String = config.map(|(_, text)| format!("{text}\n")).collect();
+        if !config.is_empty() {
+            let file = home.join("config.toml");
+            fs::write(&file, config)?;
+            command.arg("--config").arg(file);
+        }
         if member.role != Role::Gateway {
             command.arg("--data-dir").arg(home.join("data"));
         }
@@ -278,15 +293,17 @@ impl Cluster {
 
 /// Whether `/health/ready` answers 200. Anything else, no listener included, is "not yet".
 fn is_ready(port: u16) -> bool {
-    let answer = || -> std::io::Result<String> {
-        let mut stream = TcpStream::connect(("127.0.0.1", port))?;
-        stream.set_read_timeout(Some(Duration::from_secs(2)))?;
-        stream.write_all(b"GET /health/ready HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")?;
-        let mut text = String::new();
-        stream.read_to_string(&mut text)?;
-        Ok(text)
-    };
-    answer().is_ok_and(|text| text.split(' ').nth(1) == Some("200"))
+    get(port, "/health/ready").is_ok_and(|text| text.split(' ').nth(1) == Some("200"))
+}
+
+/// The whole answer, head and all.
+fn get(port: u16, path: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    Ok(text)
 }
 
 /// Stops the detached processes of `folder`: gateways first, so that no client meets a half-stopped cluster. Returns how many.

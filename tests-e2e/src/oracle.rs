@@ -1,8 +1,8 @@
-//! Apache Kafka 4.3.0 itself: one combined node as the judge of our answers, and its Java tools.
+//! Apache Kafka 4.3.0 itself: combined nodes, mostly one, as the judge of our answers, and its Java tools.
 
 use std::fs;
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::time::Duration;
 
@@ -18,72 +18,137 @@ const START_BOUND: Duration = Duration::from_secs(90);
 /// Any valid base64 UUID will do; a fixed one keeps logs comparable.
 const CLUSTER_ID: &str = "dGhhbHdlZy1vcmFjbGUtMQ";
 
-/// Broker settings on top of the ones a single node needs, as `name=value` of server.properties.
-#[derive(Clone, Debug, Default)]
+/// Heap of a broker: one with all tests of a run, or one of three with one test.
+const HEAP_MIB: u32 = 1024;
+const HEAP_OF_MANY_MIB: u32 = 512;
+
+/// How much, and how it is set up.
+#[derive(Clone, Debug)]
 pub struct OracleConfig {
+    /// On top of the settings that such a cluster needs, as `name=value` of server.properties.
     pub settings: Vec<(String, String)>,
-    /// The client port; free if not given.
+    /// The first node's client port; free if not given.
     pub port: Option<u16>,
+    /// Each is broker and controller.
+    pub nodes: u16,
 }
 
-/// A running Apache Kafka; dropping it kills the process and removes its folder.
+impl Default for OracleConfig {
+    fn default() -> Self {
+        Self { settings: Vec::new(), port: None, nodes: 1 }
+    }
+}
+
+/// A running Apache Kafka; dropping it kills its processes and removes its folder.
 pub struct Kafka {
-    process: Process,
+    nodes: Vec<Node>,
+    folder: TempDir,
+}
+
+/// One node, also while it is down.
+struct Node {
+    id: u16,
     port: u16,
-    _folder: TempDir,
+    controller_port: u16,
+    process: Option<Process>,
 }
 
 impl Kafka {
     pub fn start(config: &OracleConfig) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("thalweg-oracle-").tempdir()?;
-        let port = config.port.map_or_else(ports::free, Ok)?;
-        let properties = folder.path().join("server.properties");
-        fs::write(&properties, server_properties(config, port, ports::free()?, folder.path()))?;
-
-        let mut format = java("kafka.tools.StorageTool", 128)?;
-        format.args(["format", "--cluster-id", CLUSTER_ID, "--config"]).arg(&properties);
-        checked(&mut format, "StorageTool format")?;
-
-        let mut broker = java("kafka.Kafka", 1024)?;
-        let log = folder.path().join("kafka.log");
-        let mut process = Process::start("Apache Kafka", broker.arg(&properties), &log)?;
-        wait::until("the port of Apache Kafka", START_BOUND, || {
-            process.expect_running()?;
-            Ok(TcpStream::connect(("127.0.0.1", port)).ok())
-        })?;
-        Ok(Self { process, port, _folder: folder })
+        let node = |id: u16| -> Result<Node> {
+            let given = config.port.filter(|_| id == 1);
+            Ok(Node { id, port: given.map_or_else(ports::free, Ok)?, controller_port: ports::free()?, process: None })
+        };
+        let mut kafka = Self { nodes: (1..=config.nodes).map(node).collect::<Result<_>>()?, folder };
+        for id in 1..=config.nodes {
+            fs::create_dir_all(kafka.home(id))?;
+            let properties = kafka.home(id).join("server.properties");
+            fs::write(&properties, kafka.server_properties(config, kafka.node(id)?))?;
+            let mut format = java("kafka.tools.StorageTool", 128)?;
+            format.args(["format", "--cluster-id", CLUSTER_ID, "--config"]).arg(&properties);
+            checked(&mut format, "StorageTool format")?;
+        }
+        // A node opens its port when it has found a quorum: all are started before one is waited for.
+        for id in 1..=config.nodes {
+            kafka.restart(id)?;
+        }
+        for node in &mut kafka.nodes {
+            wait::until("the port of Apache Kafka", START_BOUND, || {
+                if let Some(process) = &mut node.process {
+                    process.expect_running()?;
+                }
+                Ok(TcpStream::connect(("127.0.0.1", node.port)).ok())
+            })?;
+        }
+        Ok(kafka)
     }
 
     pub fn bootstrap(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        self.nodes.iter().map(|node| format!("127.0.0.1:{}", node.port)).collect::<Vec<_>>().join(",")
     }
 
-    pub fn process(&mut self) -> &mut Process {
-        &mut self.process
+    /// The first node.
+    pub fn process(&mut self) -> Result<&mut Process> {
+        let first = self.nodes.first_mut().and_then(|node| node.process.as_mut());
+        first.context("the first node is not running")
     }
-}
 
-fn server_properties(config: &OracleConfig, port: u16, controller_port: u16, folder: &Path) -> String {
-    let mut lines = vec![
-        "process.roles=broker,controller".to_owned(),
-        "node.id=1".to_owned(),
-        format!("controller.quorum.voters=1@127.0.0.1:{controller_port}"),
-        format!("listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}"),
-        format!("advertised.listeners=PLAINTEXT://127.0.0.1:{port}"),
-        "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT".to_owned(),
-        "controller.listener.names=CONTROLLER".to_owned(),
-        "inter.broker.listener.name=PLAINTEXT".to_owned(),
-        format!("log.dirs={}", folder.join("data").display()),
-    ];
-    // One node cannot hold three copies of the internal topics.
-    for topic in ["offsets.topic", "transaction.state.log", "share.coordinator.state.topic"] {
-        lines.push(format!("{topic}.replication.factor=1"));
+    pub fn kill9(&mut self, id: u16) -> Result<()> {
+        let node = self.nodes.iter_mut().find(|node| node.id == id).with_context(|| format!("no node {id}"))?;
+        match node.process.take() {
+            Some(mut process) => process.kill9(),
+            None => bail!("node {id} is not running"),
+        }
     }
-    lines.push("transaction.state.log.min.isr=1".to_owned());
-    lines.push("share.coordinator.state.topic.min.isr=1".to_owned());
-    lines.push("group.initial.rebalance.delay.ms=0".to_owned());
-    lines.extend(config.settings.iter().map(|(name, value)| format!("{name}={value}")));
-    lines.join("\n") + "\n"
+
+    /// Starts a node on its data and ports. It need not be ready when this returns.
+    pub fn restart(&mut self, id: u16) -> Result<()> {
+        let heap = if self.nodes.len() == 1 { HEAP_MIB } else { HEAP_OF_MANY_MIB };
+        let mut broker = java("kafka.Kafka", heap)?;
+        broker.arg(self.home(id).join("server.properties"));
+        let log = self.home(id).join("kafka.log");
+        let process = Process::start("Apache Kafka", &mut broker, &log)?;
+        let node = self.nodes.iter_mut().find(|node| node.id == id).with_context(|| format!("no node {id}"))?;
+        node.process = Some(process);
+        Ok(())
+    }
+
+    fn node(&self, id: u16) -> Result<&Node> {
+        self.nodes.iter().find(|node| node.id == id).with_context(|| format!("no node {id}"))
+    }
+
+    fn home(&self, id: u16) -> PathBuf {
+        self.folder.path().join(format!("node-{id}"))
+    }
+
+    fn server_properties(&self, config: &OracleConfig, node: &Node) -> String {
+        let Node { id, port, controller_port, .. } = node;
+        let voters: Vec<String> =
+            self.nodes.iter().map(|node| format!("{}@127.0.0.1:{}", node.id, node.controller_port)).collect();
+        let mut lines = vec![
+            "process.roles=broker,controller".to_owned(),
+            format!("node.id={id}"),
+            format!("controller.quorum.voters={}", voters.join(",")),
+            format!("listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}"),
+            format!("advertised.listeners=PLAINTEXT://127.0.0.1:{port}"),
+            "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT".to_owned(),
+            "controller.listener.names=CONTROLLER".to_owned(),
+            "inter.broker.listener.name=PLAINTEXT".to_owned(),
+            format!("log.dirs={}", self.home(*id).join("data").display()),
+        ];
+        if self.nodes.len() < 3 {
+            // One node cannot hold three copies of the internal topics.
+            for topic in ["offsets.topic", "transaction.state.log", "share.coordinator.state.topic"] {
+                lines.push(format!("{topic}.replication.factor=1"));
+            }
+            lines.push("transaction.state.log.min.isr=1".to_owned());
+            lines.push("share.coordinator.state.topic.min.isr=1".to_owned());
+        }
+        lines.push("group.initial.rebalance.delay.ms=0".to_owned());
+        lines.extend(config.settings.iter().map(|(name, value)| format!("{name}={value}")));
+        lines.join("\n") + "\n"
+    }
 }
 
 /// Runs one of Kafka's Java tools to its end, e.g. `org.apache.kafka.tools.TopicCommand`, and returns what it printed.

@@ -2,4 +2,5 @@
 
 pub mod clients;
 pub mod faults;
+pub mod members;
 pub mod packages;

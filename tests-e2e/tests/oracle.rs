@@ -49,8 +49,8 @@ fn apache_kafka_satisfies_every_scenario() -> Result<()> {
     assert_eq!((outcome.acknowledged, outcome.refused), (records.len(), 0));
     assert_eq!(struck, 1);
 
-    kafka.process().expect_running()?;
-    let log = std::fs::read_to_string(kafka.process().log())?;
+    kafka.process()?.expect_running()?;
+    let log = std::fs::read_to_string(kafka.process()?.log())?;
     assert_eq!(process::error_lines(&log, &[]), Vec::<String>::new());
     Ok(())
 }
