@@ -108,8 +108,8 @@ fn apache_kafka_satisfies_every_application() -> Result<()> {
     for application in [FRANZ_GO, SARAMA, AIOKAFKA, KAFKA_PYTHON_2, KAFKAJS] {
         println!("{}", application(&["--bootstrap", &bootstrap])?);
     }
-    kafka.process().expect_running()?;
-    let log = std::fs::read_to_string(kafka.process().log())?;
+    kafka.process()?.expect_running()?;
+    let log = std::fs::read_to_string(kafka.process()?.log())?;
     // What it says of every partition that is added to a topic.
     assert_eq!(process::error_lines(&log, &["to exist, but it was missing. Creating"]), Vec::<String>::new());
     Ok(())
