@@ -15,7 +15,14 @@ use crate::operation::{Answer, Begun, Context};
 
 pub(crate) const SUPPORTED: RangeInclusive<i16> = 0..=5;
 
+/// From this version on protocol type and name must be said (KIP-559).
+const PROTOCOL_IS_SAID: i16 = 5;
+
 pub(crate) fn begin(cx: &mut Context<'_>, request: SyncGroupRequest) -> Begun {
+    let says_protocol = request.protocol_type.is_some() && request.protocol_name.is_some();
+    if cx.version() >= PROTOCOL_IS_SAID && !says_protocol {
+        return Begun::Answered(answer(cx, Err(ErrorCode::InconsistentGroupProtocol)));
+    }
     let sync = SyncGroup {
         group_id: request.group_id.to_string(),
         generation_id: request.generation_id,
@@ -56,6 +63,19 @@ mod tests {
 
     use super::*;
     use crate::testing::World;
+
+    #[test]
+    fn from_v5_on_a_member_says_what_it_speaks() {
+        for (kind, name) in [(None, Some("range")), (Some("consumer"), None)] {
+            let mut world = World::with_groups(1);
+            let request = SyncGroupRequest {
+                protocol_type: kind.map(Into::into),
+                protocol_name: name.map(Into::into),
+                ..Default::default()
+            };
+            assert_eq!(world.ask::<SyncGroupRequest>(5, &request).error_code, 23);
+        }
+    }
 
     #[test]
     fn every_version_carries_assignments_as_they_are() {
