@@ -26,6 +26,10 @@ pub(crate) fn begin(cx: &mut Context<'_>, request: OffsetDeleteRequest) -> Begun
         (!partitions.is_empty()).then(|| OffsetTopic { id: known.id, name: known.name.clone(), partitions })
     });
     let delete = OffsetDelete { group_id: request.group_id.to_string(), topics: known.collect() };
+    // A group without a name may have offsets, but nobody deletes them one by one.
+    if delete.group_id.is_empty() && !delete.topics.is_empty() {
+        return Begun::Answered(refuse(cx, ErrorCode::InvalidGroupId));
+    }
     let topics = request.topics;
     coordination::ask(
         cx,
@@ -100,6 +104,14 @@ mod tests {
             .collect();
         assert_eq!((response.error_code, told), (0, vec![("gone", 0, 3), ("t", 1, 0), ("t", 5, 3), ("t", 0, 86)]));
         assert_ne!(id, TopicId::ZERO);
+    }
+
+    #[test]
+    fn a_group_needs_a_name() {
+        let mut world = World::with_groups(1);
+        world.topic("t", &[1]);
+        let request = OffsetDeleteRequest { group_id: "".into(), topics: vec![topic("t", &[0])] };
+        assert_eq!(world.ask::<OffsetDeleteRequest>(0, &request).error_code, 24);
     }
 
     #[test]
