@@ -39,7 +39,6 @@ pub(crate) fn begin(cx: &mut Context<'_>, request: DescribeGroupsRequest) -> Beg
 fn answer(cx: &mut Context<'_>, groups: Vec<KafkaString>, told: Vec<Told>, operations: bool) -> Answer {
     let mut described = Vec::with_capacity(groups.len());
     for (group_id, told) in groups.into_iter().zip(told) {
-        let told = if group_id.is_empty() { Err(ErrorCode::InvalidGroupId) } else { told };
         let group = describe(cx, told);
         let authorized_operations = if operations && group.error_code == 0 { GROUP_OPERATIONS } else { i32::MIN };
         described.push(DescribedGroup { group_id, authorized_operations, ..group });
@@ -179,6 +178,6 @@ mod tests {
             .iter()
             .map(|group| (&*group.group_id, group.error_code, group.authorized_operations))
             .collect();
-        assert_eq!(told, [("", 24, i32::MIN), ("a", 15, i32::MIN), ("b", 0, GROUP_OPERATIONS)]);
+        assert_eq!(told, [("", 0, GROUP_OPERATIONS), ("a", 15, i32::MIN), ("b", 0, GROUP_OPERATIONS)]);
     }
 }
