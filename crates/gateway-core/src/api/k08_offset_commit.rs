@@ -6,7 +6,6 @@
 //! Topics and partitions that do not exist are answered here and not told to the coordinator. An error of the whole commit is
 //! told for every partition that does exist.
 
-use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use base_types::{ErrorCode, LeaderEpoch, Offset, PartitionIndex, TopicId};
@@ -26,10 +25,9 @@ pub(crate) const SUPPORTED: RangeInclusive<i16> = 2..=10;
 /// Whether topics have ids instead of names.
 const BY_ID: i16 = 10;
 
-/// A topic of the request, with its name and what is already known to be wrong with each partition.
+/// A topic of the request, and what is already known to be wrong with each partition.
 struct Asked {
     topic: OffsetCommitRequestTopic,
-    name: String,
     refused: Vec<Option<ErrorCode>>,
 }
 
@@ -53,7 +51,7 @@ pub(crate) fn begin(cx: &mut Context<'_>, request: OffsetCommitRequest) -> Begun
         if !partitions.is_empty() {
             topics.push(OffsetTopic { id: known.0, name: known.1.to_owned(), partitions });
         }
-        asked.push(Asked { name: known.1.to_owned(), topic, refused });
+        asked.push(Asked { topic, refused });
     }
     if topics.is_empty() {
         return Begun::Answered(answer(cx, asked, &Ok(GroupResponse::OffsetCommit(Ok(Vec::new())))));
@@ -90,26 +88,26 @@ fn find<'a>(image: &'a Image, version: i16, topic: &OffsetCommitRequestTopic) ->
     }
 }
 
-/// In the order of the request.
+/// In the order of the request. The coordinator keeps it too, so that a partition that is named twice has two verdicts.
 fn answer(cx: &mut Context<'_>, asked: Vec<Asked>, told: &Told) -> Answer {
-    let mut verdicts = BTreeMap::new();
+    let mut verdicts = Vec::new();
     let of_all = match told {
         Ok(GroupResponse::OffsetCommit(Ok(topics))) => {
-            for topic in topics {
-                let each = topic.partitions.iter();
-                verdicts.extend(each.map(|verdict| ((topic.name.as_str(), verdict.partition.0), verdict.error)));
-            }
+            let each = topics.iter().flat_map(|topic| &topic.partitions);
+            verdicts.extend(each.map(|verdict| (verdict.partition.0, verdict.error)));
             ErrorCode::UnknownServerError
         }
         Ok(GroupResponse::OffsetCommit(Err(code))) | Err(code) => *code,
         Ok(_) => ErrorCode::UnknownServerError,
     };
     let mut topics = Vec::with_capacity(asked.len());
-    for Asked { topic, name, refused } in asked {
+    let mut verdicts = verdicts.into_iter();
+    for Asked { topic, refused } in asked {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for (commit, refused) in topic.partitions.iter().zip(refused) {
-            let verdict = verdicts.get(&(name.as_str(), commit.partition_index)).copied();
-            let error_code = cx.code(refused.or(verdict).unwrap_or(of_all));
+            let verdict =
+                || verdicts.next().filter(|(index, _)| *index == commit.partition_index).map(|(_, code)| code);
+            let error_code = cx.code(refused.or_else(verdict).unwrap_or(of_all));
             partitions.push(OffsetCommitResponsePartition { partition_index: commit.partition_index, error_code });
         }
         topics.push(OffsetCommitResponseTopic { name: topic.name, topic_id: topic.topic_id, partitions });
@@ -226,6 +224,16 @@ mod tests {
             assert_eq!(codes(&world.ask::<OffsetCommitRequest>(version, &request)), [(0, unknown)]);
             assert_eq!(codes(&world.ask::<OffsetCommitRequest>(version, &commit(vec![]))), []);
         }
+    }
+
+    #[test]
+    fn a_partition_named_twice_has_two_verdicts() {
+        let mut world = World::with_groups(1);
+        let id = world.topic("t", &[1]);
+        let twice = vec![partition(0, 1, None), partition(3, 1, None), partition(0, 1, Some("too long"))];
+        let request = in_form(8, commit(vec![topic("t", id, twice)]));
+        let answer = committed(id, "t", &[(0, ErrorCode::None), (0, ErrorCode::OffsetMetadataTooLarge)]);
+        assert_eq!(codes(&world.coordinate(8, &request, Ok(answer)).1), [(0, 0), (3, 3), (0, 12)]);
     }
 
     #[test]
