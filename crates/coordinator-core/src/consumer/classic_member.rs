@@ -41,7 +41,9 @@ impl ConsumerGroup {
         match self.take_join(turn, caller, join, &member_id) {
             Ok(joined) => turn.reply(request, GroupResponse::JoinGroup(Ok(joined))),
             Err(error) => {
-                let refused = JoinRefused { error, member_id };
+                // Only who is to come back with its new id is told one.
+                let told = if error == ErrorCode::MemberIdRequired { member_id } else { join.member_id.clone() };
+                let refused = JoinRefused { error, member_id: told };
                 turn.reply_at_once(request, GroupResponse::JoinGroup(Err(refused)));
             }
         }

@@ -217,7 +217,7 @@ fn a_classic_member_joins_a_group_of_the_new_protocol_by_its_own_rules() {
     assert_eq!(refusal(&mut world, other).0, ErrorCode::InconsistentGroupProtocol);
     let mut other = join.clone();
     other.protocol_type = "connect".to_owned();
-    assert_eq!(refusal(&mut world, other).0, ErrorCode::InconsistentGroupProtocol);
+    assert_eq!(refusal(&mut world, other), (ErrorCode::InconsistentGroupProtocol, String::new()));
     let mut other = join;
     other.protocols[0].metadata = Bytes::from_static(b"nonsense");
     other.member_id = member_id;
