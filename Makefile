@@ -3,7 +3,7 @@ export CARGO_TARGET_DIR ?= $(HOME)/.cache/thalweg/target
 SEED ?=
 ARGS ?=
 
-.PHONY: help setup run cluster cluster-stop test e2e test-long check lint fmt codegen bench fuzz sim oracle clean
+.PHONY: help setup run cluster cluster-stop test e2e test-long check lint fmt codegen bench fuzz sim planted oracle clean
 
 help: ; @grep -E '^## ' $(firstword $(MAKEFILE_LIST)) | cut -c4-
 
@@ -33,6 +33,8 @@ bench: ; cargo xtask setup run && cargo bench --workspace $(ARGS)
 fuzz: ; FUZZ_FRAMES=10000000 cargo test --release --package gateway-core --test fuzz -- --nocapture
 ## make sim SEED=n     the whole cluster in one thread, from one seed (no SEED: a fresh range)
 sim: ; cargo build --release --workspace --bins && $(CARGO_TARGET_DIR)/release/sim run $(if $(SEED),--seed $(SEED)) $(ARGS)
+## make planted        bugs planted in the group coordinators: the simulator must find each five times (make test: once)
+planted: ; PLANTED_ROUNDS=5 cargo test --release --workspace --features sim/planted --test planted -- --nocapture
 ## make oracle         a real Apache Kafka on 127.0.0.1, to compare with by hand
 oracle: ; cargo xtask setup test && cargo run --release --package tests-e2e --bin oracle
 ## make setup          what make test needs, without running it

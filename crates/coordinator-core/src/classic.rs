@@ -31,6 +31,7 @@ use peer_api::groups::{
 };
 
 use crate::event::RequestKey;
+use crate::planted;
 use crate::records::{ClassicGroupValue, ClassicMemberValue};
 use crate::turn::Turn;
 
@@ -115,7 +116,7 @@ impl ClassicGroup {
         let mut group = ClassicGroup {
             state: if value.members.is_empty() { State::Empty } else { State::Stable },
             state_since: value.state_since,
-            generation: value.generation,
+            generation: if planted!(GenerationRestartsAfterLoad) { 0 } else { value.generation },
             protocol_type: Some(value.protocol_type.clone()).filter(|name| !name.is_empty()),
             protocol_name: value.protocol.clone(),
             leader: value.leader.clone(),
@@ -233,7 +234,7 @@ impl ClassicGroup {
             return Err(ErrorCode::UnknownMemberId);
         }
         self.check_member(&commit.member_id, commit.group_instance_id.as_deref())?;
-        if generation != self.generation {
+        if generation != self.generation && !planted!(CommitOfAnyGeneration) {
             return Err(ErrorCode::IllegalGeneration);
         }
         match self.state {
@@ -246,6 +247,7 @@ impl ClassicGroup {
     /// Whether a member consumes the topic. Where subscriptions cannot be read, ordinary consumers may consume anything.
     pub fn is_subscribed_to(&self, topic: &str) -> bool {
         match &self.subscribed_topics {
+            _ if planted!(OffsetsExpireInUse) => false,
             Some(topics) => topics.contains(topic),
             None => self.uses_consumer_protocol(),
         }
@@ -356,6 +358,7 @@ impl ClassicGroup {
         if let Some(instance) = group_instance_id {
             match self.static_members.get(instance) {
                 None => return Err(ErrorCode::UnknownMemberId),
+                Some(_) if planted!(FencingIgnored) => return Ok(()),
                 Some(bearer) if bearer != member_id => return Err(ErrorCode::FencedInstanceId),
                 Some(_) => {}
             }

@@ -42,7 +42,14 @@ pub fn test(arguments: &[String]) -> Result<()> {
     }
     // The end-to-end tests start the real binaries, which cargo builds only for their own package's tests.
     command::run(&mut cargo(&["build", "--release", "--workspace", "--bins"]))?;
-    command::run(cargo(&["test", "--release", "--no-fail-fast"]).args(packages))
+    command::run(cargo(&["test", "--release", "--no-fail-fast"]).args(packages))?;
+    if arguments.is_empty() {
+        // A build of its own: what is planted there must not be in the services. Of the workspace, so that dependencies have the
+        // features that they have in the tests.
+        let planted = ["--workspace", "--features", "sim/planted", "--test", "planted"];
+        command::run(cargo(&["test", "--release"]).args(planted))?;
+    }
+    Ok(())
 }
 
 /// A local cluster of real processes; the launcher is the one the end-to-end tests use.

@@ -6,6 +6,7 @@ use peer_api::groups::{GroupResponse, Heartbeat, LeaveGroup, LeavingMember, Left
 use super::join::millis;
 use super::{ClassicGroup, State};
 use crate::event::RequestKey;
+use crate::planted;
 use crate::timers::GroupTimer;
 use crate::turn::Turn;
 
@@ -90,6 +91,7 @@ impl ClassicGroup {
         }
         self.remove(turn, member_id);
         match self.state {
+            State::Stable if planted!(NoRebalanceAfterDeath) && !self.members.is_empty() => {}
             State::Stable | State::CompletingRebalance => self.prepare_rebalance(turn),
             State::PreparingRebalance { .. } if self.all_have_joined() => self.complete_join(turn),
             State::PreparingRebalance { .. } | State::Empty => {}

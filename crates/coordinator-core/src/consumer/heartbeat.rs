@@ -12,6 +12,7 @@ use super::pattern::Pattern;
 use super::reconcile::Step;
 use super::target::offered;
 use crate::event::{RequestKey, Settings};
+use crate::planted;
 use crate::records::ConsumerRecord;
 use crate::timers::GroupTimer;
 use crate::turn::Turn;
@@ -61,7 +62,7 @@ impl ConsumerGroup {
                 let Some(&deadline) = self.sessions.get(member_id) else { return };
                 if deadline > turn.now.tick {
                     turn.set_timer(timer.clone(), deadline);
-                } else {
+                } else if !planted!(SessionsNeverEnd) {
                     self.fence(turn, member_id);
                 }
             }

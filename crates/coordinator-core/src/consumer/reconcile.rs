@@ -17,6 +17,7 @@ use base_types::{TopicId, TopicPartition};
 
 use super::member::{Current, State};
 use super::partitions::{Owned, Partitions};
+use crate::planted;
 
 pub struct Step<'a> {
     pub target_epoch: i32,
@@ -69,7 +70,7 @@ impl Step<'_> {
     fn next(&self, current: &Current) -> Current {
         let (assigned, revoked): (Owned, Owned) =
             current.assigned.iter().partition(|(partition, _)| self.is_wanted(partition));
-        if !revoked.is_empty() && self.owns_any(&revoked) {
+        if !revoked.is_empty() && self.owns_any(&revoked) && !planted!(RevocationNotAwaited) {
             return Current {
                 epoch: current.epoch,
                 previous_epoch: current.epoch,

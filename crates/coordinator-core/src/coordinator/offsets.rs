@@ -14,6 +14,7 @@ use crate::classic::ClassicGroup;
 use crate::effect::Effects;
 use crate::event::RequestKey;
 use crate::group::Group;
+use crate::planted;
 use crate::records::{OffsetKey, OffsetValue, Record};
 
 impl GroupCoordinator {
@@ -42,7 +43,11 @@ impl GroupCoordinator {
                 group.committed(turn, &commit.member_id);
             }
             records.into_iter().for_each(|record| turn.write(record));
-            turn.reply(request, answer);
+            if planted!(CommitAnsweredBeforeDurable) {
+                turn.reply_at_once(request, answer);
+            } else {
+                turn.reply(request, answer);
+            }
         });
     }
 

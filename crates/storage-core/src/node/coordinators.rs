@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use base_types::{LeaderEpoch, Now, Offset, Random, Tick, TopicId, TopicPartition};
 use bytes::Bytes;
-use coordinator_core::{AppendId, GroupCoordinator, LogRecord, RequestKey, Settings};
+use coordinator_core::{AppendId, GroupCoordinator, LogRecord, RequestKey, Settings, planted};
 use peer_api::config::Lookup;
 use peer_api::groups::{CoordinatorError, GROUPS_TOPIC, GroupKind, GroupResponse, GroupState, ToCoordinator};
 use peer_api::metadata::{ConfigResource, Image, Record, Update};
@@ -352,8 +352,11 @@ impl StorageNode {
         load.reading = None;
         self.coordinators.touched.insert(partition);
         match loaded(parts) {
-            Some((next, records)) => {
+            Some((next, mut records)) => {
                 load.next = next;
+                if planted!(LoadMissesLastBatch) && next >= load.end {
+                    records.pop();
+                }
                 for batch in records {
                     let event = coordinator_core::Event::RecordsLoaded(batch);
                     self.coordinator_step(now, partition, event, effects);
@@ -380,6 +383,11 @@ impl StorageNode {
 
     /// In which epoch a partition of the groups' topic is led here.
     fn leadership(&self, partition: TopicPartition) -> Option<LeaderEpoch> {
+        if planted!(CoordinatorOutlivesLeadership)
+            && let Some(host) = self.coordinators.hosts.get(&partition)
+        {
+            return Some(host.leader_epoch);
+        }
         let replica = self.replica(partition).filter(|replica| replica.role() == Role::Leader)?;
         (self.coordinators.topic == Some(partition.topic)).then(|| replica.leader_epoch())
     }

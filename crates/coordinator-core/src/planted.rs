@@ -1,0 +1,59 @@
+//! Bugs on purpose. The simulator must find each of them; that is how we know that it looks.
+//!
+//! `planted!(Name)` stands where the bug would be. It is `false`, and the bug is not compiled, unless the feature `planted` is on,
+//! which nothing but one test of the simulator asks for (decision 0008). Then it says whether that bug was chosen for this thread.
+
+#[cfg(feature = "planted")]
+pub use chosen::{Bug, choose, is_chosen};
+
+#[cfg(feature = "planted")]
+mod chosen {
+    use std::cell::Cell;
+
+    /// What is wrong.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    pub enum Bug {
+        CommitAnsweredBeforeDurable,
+        CommitOfAnyGeneration,
+        CommitOfAnyEpoch,
+        NoRebalanceAfterDeath,
+        SessionsNeverEnd,
+        RevocationNotAwaited,
+        GenerationRestartsAfterLoad,
+        LoadMissesLastBatch,
+        CoordinatorOutlivesLeadership,
+        FencingIgnored,
+        OffsetsExpireInUse,
+    }
+
+    thread_local! {
+        static CHOSEN: Cell<Option<Bug>> = const { Cell::new(None) };
+    }
+
+    /// A run of the simulator is one thread.
+    pub fn choose(bug: Option<Bug>) {
+        CHOSEN.set(bug);
+    }
+
+    pub fn is_chosen(bug: Bug) -> bool {
+        CHOSEN.get() == Some(bug)
+    }
+}
+
+#[cfg(feature = "planted")]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! planted {
+    ($bug:ident) => {
+        $crate::planted::is_chosen($crate::planted::Bug::$bug)
+    };
+}
+
+#[cfg(not(feature = "planted"))]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! planted {
+    ($bug:ident) => {
+        false
+    };
+}
