@@ -40,7 +40,7 @@ impl Mover<'_> {
         std::fs::write(&file, json!({"version": 1, "partitions": partitions}).to_string())?;
         let file = file.display().to_string();
         let arguments = ["--bootstrap-server", self.bootstrap, "--reassignment-json-file", &file];
-        tool(REASSIGN, &[&arguments, verb].concat())
+        tool(REASSIGN, &[&arguments[..], verb].concat())
     }
 
     fn begin(&self, target: &Target) -> Result<()> {
