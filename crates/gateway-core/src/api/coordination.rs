@@ -480,9 +480,9 @@ mod tests {
         assert!(world.is_silent());
         world.pass(1);
         assert_eq!(world.answer::<JoinGroupRequest>(9).1.error_code, 15);
-        world.send(5, &SyncGroupRequest { group_id: "g".into(), ..Default::default() });
+        world.send(4, &SyncGroupRequest { group_id: "g".into(), ..Default::default() });
         world.pass(crate::limits::SYNC_WAIT_MS_MAX);
-        assert_eq!(world.answer::<SyncGroupRequest>(5).1.error_code, 15);
+        assert_eq!(world.answer::<SyncGroupRequest>(4).1.error_code, 15);
     }
 
     #[test]
@@ -496,7 +496,7 @@ mod tests {
         let (_, beating, question) = world.next_question();
         assert_eq!(question.caller.client_host, "/10.0.0.2");
         // On its own connection the next request waits, as in Kafka.
-        world.send(5, &SyncGroupRequest { group_id: "g".into(), ..Default::default() });
+        world.send(4, &SyncGroupRequest { group_id: "g".into(), ..Default::default() });
         assert!(world.to_storage.is_empty());
         world.coordinator_answers(node, beating, BEAT);
         assert_eq!(world.sent[0].0, other);
@@ -506,7 +506,7 @@ mod tests {
         assert_eq!(&*world.answer::<JoinGroupRequest>(9).1.member_id, "test-1");
         let (node, syncing, _) = world.next_question();
         world.coordinator_answers(node, syncing, Ok(GroupResponse::SyncGroup(Ok(Synced::default()))));
-        assert_eq!(world.answer::<SyncGroupRequest>(5).1.error_code, 0);
+        assert_eq!(world.answer::<SyncGroupRequest>(4).1.error_code, 0);
     }
 
     #[test]

@@ -31,6 +31,9 @@ const JOINING: i32 = 0;
 const LEAVING: i32 = -1;
 /// How long a member that reads nothing waits before it looks again.
 const IDLE: Duration = Duration::from_millis(100);
+/// Coordinators gather changes before they share out (`group.consumer.assignment.interval.ms`), so who comes second is first told to read
+/// nothing. Who is told nothing else for this long has nothing to read.
+const NOTHING_TO_READ: Duration = Duration::from_secs(5);
 
 struct Member<'a> {
     client: Client,
@@ -47,7 +50,8 @@ struct Member<'a> {
     beat_at: Instant,
     /// What it reads has changed, and the coordinator is to hear of it.
     has_news: bool,
-    has_assignment: bool,
+    /// When it was first told what to read.
+    assigned_at: Option<Instant>,
 }
 
 pub fn run(options: &Consume, group: &str) -> Result<(), Failure> {
@@ -66,7 +70,7 @@ pub fn run(options: &Consume, group: &str) -> Result<(), Failure> {
         kept: BTreeMap::new(),
         beat_at: Instant::now(),
         has_news: false,
-        has_assignment: false,
+        assigned_at: None,
     };
     let mut printer = Printer::new(options);
     while !interrupted.load(Ordering::Relaxed) && !member.is_done(&printer) {
@@ -102,7 +106,9 @@ fn on_interrupt() -> Result<Arc<AtomicBool>, Failure> {
 impl Member<'_> {
     /// Whether everything is printed that was asked for.
     fn is_done<W: Write>(&self, printer: &Printer<W>) -> bool {
-        let at_end = self.options.exit && self.has_assignment && self.progress.values().all(Progress::is_done);
+        let is_told = |at: Instant| !self.progress.is_empty() || at.elapsed() >= NOTHING_TO_READ;
+        let at_end =
+            self.options.exit && self.assigned_at.is_some_and(is_told) && self.progress.values().all(Progress::is_done);
         printer.left == Some(0) || at_end
     }
 
@@ -170,7 +176,7 @@ impl Member<'_> {
         let ours = topics.iter().filter(|topic| topic.topic_id == self.topic.topic_id);
         let mut partitions: Vec<i32> = ours.flat_map(|topic| &topic.partitions).copied().collect();
         partitions.sort_unstable();
-        self.has_assignment = true;
+        self.assigned_at.get_or_insert_with(Instant::now);
         if partitions.iter().eq(self.progress.keys()) {
             return Ok(());
         }
