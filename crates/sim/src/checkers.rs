@@ -1,12 +1,15 @@
 //! What must hold, looked at from outside: across replicas at any moment, and across histories at the end.
 
+pub mod groups;
+
 use std::collections::BTreeMap;
 
 use base_types::{BrokerId, LeaderEpoch, Offset, PartitionIndex, TopicPartition};
 use replica_core::Role;
 
 use crate::cluster::Shape;
-use crate::process::client::{Consumer, Promises, TOPIC, Value};
+use crate::process::client::TOPIC;
+use crate::process::client::log::{Consumer, Promises, Value};
 use crate::process::storage::Storage;
 use crate::world::{ProcessId, World};
 
@@ -86,8 +89,8 @@ pub fn consumer(world: &World) -> Result<(), String> {
     }
 }
 
-/// L: after the trouble every partition has a leader with a full ISR, and the consumer has caught up.
-pub fn healed(world: &World, shape: Shape) -> Result<(), String> {
+/// L: after the trouble every partition has a leader with a full ISR, and the consumer has caught up. Where the logs end.
+pub fn healed(world: &World, shape: Shape) -> Result<BTreeMap<i32, i64>, String> {
     let consumer = world.process::<Consumer>(ProcessId::Client(0)).ok_or("the consumer is gone")?;
     let mut led = BTreeMap::new();
     for id in world.processes() {
@@ -114,7 +117,7 @@ pub fn healed(world: &World, shape: Shape) -> Result<(), String> {
             return Err(format!("L: partition {partition}: the consumer is at {position} of {end}"));
         }
     }
-    Ok(())
+    Ok(led.into_iter().map(|(partition, (_, end, _))| (partition.0, end.0)).collect())
 }
 
 /// What the consumer saw against what the producers were promised.

@@ -1,5 +1,7 @@
 //! A whole cluster in one thread: who is in it, what goes wrong, and whether everything held.
 
+mod groups;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -8,11 +10,12 @@ use store_api::{MemKv, MemVfs, Survivors};
 
 use crate::checkers;
 use crate::faults::{self, Fault, Plan};
-use crate::process::client::{Consumer, Producer, Settings};
+use crate::process::client::log::{Consumer, Producer, Promises, Settings};
 use crate::process::controller::{self, Controller};
 use crate::process::gateway::Gateway;
 use crate::process::storage::{Disk, Storage};
 use crate::world::{ProcessId, Time, World};
+use groups::Groups;
 
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
@@ -20,11 +23,17 @@ pub struct Shape {
     pub storage_nodes: i32,
     pub gateways: i32,
     pub producers: i32,
+    /// Between an answer and the next batch.
+    pub pace_ms: u64,
     pub partitions: i32,
+    /// Of three members each, in both protocols.
+    pub groups: usize,
     /// Faults end and clients stop here; then everything has to heal.
     pub trouble_ms: u64,
     pub heal_ms: u64,
     pub faults: u64,
+    /// Of members of groups.
+    pub member_faults: u64,
 }
 
 impl Default for Shape {
@@ -34,10 +43,30 @@ impl Default for Shape {
             storage_nodes: 3,
             gateways: 2,
             producers: 3,
+            pace_ms: 0,
             partitions: 2,
+            groups: 0,
             trouble_ms: 12_000,
             heal_ms: 30_000,
             faults: 6,
+            member_faults: 0,
+        }
+    }
+}
+
+impl Shape {
+    /// Consumer groups, with so much going on besides as they need.
+    pub fn of_groups() -> Shape {
+        Shape {
+            producers: 1,
+            pace_ms: 30,
+            partitions: 6,
+            groups: 3,
+            trouble_ms: 15_000,
+            heal_ms: 45_000,
+            faults: 8,
+            member_faults: 6,
+            ..Shape::default()
         }
     }
 }
@@ -51,6 +80,9 @@ pub struct Report {
     pub simulated_ms: u64,
     pub acknowledged: usize,
     pub unknown: usize,
+    pub commits: usize,
+    /// Generations and member epochs that groups went through.
+    pub generations: usize,
     /// What did not hold, and the last lines of the trace.
     pub failure: Option<(String, Vec<String>)>,
 }
@@ -61,6 +93,7 @@ pub struct Cluster {
     random: Random,
     disks: BTreeMap<i32, Disk>,
     stores: BTreeMap<i32, controller::Store>,
+    groups: Groups,
 }
 
 /// How often the checkers look at everything.
@@ -79,7 +112,9 @@ pub fn run(seed: u64, shape: Shape, verbose: bool) -> Report {
         simulated_ms: cluster.world.time().ms(),
         acknowledged: promises.iter().map(|promise| promise.acknowledged.len()).sum(),
         unknown: promises.iter().map(|promise| promise.unknown.len()).sum(),
-        failure: outcome.err().map(|failure| (failure, cluster.world.trace.lines().map(str::to_owned).collect())),
+        commits: cluster.groups.judge.borrow().commits_acknowledged(),
+        generations: cluster.groups.judge.borrow().generations(),
+        failure: outcome.err().map(|failure| (failure, cluster.last_lines())),
     }
 }
 
@@ -92,6 +127,7 @@ impl Cluster {
             random: random.fork(3),
             disks: BTreeMap::new(),
             stores: BTreeMap::new(),
+            groups: Groups::new(shape, &mut random),
         };
         let mut targets = Vec::new();
         for id in 1..=shape.controllers {
@@ -119,7 +155,26 @@ impl Cluster {
         for (at, fault) in faults::draw(&mut fault_random, &targets, plan) {
             cluster.world.schedule(at, fault);
         }
+        cluster.start_groups();
         cluster
+    }
+
+    fn start_groups(&mut self) {
+        for gateway in 1..=self.shape.gateways {
+            self.groups.start_auditor(&mut self.world, gateway);
+        }
+        let seats = self.groups.seats();
+        for seat in &seats {
+            self.start(seat.process);
+        }
+        if seats.is_empty() {
+            return;
+        }
+        let plan = Plan { until_ms: self.shape.trouble_ms, count: self.shape.member_faults };
+        let mut random = self.random.fork(5);
+        for (at, fault) in faults::draw_for_members(&mut random, &seats, self.shape.gateways, plan) {
+            self.world.schedule(at, fault);
+        }
     }
 
     fn run(&mut self) -> Result<(), String> {
@@ -135,6 +190,7 @@ impl Cluster {
                 checked = self.world.trace.inputs;
                 checkers::replicas(&self.world, &mut epochs)?;
                 checkers::consumer(&self.world)?;
+                self.groups.judged()?;
                 if self.world.time() > trouble_ends && self.has_healed() {
                     break;
                 }
@@ -142,15 +198,26 @@ impl Cluster {
         }
         checkers::replicas(&self.world, &mut epochs)?;
         checkers::consumer(&self.world)?;
-        checkers::healed(&self.world, self.shape)?;
+        self.groups.judged()?;
+        self.healed()?;
         checkers::history(&self.world, &self.promises())
     }
 
-    fn has_healed(&self) -> bool {
-        checkers::healed(&self.world, self.shape).is_ok() && checkers::history(&self.world, &self.promises()).is_ok()
+    fn healed(&self) -> Result<(), String> {
+        let ends = checkers::healed(&self.world, self.shape)?;
+        self.groups.healed(&self.world, &ends)
     }
 
-    fn promises(&self) -> Vec<crate::process::client::Promises> {
+    fn has_healed(&self) -> bool {
+        self.healed().is_ok() && checkers::history(&self.world, &self.promises()).is_ok()
+    }
+
+    fn last_lines(&self) -> Vec<String> {
+        let judge = self.groups.judge.borrow();
+        self.world.trace.lines().map(str::to_owned).chain(judge.notes().cloned()).collect()
+    }
+
+    fn promises(&self) -> Vec<Promises> {
         let of = |id| self.world.process::<Producer>(ProcessId::Client(id)).map(|producer| producer.promises.clone());
         (1..=self.shape.producers).filter_map(of).collect()
     }
@@ -198,6 +265,7 @@ impl Cluster {
                     self.stores.insert(id, controller.store().clone());
                 }
             }
+            ProcessId::Member(number) => self.groups.died(number, self.world.time()),
             ProcessId::Gateway(_) | ProcessId::Client(_) => {}
         }
         self.world.kill(process);
@@ -209,8 +277,8 @@ impl Cluster {
         match process {
             ProcessId::Storage(id) => {
                 let Some(disk) = self.disks.get(&id).cloned() else { return };
-                let rack = Some(format!("rack-{id}"));
-                self.world.start(process, Storage::start(id, disk, incarnation, self.shape.controllers, rack));
+                let storage = Storage::start(id, disk, incarnation, self.shape.controllers, groups::statics());
+                self.world.start(process, storage);
             }
             ProcessId::Controller(id) => {
                 let Some(store) = self.stores.get(&id).cloned() else { return };
@@ -219,8 +287,10 @@ impl Cluster {
             }
             ProcessId::Gateway(id) => {
                 let seed = self.random.next_u64();
-                self.world.start(process, Gateway::start(id, incarnation, self.shape.controllers, seed));
+                let gateway = Gateway::start(id, incarnation, self.shape.controllers, groups::statics(), seed);
+                self.world.start(process, gateway);
             }
+            ProcessId::Member(number) => self.groups.start_member(&mut self.world, number),
             ProcessId::Client(_) => {}
         }
     }
@@ -233,6 +303,8 @@ impl Cluster {
             replication_factor: 3,
             idempotent: id % 2 == 1,
             creates: id > 0,
+            min_insync_replicas: self.groups.min_insync_replicas.filter(|_| id == 1),
+            pace_ms: self.shape.pace_ms,
             stop_ms: self.shape.trouble_ms,
         }
     }

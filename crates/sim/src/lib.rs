@@ -5,7 +5,8 @@
 //!     Controller ×3   controller-core on a store that forgets what was not durable
 //!     Storage ×3      storage-core and the real segment-log on a disk that loses power
 //!     Gateway ×2      gateway-core
-//!     Client ×n       producers and a consumer that speak Kafka's protocol in real bytes
+//!     Client ×n       producers, a consumer, auditors: they speak Kafka's protocol in real bytes
+//!     Member ×n       members of consumer groups of both protocols, likewise
 //!   Checkers: across replicas at any moment, across histories at the end
 //! ```
 //!

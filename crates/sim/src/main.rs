@@ -1,4 +1,5 @@
-//! `sim run [--seed N] [--seeds N] [--first N] [--verbose]`, `sim meta [--seeds N]`.
+//! `sim run [--groups] [--seed N | --first N --seeds N] [--faults N] [--member-faults N] [--verbose]`, `sim meta` likewise, each
+//! seed twice.
 
 use std::process::ExitCode;
 
@@ -11,6 +12,10 @@ fn main() -> ExitCode {
         let at = arguments.iter().position(|argument| argument == name)?;
         arguments.get(at + 1)?.parse().ok()
     };
+    let with_groups = arguments.iter().any(|argument| argument == "--groups");
+    let mut shape = if with_groups { Shape::of_groups() } else { Shape::default() };
+    shape.faults = number("--faults").unwrap_or(shape.faults);
+    shape.member_faults = number("--member-faults").unwrap_or(shape.member_faults);
     let verbose = arguments.iter().any(|argument| argument == "--verbose");
     let first = number("--seed").or(number("--first")).unwrap_or(1);
     let seeds = if number("--seed").is_some() { 1 } else { number("--seeds").unwrap_or(200) };
@@ -18,7 +23,8 @@ fn main() -> ExitCode {
         Some("run") => false,
         Some("meta") => true,
         _ => {
-            eprintln!("usage: sim run [--seed N | --first N --seeds N] [--verbose] | sim meta [--seeds N]");
+            let which = "[--seed N | --first N --seeds N] [--faults N] [--member-faults N]";
+            eprintln!("usage: sim run|meta [--groups] {which} [--verbose]");
             return ExitCode::from(2);
         }
     };
@@ -26,17 +32,23 @@ fn main() -> ExitCode {
     let mut simulated_ms = 0;
     let mut failed = 0;
     for seed in first..first + seeds {
-        let report = run(seed, Shape::default(), verbose);
+        let report = run(seed, shape, verbose);
         simulated_ms += report.simulated_ms;
-        failed += u64::from(!judge(&report));
-        if meta && run(seed, Shape::default(), verbose).trace_hash != report.trace_hash {
+        failed += u64::from(!judge(&report, with_groups));
+        if meta && run(seed, shape, verbose).trace_hash != report.trace_hash {
             eprintln!("seed {seed} took two ways: something in a core is not determined by the seed");
             failed += 1;
         }
         if seeds == 1 {
             println!(
-                "seed {seed}: {} happenings, {} ms, {} acknowledged, {} unknown, trace {:016x}",
-                report.inputs, report.simulated_ms, report.acknowledged, report.unknown, report.trace_hash
+                "seed {seed}: {} happenings, {} ms, {} acknowledged, {} unknown, {} commits, {} generations, trace {:016x}",
+                report.inputs,
+                report.simulated_ms,
+                report.acknowledged,
+                report.unknown,
+                report.commits,
+                report.generations,
+                report.trace_hash
             );
         }
     }
@@ -49,12 +61,13 @@ fn main() -> ExitCode {
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn judge(report: &Report) -> bool {
+fn judge(report: &Report, with_groups: bool) -> bool {
     let Some((failure, lines)) = &report.failure else { return true };
     for line in lines {
         eprintln!("{line}");
     }
     eprintln!("seed {} failed: {failure}", report.seed);
-    eprintln!("replay it with: make sim SEED={}", report.seed);
+    let arguments = if with_groups { " ARGS=--groups" } else { "" };
+    eprintln!("replay it with: make sim SEED={}{arguments}", report.seed);
     false
 }

@@ -35,6 +35,8 @@ pub enum ProcessId {
     Storage(i32),
     Gateway(i32),
     Client(i32),
+    /// Of a group.
+    Member(i32),
 }
 
 /// What a process is told.

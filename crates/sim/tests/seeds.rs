@@ -48,7 +48,7 @@ fn a_history_without_faults_loses_and_doubts_nothing() {
 /// The judge itself: a history that was tampered with is not let through.
 #[test]
 fn the_checkers_see_a_lost_a_doubled_and_a_reordered_record() {
-    use sim::process::client::{Promises, Value};
+    use sim::process::client::log::{Promises, Value};
     use std::collections::BTreeMap;
 
     let value = |number| Value { client: 1, partition: 0, number };

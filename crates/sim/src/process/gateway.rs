@@ -42,13 +42,20 @@ struct Link {
 }
 
 impl Gateway {
-    pub fn start(id: i32, incarnation: Incarnation, controllers: i32, seed: u64) -> Gateway {
+    pub fn start(
+        id: i32,
+        incarnation: Incarnation,
+        controllers: i32,
+        statics: BTreeMap<String, String>,
+        seed: u64,
+    ) -> Gateway {
         let config = Config {
             id: BrokerId(id),
             incarnation,
             advertised_host: format!("gateway-{id}"),
             advertised_port: 9092,
             host: format!("host-{id}"),
+            statics,
             seed,
             ..Config::default()
         };

@@ -62,7 +62,13 @@ enum Use {
 }
 
 impl Storage {
-    pub fn start(id: i32, disk: Disk, incarnation: Incarnation, controllers: i32, rack: Option<String>) -> Storage {
+    pub fn start(
+        id: i32,
+        disk: Disk,
+        incarnation: Incarnation,
+        controllers: i32,
+        statics: BTreeMap<String, String>,
+    ) -> Storage {
         let mut options = LogOptions::new(incarnation);
         options.journal_file_bytes = 1 << 20;
         options.journal_bytes_max = 4 << 20;
@@ -78,12 +84,12 @@ impl Storage {
             broker: BrokerId(id),
             incarnation,
             cluster_id: None,
-            rack,
+            rack: Some(format!("rack-{id}")),
             peer_address: format!("storage:{id}"),
             host: format!("host-{id}"),
             clean_since: disk.broker_epoch.filter(|_| report.was_clean),
             intact_since: disk.broker_epoch,
-            statics: BTreeMap::new(),
+            statics,
         };
         Storage {
             core: StorageNode::new(identity),
