@@ -3,7 +3,7 @@ export CARGO_TARGET_DIR ?= $(HOME)/.cache/thalweg/target
 SEED ?=
 ARGS ?=
 
-.PHONY: help setup run cluster cluster-stop test e2e e2e-full check lint fmt codegen bench fuzz sim oracle clean
+.PHONY: help setup run cluster cluster-stop test e2e test-long check lint fmt codegen bench fuzz sim oracle clean
 
 help: ; @grep -E '^## ' $(firstword $(MAKEFILE_LIST)) | cut -c4-
 
@@ -17,8 +17,8 @@ cluster-stop: ; cargo xtask cluster stop
 test: ; cargo xtask test
 ## make e2e            only the tests with real processes and real Kafka clients
 e2e: ; cargo xtask test e2e
-## make e2e-full       the same without the size limits on real input
-e2e-full: ; E2E_FULL=1 cargo xtask test e2e
+## make test-long      the same at length: all of the real input, ten times the records, rebalances and kills
+test-long: ; E2E_FULL=1 cargo xtask test e2e
 ## make check          format, clippy, layers, tidy, generated code; licences and advisories where cargo-deny is installed
 check: ; cargo xtask check
 ## make lint           the part of check that needs no compiler

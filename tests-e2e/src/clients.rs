@@ -230,6 +230,28 @@ pub fn python(script: &str, arguments: &[&str]) -> Result<String> {
     Ok(String::from_utf8(output.stdout)?)
 }
 
+/// The same with kafka-python 2.x and aiokafka installed.
+pub fn python_2(script: &str, arguments: &[&str]) -> Result<String> {
+    let mut command = python_command_of("python-2", script)?;
+    let output = checked(command.args(arguments), script, None)?;
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+/// Runs an application of `clients/go` to its end and returns what it printed.
+pub fn go(application: &str, arguments: &[&str]) -> Result<String> {
+    let mut command = Command::new(installed("go/clients")?);
+    let output = checked(command.arg(application).args(arguments), application, None)?;
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+/// Runs a single-file program of `clients/java` with Kafka's jars to its end and returns what it printed.
+pub fn java(program: &str, arguments: &[&str]) -> Result<String> {
+    let source = place::manifests().join("clients/java").join(program);
+    let mut command = oracle::java(&source.display().to_string(), 256)?;
+    let output = checked(command.args(arguments), program, None)?;
+    Ok(String::from_utf8(output.stdout)?)
+}
+
 /// Runs a script of `clients/node` to its end and returns what it printed.
 pub fn node(script: &str, arguments: &[&str]) -> Result<String> {
     let output = checked(node_command(script)?.args(arguments), script, None)?;
@@ -247,13 +269,18 @@ pub fn create_topics(bootstrap: &str, topics: &[&str]) -> Result<()> {
 }
 
 fn python_command(script: &str) -> Result<Command> {
-    let mut command = Command::new(installed("python/bin/python")?);
+    python_command_of("python", script)
+}
+
+fn python_command_of(environment: &str, script: &str) -> Result<Command> {
+    let mut command = Command::new(installed(Path::new(environment).join("bin/python"))?);
     // Scripts are read from the checkout; nothing is left there.
     command.env("PYTHONDONTWRITEBYTECODE", "1").arg(place::manifests().join("clients/python").join(script));
     Ok(command)
 }
 
-fn node_command(script: &str) -> Result<Command> {
+/// A script of `clients/node` that the caller starts and talks to.
+pub fn node_command(script: &str) -> Result<Command> {
     let mut command = Command::new("node");
     command.env("NODE_PATH", installed("node/node_modules")?).env("KAFKAJS_NO_PARTITIONER_WARNING", "1");
     command.arg(place::manifests().join("clients/node").join(script));

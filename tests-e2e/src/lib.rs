@@ -6,7 +6,7 @@
 //! ```text
 //!   scenario::*  what must hold, for any bootstrap address
 //!      │ uses
-//!      ├── clients   kcat, Java, confluent-kafka, kafka-python, kafkajs ──┐
+//!      ├── clients   kcat, Java, Python, JavaScript, Go, as published ────┐
 //!      ├── history   compares what was acknowledged with what is read     │ Kafka protocol
 //!      ▼                                                                  ▼
 //!   dev::Dev   cluster::Cluster (ours)                      oracle::Kafka (Apache Kafka itself)
@@ -24,6 +24,7 @@ pub mod clients;
 pub mod cluster;
 pub mod dev;
 pub mod history;
+pub mod lane;
 pub mod oracle;
 pub mod place;
 pub mod ports;

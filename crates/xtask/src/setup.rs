@@ -1,4 +1,4 @@
-//! Gets a machine with only the toolchains (Rust, a JDK with Maven, Node, Python) ready to build, run or test.
+//! Gets a machine with only the toolchains (Rust, a JDK with Maven, Node, Python, Go) ready to build, run or test.
 //!
 //! Two layers. *Debian packages*: whatever is missing is installed when we are root on Debian, else named. *Pinned clients and the
 //! oracle*: into `$SETUP_CACHE` (default `~/.cache/thalweg`), each beside a stamp that holds its manifest's text, so that a second
@@ -32,14 +32,16 @@ const KCAT: Need = Need { what: "kcat", packages: &["kcat"], present: || answers
 const TO_TEST: &[Need] = &[
     KCAT,
     Need {
-        what: "a Java runtime, 17 or newer",
+        what: "a JDK, 17 or newer",
         packages: &["openjdk-17-jdk-headless"],
-        present: || answers("java", "-version"),
+        // With the compiler: some clients are a single source file.
+        present: || answers("java", "-version") && answers("javac", "-version"),
     },
     Need { what: "Maven", packages: &["maven"], present: || answers("mvn", "--version") },
     Need { what: "Node", packages: &["nodejs"], present: || answers("node", "--version") },
     Need { what: "npm", packages: &["npm"], present: || answers("npm", "--version") },
     Need { what: "Python with venv", packages: &["python3", "python3-venv"], present: python_present },
+    Need { what: "Go 1.26 or newer", packages: &["golang-go"], present: go_present },
 ];
 
 pub fn run(arguments: &[String]) -> Result<()> {
@@ -59,10 +61,17 @@ pub fn for_tests() -> Result<()> {
     // Two runs at once must not install over each other.
     let lock = File::create(cache.join("setup.lock"))?;
     lock.lock().context("cannot lock the cache folder")?;
-    let clients = workspace::root().join("tests-e2e/clients");
-    python(&clients.join("python"), &cache.join("python"))?;
+    let clients = clients();
+    python(&clients.join("python/requirements.txt"), &cache.join("python"))?;
+    python(&clients.join("python/requirements-2.txt"), &cache.join("python-2"))?;
+    go(&clients.join("go"), &cache.join("go"))?;
     node(&clients.join("node"), &cache.join("node"))?;
     kafka(&clients.join("kafka"), &cache.join("kafka"))
+}
+
+/// The manifests of the clients.
+fn clients() -> PathBuf {
+    workspace::root().join("tests-e2e/clients")
 }
 
 /// Where pinned clients and the oracle live; `tests-e2e` looks in the same place.
@@ -102,13 +111,27 @@ fn provide<'a>(needs: impl Iterator<Item = &'a Need>) -> Result<()> {
     }
 }
 
-/// A virtual environment with the clients of requirements.txt.
-fn python(manifests: &Path, target: &Path) -> Result<()> {
-    once(target, &[manifests.join("requirements.txt")], || {
+/// A virtual environment with the clients of one list of requirements.
+fn python(requirements: &Path, target: &Path) -> Result<()> {
+    once(target, &[requirements.to_path_buf()], || {
         command::run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(target))?;
         let mut pip = Command::new(target.join("bin/python"));
         pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"]);
-        command::run(pip.arg(manifests.join("requirements.txt")))
+        command::run(pip.arg(requirements))
+    })
+}
+
+/// The Go applications as one program; the modules are where Go keeps them, checked against go.sum.
+fn go(manifests: &Path, target: &Path) -> Result<()> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(manifests).with_context(|| format!("cannot list {}", manifests.display()))? {
+        files.push(entry?.path());
+    }
+    files.sort();
+    once(target, &files, || {
+        let mut go = Command::new("go");
+        go.current_dir(manifests).args(["build", "-o"]).arg(target.join("clients")).arg(".");
+        command::run(&mut go)
     })
 }
 
@@ -161,6 +184,11 @@ fn answers(program: &str, argument: &str) -> bool {
 /// A version of Python without `ensurepip` (Debian's, without python3-venv) makes environments that have no pip.
 fn python_present() -> bool {
     command::succeeds(Command::new("python3").args(["-c", "import venv, ensurepip"]))
+}
+
+/// Whether the Go that is there takes the module of our applications: go.mod says which one it needs.
+fn go_present() -> bool {
+    command::succeeds(Command::new("go").current_dir(clients().join("go")).args(["list", "-m"]))
 }
 
 fn libclang_present() -> bool {

@@ -6,15 +6,18 @@ const { parseArgs } = require('node:util')
 
 const { AssignerProtocol, CompressionTypes, ConfigResourceTypes, Kafka, PartitionAssigners, logLevel } = require('kafkajs')
 
-const { values: options } = parseArgs({ options: { bootstrap: { type: 'string' }, prefix: { type: 'string', default: 'app' } } })
+const { values: options } = parseArgs({
+  options: { bootstrap: { type: 'string' }, prefix: { type: 'string', default: 'app' }, scale: { type: 'string', default: '1' } },
+})
 const brokers = options.bootstrap.split(',')
+const scale = Number(options.scale)
 const PARTITIONS = 6
 const BOUND_MS = 60_000
 
 const kafka = new Kafka({ clientId: 'service', brokers, logLevel: logLevel.NOTHING })
 const admin = kafka.admin()
 const named = (name) => `${options.prefix}-${name}`
-const fast = { heartbeatInterval: 250, sessionTimeout: 10_000, rebalanceTimeout: 10_000 }
+const fast = { maxWaitTimeInMs: 300, heartbeatInterval: 250, sessionTimeout: 10_000, rebalanceTimeout: 10_000 }
 
 // Resolves when `done()` holds; looks again whenever something was consumed or a group was joined.
 class Progress extends EventEmitter {
@@ -55,6 +58,52 @@ async function consumer (groupId, topic, handlers, settings = {}) {
 const committed = async (groupId, topic) => {
   const [answer] = await admin.fetchOffsets({ groupId, topics: [topic] })
   return answer.partitions.map(({ offset }) => Math.max(0, Number(offset))).reduce((a, b) => a + b, 0)
+}
+
+// Ten records a second apart, in one partition; kafkajs says the end where no record is that young.
+async function recordsByTime () {
+  const topic = named('timed')
+  await admin.createTopics({ topics: [{ topic, numPartitions: 2 }] })
+  const began = Date.now() - 60_000
+  const producer = kafka.producer({ idempotent: true, maxInFlightRequests: 1 })
+  await producer.connect()
+  const messages = Array.from({ length: 10 }, (_, n) => ({ partition: 1, value: String(n), timestamp: String(began + n * 1000) }))
+  await producer.send({ topic, messages })
+  await producer.disconnect()
+  for (const [time, expected] of [[began, '0'], [began + 2500, '3'], [began + 9000, '9'], [began + 9001, '10'], [undefined, '10']]) {
+    const offsets = await admin.fetchTopicOffsetsByTimestamp(topic, time)
+    const found = Object.fromEntries(offsets.map(({ partition, offset }) => [partition, offset]))
+    assert.deepEqual(found, { 0: '0', 1: expected }, `since ${time}`)
+  }
+}
+
+// Up to an offset, up to the end, and further than that; who begins at the beginning then begins at the first that is left.
+async function recordsDeleted (topic) {
+  const before = await admin.fetchTopicOffsets(topic)
+  const end = (partition) => before.find((place) => place.partition === partition).high
+  await admin.deleteTopicRecords({ topic, partitions: [{ partition: 0, offset: '10' }, { partition: 1, offset: '-1' }] })
+  const after = await admin.fetchTopicOffsets(topic)
+  const low = (partition) => after.find((place) => place.partition === partition).low
+  assert.deepEqual([low(0), low(1), low(2)], ['10', end(1), '0'])
+  const past = { topic, partitions: [{ partition: 2, offset: String(Number(end(2)) + 1) }] }
+  // It would ask five times more.
+  const impatient = new Kafka({ brokers, logLevel: logLevel.NOTHING }).admin({ retry: { retries: 0 } })
+  await impatient.fetchTopicOffsets(topic)
+  await assert.rejects(impatient.deleteTopicRecords(past), (error) => (error.cause ?? error).partitions[0].error.type === 'OFFSET_OUT_OF_RANGE')
+  await impatient.disconnect()
+
+  const [progress, first, seen] = [new Progress(), new Map(), new Set()]
+  const member = await consumer(named('late'), topic, {
+    eachMessage: async ({ partition, message }) => {
+      if (!first.has(partition)) first.set(partition, message.offset)
+      seen.add(`${partition}-${message.offset}`)
+      progress.emit('step')
+    },
+  })
+  const left = after.map(({ low, high }) => high - low).reduce((a, b) => a + b)
+  await progress.until(`the ${left} records that are left`, () => seen.size === left)
+  await member.disconnect()
+  assert.deepEqual([first.get(0), first.get(1), first.get(2)], ['10', undefined, '0'])
 }
 
 const steps = {
@@ -164,16 +213,18 @@ const steps = {
         return all.join() === '0,1,2,3,4,5' && Math.max(...shares) - Math.min(...shares) <= 1
       }
       const members = []
-      for (let count = 1; count <= 3; count++) {
-        members.push(await join())
-        await progress.until(`${name}: ${count} members share`, atRest(members))
-      }
-      await produce(topic, produced, produced + 120)
-      produced += 120
-      await progress.until(`${name}: all seen by three`, () => seen.size === produced)
-      for (let count = 2; count >= 1; count--) {
-        await members.shift().member.disconnect()
-        await progress.until(`${name}: ${count} members are left`, atRest(members))
+      for (let round = 0; round < scale; round++) {
+        while (members.length < 3) {
+          members.push(await join())
+          await progress.until(`${name}: ${members.length} members share`, atRest(members))
+        }
+        await produce(topic, produced, produced + 120 * scale)
+        produced += 120 * scale
+        await progress.until(`${name}: all seen by three`, () => seen.size === produced)
+        while (members.length > 1) {
+          await members.shift().member.disconnect()
+          await progress.until(`${name}: ${members.length} members are left`, atRest(members))
+        }
       }
       await members[0].member.disconnect()
     }
@@ -184,7 +235,7 @@ const steps = {
     const configEntries = [
       { name: 'retention.ms', value: '3600000' },
       { name: 'cleanup.policy', value: 'compact' },
-      { name: 'compression.type', value: 'producer' },
+      { name: 'compression.type', value: 'lz4' },
       { name: 'min.insync.replicas', value: '1' },
     ]
     assert.equal(await admin.createTopics({ topics: [{ topic, numPartitions: 2, configEntries }] }), true)
@@ -195,16 +246,30 @@ const steps = {
     assert.deepEqual(metadata.partitions.map(({ partitionId }) => partitionId).sort(), [0, 1, 2, 3])
     const { resources: [described] } = await admin.describeConfigs({
       includeSynonyms: true,
-      resources: [{ type: ConfigResourceTypes.TOPIC, name: topic, configNames: ['cleanup.policy', 'retention.ms'] }],
+      resources: [{ type: ConfigResourceTypes.TOPIC, name: topic }],
     })
-    assert.deepEqual(Object.fromEntries(described.configEntries.map((entry) => [entry.configName, entry.configValue])), { 'cleanup.policy': 'compact', 'retention.ms': '3600000' })
-    await admin.alterConfigs({ validateOnly: false, resources: [{ type: ConfigResourceTypes.TOPIC, name: topic, configEntries: [{ name: 'retention.ms', value: '7200000' }] }] })
+    const given = described.configEntries.filter((entry) => entry.configSource === 1).map((entry) => ({ name: entry.configName, value: entry.configValue }))
+    assert.deepEqual(given.sort((a, b) => a.name < b.name ? -1 : 1), configEntries.sort((a, b) => a.name < b.name ? -1 : 1))
+    assert.ok(described.configEntries.some((entry) => entry.configName === 'segment.bytes' && entry.isDefault))
+    // The whole set is replaced: what is not named has its default again.
+    const changed = [{ name: 'cleanup.policy', value: 'compact,delete' }, { name: 'retention.ms', value: '7200000' }, { name: 'retention.bytes', value: '1000000' }]
+    await admin.alterConfigs({ validateOnly: false, resources: [{ type: ConfigResourceTypes.TOPIC, name: topic, configEntries: changed }] })
+    const { resources: [after] } = await admin.describeConfigs({
+      resources: [{ type: ConfigResourceTypes.TOPIC, name: topic, configNames: [...changed, { name: 'compression.type' }].map(({ name }) => name) }],
+    })
+    assert.deepEqual(Object.fromEntries(after.configEntries.map((entry) => [entry.configName, entry.configValue])), {
+      'cleanup.policy': 'compact,delete', 'compression.type': 'producer', 'retention.bytes': '1000000', 'retention.ms': '7200000',
+    })
+    const wrong = [{ name: 'cleanup.policy', value: 'sometimes' }]
+    await assert.rejects(admin.createTopics({ topics: [{ topic: named('wrong'), configEntries: wrong }] }), (error) => error.errors[0].type === 'INVALID_CONFIG')
 
     const records = named('messages')
     const ends = await admin.fetchTopicOffsets(records)
     assert.equal(ends.map(({ high }) => Number(high)).reduce((a, b) => a + b), 450)
     const early = await admin.fetchTopicOffsetsByTimestamp(records, 0)
     assert.ok(early.every(({ offset }) => offset === '0'))
+    await recordsByTime()
+    await recordsDeleted(records)
 
     const group = named('each-message')
     await admin.setOffsets({ groupId: group, topic: records, partitions: [{ partition: 1, offset: '5' }] })

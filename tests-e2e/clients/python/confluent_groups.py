@@ -93,15 +93,15 @@ def shared(members):
     return sorted(owned) == list(range(PARTITIONS)) and max(sizes) - min(sizes) <= 1
 
 
-def life(bootstrap, admin, name, settings):
-    topic, group = f"life-{name}", f"group-{name}"
+def life(bootstrap, admin, name, settings, scale):
+    topic, group, size = f"life-{name}", f"group-{name}", 60 * scale
     admin.create_topics([NewTopic(topic, PARTITIONS)])[topic].result()
     seen, members, produced = {}, [], 0
     for count in range(1, 4):
         members.append(Member(bootstrap, topic, group, count, settings, seen, static=name == "static"))
         until(f"{name}: {count} members", members, lambda: shared(members))
-        produce(bootstrap, topic, range(produced, produced + 60))
-        produced += 60
+        produce(bootstrap, topic, range(produced, produced + size))
+        produced += size
         until(f"{name}: {produced} records", members, lambda: len(seen) == produced)
     described = admin.describe_consumer_groups([group])[group].result()
     assert len(described.members) == 3, described
@@ -114,11 +114,15 @@ def life(bootstrap, admin, name, settings):
         until("static: it is back", members, lambda: shared(members))
         assert [set(member.owned) for member in members[1:]] == before
     else:
-        while len(members) > 1:
-            members.pop(0).stop()
-            until(f"{name}: {len(members)} left", members, lambda: shared(members))
-    produce(bootstrap, topic, range(produced, produced + 60))
-    produced += 60
+        for _ in range(scale):
+            while len(members) > 1:
+                members.pop(0).stop()
+                until(f"{name}: {len(members)} left", members, lambda: shared(members))
+            if scale > 1:
+                members.append(Member(bootstrap, topic, group, 3, settings, seen))
+                until(f"{name}: two again", members, lambda: shared(members))
+    produce(bootstrap, topic, range(produced, produced + size))
+    produced += size
     until(f"{name}: {produced} records", members, lambda: len(seen) == produced)
     assert all(len(places) == 1 for places in seen.values())
     for member in members:
@@ -133,12 +137,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--bootstrap", required=True)
     parser.add_argument("--only")
+    parser.add_argument("--scale", type=int, default=1)
     options = parser.parse_args()
     admin = AdminClient({"bootstrap.servers": options.bootstrap})
     for name, settings in PROTOCOLS.items():
         if options.only in (None, name):
             began = time.monotonic()
-            life(options.bootstrap, admin, name, settings)
+            life(options.bootstrap, admin, name, settings, options.scale)
             print(f"{name}: {time.monotonic() - began:.1f} s", flush=True)
 
 

@@ -1,4 +1,7 @@
-"""kafka-python with groups: a pool of worker processes that grows and shrinks, listeners, commits, look-ups, administration."""
+"""kafka-python with groups: a pool of worker processes that grows and shrinks, listeners, commits, look-ups, administration.
+
+Runs with 2.x and 3.x, whose admin clients name some calls differently.
+"""
 
 import argparse
 import json
@@ -6,11 +9,13 @@ import multiprocessing
 import queue
 import time
 
+import kafka
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
-from kafka.admin import ConfigResource, ConfigResourceType, NewTopic
+from kafka.admin import ConfigResource, ConfigResourceType, NewPartitions, NewTopic
 from kafka.consumer.subscription_state import ConsumerRebalanceListener
 from kafka.structs import OffsetAndMetadata
 
+IS_2 = kafka.__version__.startswith("2.")
 PARTITIONS = 8
 BOUND = 60.0
 FAST = {"session_timeout_ms": 10_000, "heartbeat_interval_ms": 300, "max_poll_interval_ms": 60_000}
@@ -66,7 +71,7 @@ def take(seen, have, wanted, what):
             raise SystemExit(f"{what}: {len(have)} of {wanted} within {BOUND} s")
 
 
-def pool(bootstrap, admin):
+def pool(bootstrap, admin, scale):
     topic, group = "jobs", "pool"
     admin.create_topics([NewTopic(topic, PARTITIONS, -1)])
     seen, have, workers = multiprocessing.Queue(), {}, []
@@ -78,26 +83,27 @@ def pool(bootstrap, admin):
         workers.append((process, stop))
 
     produced = 0
-    for step in [grow, grow, grow, grow, "shrink", "kill", grow, "shrink"]:
+    for step in [grow, grow, grow, grow, "shrink", "kill", grow, "shrink"] + [grow, "shrink", grow, "kill"] * (scale - 1):
         if callable(step):
             step()
         else:
             process, stop = workers.pop(0)
             process.kill() if step == "kill" else stop.set()
             process.join(BOUND)
-        produce(bootstrap, topic, range(produced, produced + 200))
-        produced += 200
+        produce(bootstrap, topic, range(produced, produced + 200 * scale))
+        produced += 200 * scale
         take(seen, have, produced, f"{len(workers)} workers")
     for process, stop in workers:
         stop.set()
         process.join(BOUND)
     assert sorted(have) == list(range(produced))
     assert all(len(places) == 1 for places in have.values()), "one record, two places"
-    total = sum(committed.offset for committed in admin.list_group_offsets(group)[group].values())
+    total = sum(committed.offset for committed in group_offsets(admin, group).values())
     assert total == produced, (total, produced)
+    return produced
 
 
-def consumer_calls(bootstrap):
+def consumer_calls(bootstrap, count):
     topic, group = "jobs", "calls"
     listener = Assignment()
     consumer = KafkaConsumer(bootstrap_servers=bootstrap, group_id=group, auto_offset_reset="earliest",
@@ -105,9 +111,9 @@ def consumer_calls(bootstrap):
     consumer.subscribe([topic], listener=listener)
     records = []
     deadline = time.monotonic() + BOUND
-    while len(records) < 1600 and time.monotonic() < deadline:
+    while len(records) < count and time.monotonic() < deadline:
         records += [record for batch in consumer.poll(timeout_ms=500).values() for record in batch]
-    assert len(records) == 1600, len(records)
+    assert len(records) == count, (len(records), count)
     assert ("assigned", PARTITIONS) in listener.events, listener.events
     partitions = sorted(consumer.assignment())
     assert len(partitions) == PARTITIONS
@@ -132,32 +138,68 @@ def consumer_calls(bootstrap):
     assert not consumer.poll(timeout_ms=1000) and len(consumer.paused()) == PARTITIONS
     consumer.resume(*partitions)
     again = 0
-    while again < 1600 and time.monotonic() < deadline:
+    while again < count and time.monotonic() < deadline:
         again += sum(len(batch) for batch in consumer.poll(timeout_ms=500).values())
-    assert again == 1600, again
+    assert again == count, (again, count)
     consumer.close()
 
 
-def administration(admin):
-    groups = admin.list_groups()
-    names = {group["group_id"] for group in groups}
-    assert {"pool", "calls"} <= names, groups
+def group_offsets(admin, group):
+    return admin.list_consumer_group_offsets(group) if IS_2 else admin.list_group_offsets(group)[group]
+
+
+def group_names(admin):
+    if IS_2:
+        return {group[0] for group in admin.list_consumer_groups()}
+    return {group["group_id"] for group in admin.list_groups()}
+
+
+def until(what, done):
+    deadline = time.monotonic() + BOUND
+    while not done():
+        if time.monotonic() > deadline:
+            raise SystemExit(f"{what}: not within {BOUND} s")
+        time.sleep(0.02)
+
+
+def administration(bootstrap, admin):
+    assert {"pool", "calls"} <= group_names(admin), group_names(admin)
+    described = (admin.describe_consumer_groups if IS_2 else admin.describe_groups)(["pool"])
+    assert "Empty" in str(described), described
+    (admin.delete_consumer_groups if IS_2 else admin.delete_groups)(["calls"])
+    assert "calls" not in group_names(admin)
     admin.create_topics([NewTopic("settings", 1, -1, topic_configs={"retention.ms": "1000000"})])
-    admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, "settings")])
+    assert "1000000" in str(admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, "settings")]))
+    admin.create_partitions({"settings": NewPartitions(3)})
+    # A broker learns of a change after whoever made it has been answered.
+    until("three partitions", lambda: len(admin.describe_topics(["settings"])[0]["partitions"]) == 3)
     admin.delete_topics(["settings"])
+    until("no topic", lambda: "settings" not in admin.list_topics())
+
+    place = TopicPartition("jobs", 0)
+    reader = KafkaConsumer(bootstrap_servers=bootstrap)
+    end = reader.end_offsets([place])[place]
+    admin.delete_records({place: end - 1})
+    assert reader.beginning_offsets([place])[place] == end - 1
+    reader.close()
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--bootstrap", required=True)
-    bootstrap = parser.parse_args().bootstrap
-    admin = KafkaAdminClient(bootstrap_servers=bootstrap)
-    steps = [("pool", lambda: pool(bootstrap, admin)), ("consumer", lambda: consumer_calls(bootstrap)),
-             ("administration", lambda: administration(admin))]
-    for name, step in steps:
+    parser.add_argument("--scale", type=int, default=1)
+    options = parser.parse_args()
+    admin = KafkaAdminClient(bootstrap_servers=options.bootstrap)
+    produced = 0
+    for name in ["pool", "consumer", "administration"]:
         began = time.monotonic()
-        step()
-        print(f"{name}: {time.monotonic() - began:.1f} s")
+        if name == "pool":
+            produced = pool(options.bootstrap, admin, options.scale)
+        elif name == "consumer":
+            consumer_calls(options.bootstrap, produced)
+        else:
+            administration(options.bootstrap, admin)
+        print(f"{name}: {time.monotonic() - began:.1f} s, kafka-python {kafka.__version__}", flush=True)
 
 
 main()

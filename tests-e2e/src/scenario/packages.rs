@@ -7,14 +7,15 @@ use anyhow::{Context, Result, bail};
 
 use crate::clients::{self, Client, Codec, Produce};
 use crate::history::{self, Promise};
+use crate::lane;
 use crate::record::Record;
 
-/// How many packages `make test` sends; `E2E_FULL` lifts the limit.
+/// How many packages `make test` sends; `make test-long` lifts the limit.
 pub const LIMIT: usize = 2_000;
 
 /// The limit in force.
 pub fn limit() -> usize {
-    if std::env::var_os("E2E_FULL").is_some() { usize::MAX } else { LIMIT }
+    if lane::is_long() { usize::MAX } else { LIMIT }
 }
 
 /// The index as records, at most `limit`, in the order of `apt-cache dumpavail`.
