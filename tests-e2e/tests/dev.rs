@@ -13,11 +13,11 @@ use anyhow::{Context, Result, ensure};
 use tests_e2e::clients;
 use tests_e2e::dev::Dev;
 use tests_e2e::scenario::{clients as scenario, faults};
-use tests_e2e::wait;
+use tests_e2e::{lane, place, wait};
 
-/// Kills in `make test`; `make e2e-full` does 200.
+/// Kills in `make test`; `make test-long` does 200.
 fn rounds() -> u32 {
-    if std::env::var_os("E2E_FULL").is_some() { 200 } else { 20 }
+    20 * lane::scale()
 }
 
 #[test]
@@ -61,5 +61,31 @@ fn the_lines_that_thalweg_dev_prints_work_as_printed() -> Result<()> {
         let said = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success() && printed.contains(expected), "{line}\nprinted {printed}\nand said {said}");
     }
+    Ok(())
+}
+
+/// One line of each client language. What is put in its place: the address, and the folder of the clients where it is another one.
+#[test]
+fn the_programs_of_the_readme_work_as_printed() -> Result<()> {
+    let dev = Dev::start()?;
+    let readme = std::fs::read_to_string(place::checkout().join("README.md"))?;
+    let section = readme.split("\n## Clients\n").nth(1).context("README.md has a section on clients")?;
+    let block =
+        section.split("```sh\n").nth(1).and_then(|rest| rest.split("```").next()).context("and lines to run")?;
+    let lines: Vec<&str> = block.lines().filter(|line| !line.starts_with('#')).collect();
+    let cache = place::cache()?.display().to_string();
+    for line in &lines {
+        let line = line.replace("127.0.0.1:9092", &dev.bootstrap());
+        let line = line.replace("~/.cache/thalweg", &cache).replace("$HOME/.cache/thalweg", &cache);
+        let output = Command::new("sh").args(["-c", &line]).current_dir(place::checkout()).output()?;
+        let printed = String::from_utf8_lossy(&output.stdout);
+        let said = String::from_utf8_lossy(&output.stderr);
+        let complete = ["order-1", "order-2", "order-3"].iter().all(|order| printed.contains(order));
+        ensure!(output.status.success() && complete, "{line}\nprinted {printed}\nand said {said}");
+    }
+    for program in ["kcat", "confluent.py", "kafka_python.py", "kafkajs.js", "Orders.java", "go run"] {
+        ensure!(lines.iter().any(|line| line.contains(program)), "README.md shows no {program}");
+    }
+    assert_eq!(dev.unexpected_errors(&[])?, Vec::<String>::new());
     Ok(())
 }
