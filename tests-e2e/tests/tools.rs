@@ -281,6 +281,10 @@ fn kafkas_tool_that_moves_partitions_prints_what_it_prints_against_kafka() -> Re
         std::fs::write(&moves, format!(r#"{{"partitions": [{one}], "version": 1}}"#))?;
         for verb in [vec!["--execute"], vec!["--execute", "--throttle", "1000000"], vec!["--verify"], vec!["--cancel"]]
         {
+            // It would wait for the broker that is not there, to take its throttle away, for a minute at either.
+            if replicas == "[2]" && verb == ["--verify"] {
+                continue;
+            }
             let arguments = tool_with(&["--reassignment-json-file", &moves], &verb);
             differences.extend(same(&ours, &theirs, REASSIGN, &arguments)?.map(|text| format!("{target:?}: {text}")));
         }
@@ -318,8 +322,8 @@ fn kafkas_tool_for_features_prints_what_it_prints_against_kafka() -> Result<()> 
     let described = |bootstrap: &str| -> Result<Vec<String>> {
         let printed = tool(FEATURES, &["--bootstrap-server", bootstrap, "describe"])?;
         let known = ["eligible.leader.replicas.version", "group.version", "metadata.version"];
-        let lines =
-            printed.lines().filter(|line| known.iter().any(|name| line.contains(&format!("Feature: {name}\t"))));
+        let is_known = |line: &&str| line.split_whitespace().nth(1).is_some_and(|name| known.contains(&name));
+        let lines = printed.lines().filter(is_known);
         // The epoch is a position in the metadata.
         Ok(lines.map(|line| line.split("Epoch:").next().unwrap_or_default().to_owned()).collect())
     };
