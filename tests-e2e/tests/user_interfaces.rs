@@ -2,6 +2,8 @@
 //!
 //! Their images cannot be had everywhere, so two small programs ask the same: `clients/java/UserInterfaces.java` what kafbat UI and
 //! AKHQ ask, `clients/go/console.go` what Redpanda Console asks. Both leave out what has to differ: addresses, ids, sizes, times.
+//! What is answered differently on purpose are the APIs that are not served yet (`gateway-core/src/api/deviations.md`), from which the
+//! Console also guesses a version.
 
 #![allow(
     clippy::disallowed_methods,
@@ -70,9 +72,6 @@ fn kafbat_ui_and_akhq_are_told_what_kafka_tells_them() -> Result<()> {
         ("describeAcls", "UnsupportedVersionException"),
         ("describeClientQuotas", "UnsupportedVersionException"),
         ("describeUserScramCredentials", "UnsupportedVersionException"),
-        ("listPartitionReassignments", "UnsupportedVersionException"),
-        ("alterPartitionReassignments", "UnsupportedVersionException"),
-        ("electLeaders", "UnsupportedVersionException"),
     ];
     assert_eq!(differences(ask, &dev.bootstrap(), &kafka.bootstrap(), &expected)?, "");
     assert_eq!(dev.unexpected_errors(&[])?, Vec::<String>::new());
@@ -85,8 +84,7 @@ fn redpanda_console_is_told_what_kafka_tells_it() -> Result<()> {
     let kafka = Kafka::start(&OracleConfig::default())?;
     let began = began()?;
     let ask = |bootstrap: &str| clients::go("console", &["--bootstrap", bootstrap, "--began", &began]);
-    let expected =
-        [("version", ""), ("acls", ""), ("quotas", ""), ("users", ""), ("reassignments", ""), ("move a partition", "")];
+    let expected = [("version", ""), ("acls", ""), ("quotas", ""), ("users", "")];
     assert_eq!(differences(ask, &dev.bootstrap(), &kafka.bootstrap(), &expected)?, "");
     assert_eq!(dev.unexpected_errors(&[])?, Vec::<String>::new());
     Ok(())
