@@ -136,7 +136,7 @@ fn groups_read_commit_and_are_set_back() -> Result<()> {
     assert_eq!(tool.done("consume t --group g --exit")?, "");
 
     let listed = tool.ask("group ls")?;
-    let of_g = json!([{"group": "g", "state": "Empty", "type": "Consumer", "protocol_type": "consumer"}]);
+    let of_g = json!([{"group": "g", "state": "Empty", "type": "consumer", "protocol_type": "consumer"}]);
     assert_eq!(listed.json()?, of_g);
     let described = tool.ask("group describe g")?;
     assert!(described.said.contains("group g: Empty") && described.said.contains("0 records behind"), "{described:?}");
