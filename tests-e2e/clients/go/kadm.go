@@ -66,14 +66,18 @@ func (f *franz) topics(ctx context.Context) error {
 	if err := f.config(ctx, topic, "604800000", "DEFAULT_CONFIG"); err != nil {
 		return err
 	}
-	dirs, err := f.admin.DescribeAllLogDirs(ctx, listed.TopicsSet())
-	if err != nil {
-		return err
-	}
+	// A partition is there before its log is: brokers hear of it and make one.
 	logs := 0
-	dirs.Each(func(dir kadm.DescribedLogDir) {
-		dir.Topics.Each(func(kadm.DescribedLogDirPartition) { logs++ })
-	})
+	for deadline := time.Now().Add(10 * time.Second); logs != 4 && time.Now().Before(deadline); {
+		dirs, err := f.admin.DescribeAllLogDirs(ctx, listed.TopicsSet())
+		if err != nil {
+			return err
+		}
+		logs = 0
+		dirs.Each(func(dir kadm.DescribedLogDir) {
+			dir.Topics.Each(func(kadm.DescribedLogDirPartition) { logs++ })
+		})
+	}
 	versions, err := f.admin.ApiVersions(ctx)
 	if err != nil {
 		return err
