@@ -18,8 +18,8 @@
 //! ```
 //!
 //! mimalloc gives freed pages back to the kernel after 10 ms. Where a process is not scheduled for longer than that, every
-//! megabyte it receives faults its pages in anew, which costs about as much again as a third of the hop itself; images and
-//! units therefore set `MIMALLOC_PURGE_DELAY=1000`.
+//! megabyte it receives faults its pages in anew, which costs about as much again as a third of the hop itself:
+//! `MIMALLOC_PURGE_DELAY=1000` in the environment keeps them for a second. `MIMALLOC_ALLOW_LARGE_OS_PAGES=1` asks for huge ones.
 //!
 //! Tested at the bottom of each module, and in `tests/process.rs` with a process of its own for signals and panics.
 #![allow(
