@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   gateways ──► appends.rs fetches.rs lookups.rs  │
-//!                trims.rs ─────────────────────────┤
+//!                trims.rs (gathering.rs) ──────────┤
 //!                coordinators.rs ───────────────┤
 //!   peers    ──► links.rs ─────────────────────────┼──► Replica (replica-core), one per partition
 //!   controller ► session.rs metadata.rs ───────────┤

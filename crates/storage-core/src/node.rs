@@ -4,6 +4,7 @@ mod appends;
 mod coordinators;
 mod disk;
 mod fetches;
+mod gathering;
 mod links;
 mod lookups;
 mod metadata;
@@ -352,7 +353,7 @@ impl StorageNode {
                 effects.push(Effect::StartOver { partition, write, at });
             }
             replica_core::Effect::Trim { write, to } => self.trim_log(partition, write, to, effects),
-            replica_core::Effect::Trimmed { request, result } => self.trims.settle(request, result, effects),
+            replica_core::Effect::Trimmed { request, result } => self.trim_settled(request, result, effects),
             replica_core::Effect::Read { read, from, below, bytes_max } => {
                 effects.push(Effect::Read { partition, read, from, below, bytes_max });
             }
@@ -364,7 +365,7 @@ impl StorageNode {
             replica_core::Effect::Reply { request, result } if coordinators::is_ours(request) => {
                 self.coordinators.append_settled(request, result);
             }
-            replica_core::Effect::Reply { request, result } => self.appends.settle(request, result, effects),
+            replica_core::Effect::Reply { request, result } => self.append_settled(request, result, effects),
             replica_core::Effect::HighWatermarkAdvanced | replica_core::Effect::RoleChanged => {
                 if let Some(slot) = self.slots.get(&partition) {
                     self.fetches.wake(&slot.waiters);

@@ -9,8 +9,9 @@ use peer_api::storage::{
     Response,
 };
 use record_batch::{BatchHeader, TimestampType};
-use replica_core::Role;
+use replica_core::{RequestKey, Role};
 
+use super::gathering::{Gathered, Gathering};
 use super::{StorageNode, answer};
 use crate::effect::{Effect, Effects};
 use crate::event::{FetchKey, FetchPart, GatewayStream, LookupKey, ReadFailure, TimestampHit};
@@ -18,31 +19,24 @@ use crate::event::{FetchKey, FetchPart, GatewayStream, LookupKey, ReadFailure, T
 #[derive(Debug, Default)]
 pub(super) struct Lookups {
     /// ListOffsets requests of which some part is with the disk.
-    lists: BTreeMap<u64, List>,
+    lists: Gathering<Result<ListedOffset, ReadError>>,
     /// What each look-up on the disk is for.
     on_disk: BTreeMap<LookupKey, Purpose>,
-    /// Batches that are read for their time: the list, and the place in it.
-    reads: BTreeMap<FetchKey, (u64, usize)>,
+    /// Batches that are read for their time, and the partition of a list that wants it.
+    reads: BTreeMap<FetchKey, RequestKey>,
     last: u64,
 }
 
 #[derive(Debug)]
-struct List {
-    stream: GatewayStream,
-    id: RequestId,
-    results: Vec<(TopicPartition, Option<Result<ListedOffset, ReadError>>)>,
-}
-
-#[derive(Debug)]
 enum Purpose {
-    List { list: u64, place: usize },
+    List(RequestKey),
     LogDirs { stream: GatewayStream, id: RequestId },
 }
 
 impl Lookups {
     /// What is with the disk comes back and finds nobody.
     pub(super) fn forget(&mut self, gone: GatewayStream) {
-        self.lists.retain(|_, list| list.stream != gone);
+        self.lists.forget(gone);
         self.on_disk.retain(|_, purpose| !matches!(purpose, Purpose::LogDirs { stream, .. } if *stream == gone));
     }
 
@@ -50,9 +44,9 @@ impl Lookups {
         self.reads.contains_key(&key)
     }
 
-    fn next(&mut self) -> u64 {
+    fn new_key(&mut self) -> LookupKey {
         self.last += 1;
-        self.last
+        LookupKey(self.last)
     }
 }
 
@@ -64,13 +58,16 @@ impl StorageNode {
         partitions: &[ListOffsetsPartition],
         effects: &mut Effects,
     ) {
-        let list = self.lookups.next();
-        let mut results = Vec::with_capacity(partitions.len());
-        for (place, ask) in partitions.iter().enumerate() {
-            results.push((ask.partition, self.list_offset(list, place, ask, effects)));
+        let asked = partitions.iter().map(|ask| ask.partition);
+        let keys = match self.lookups.lists.begin(stream, id, asked, Err(ReadError::UnknownPartition)) {
+            Ok(keys) => keys,
+            Err(refused) => return effects.push(listed(refused)),
+        };
+        for (key, ask) in keys.zip(partitions) {
+            if let Some(result) = self.list_offset(key, ask, effects) {
+                self.list_settled(key, result, effects);
+            }
         }
-        self.lookups.lists.insert(list, List { stream, id, results });
-        self.answer_list_when_complete(list, effects);
     }
 
     pub(super) fn epoch_ends(
@@ -104,7 +101,7 @@ impl StorageNode {
     }
 
     pub(super) fn describe_log_dirs(&mut self, stream: GatewayStream, id: RequestId, effects: &mut Effects) {
-        let lookup = LookupKey(self.lookups.next());
+        let lookup = self.lookups.new_key();
         self.lookups.on_disk.insert(lookup, Purpose::LogDirs { stream, id });
         effects.push(Effect::DescribeLogDir { lookup });
     }
@@ -115,7 +112,7 @@ impl StorageNode {
         hit: Result<Option<TimestampHit>, ReadFailure>,
         effects: &mut Effects,
     ) {
-        let Some(Purpose::List { list, place }) = self.lookups.on_disk.remove(&lookup) else { return };
+        let Some(Purpose::List(key)) = self.lookups.on_disk.remove(&lookup) else { return };
         let result = match hit {
             Ok(Some(hit)) => {
                 Ok(ListedOffset { offset: hit.offset, timestamp: hit.timestamp, leader_epoch: hit.leader_epoch })
@@ -123,38 +120,29 @@ impl StorageNode {
             Ok(None) => Ok(NOWHERE),
             Err(failure) => Err(unanswered(failure)),
         };
-        self.list_place_told(list, place, result, effects);
+        self.list_settled(key, result, effects);
     }
 
     /// The batch at an offset was read for its time.
     pub(super) fn time_read(
         &mut self,
-        key: FetchKey,
+        fetch: FetchKey,
         parts: &[Result<Vec<Bytes>, ReadFailure>],
         effects: &mut Effects,
     ) {
-        let Some((list, place)) = self.lookups.reads.remove(&key) else { return };
+        let Some(key) = self.lookups.reads.remove(&fetch) else { return };
         let result = match parts.first() {
             Some(Ok(batches)) => batches.first().map_or(Ok(NOWHERE), time_of),
             Some(Err(failure)) => Err(unanswered(*failure)),
             None => Ok(NOWHERE),
         };
-        self.list_place_told(list, place, result, effects);
+        self.list_settled(key, result, effects);
     }
 
-    fn list_place_told(
-        &mut self,
-        list: u64,
-        place: usize,
-        result: Result<ListedOffset, ReadError>,
-        effects: &mut Effects,
-    ) {
-        if let Some(list) = self.lookups.lists.get_mut(&list)
-            && let Some((_, slot)) = list.results.get_mut(place)
-        {
-            *slot = Some(result);
+    fn list_settled(&mut self, key: RequestKey, result: Result<ListedOffset, ReadError>, effects: &mut Effects) {
+        if let Some(gathered) = self.lookups.lists.settle(key, result) {
+            effects.push(listed(gathered));
         }
-        self.answer_list_when_complete(list, effects);
     }
 
     pub(super) fn log_dir_described(&mut self, lookup: LookupKey, mut log_dir: LogDir, effects: &mut Effects) {
@@ -178,8 +166,7 @@ impl StorageNode {
     /// `None` when the disk has to be asked.
     fn list_offset(
         &mut self,
-        list: u64,
-        place: usize,
+        key: RequestKey,
         ask: &ListOffsetsPartition,
         effects: &mut Effects,
     ) -> Option<Result<ListedOffset, ReadError>> {
@@ -198,8 +185,8 @@ impl StorageNode {
                     Err(error) => return Some(Err(error)),
                     Ok((latest, _)) => latest,
                 };
-                let lookup = LookupKey(self.lookups.next());
-                self.lookups.on_disk.insert(lookup, Purpose::List { list, place });
+                let lookup = self.lookups.new_key();
+                self.lookups.on_disk.insert(lookup, Purpose::List(key));
                 effects.push(Effect::FindTimestamp { lookup, partition: ask.partition, at: ask.at, below });
                 None
             }
@@ -212,7 +199,7 @@ impl StorageNode {
                     Ok((from, below)) if from >= below => Some(Ok(NOWHERE)),
                     Ok((from, below)) => {
                         let fetch = self.fetches.new_key();
-                        self.lookups.reads.insert(fetch, (list, place));
+                        self.lookups.reads.insert(fetch, key);
                         // One batch, however large it is.
                         let part = FetchPart { partition: ask.partition, from, below, bytes_max: 1 };
                         effects.push(Effect::FetchRead { fetch, parts: vec![part], bytes_max: 1 });
@@ -222,16 +209,10 @@ impl StorageNode {
             }
         }
     }
+}
 
-    fn answer_list_when_complete(&mut self, list: u64, effects: &mut Effects) {
-        let complete =
-            self.lookups.lists.get(&list).is_some_and(|list| list.results.iter().all(|(_, result)| result.is_some()));
-        if complete && let Some(done) = self.lookups.lists.remove(&list) {
-            let results =
-                done.results.into_iter().filter_map(|(partition, result)| Some((partition, result?))).collect();
-            effects.push(answer(done.stream, done.id, Response::ListOffsets(results)));
-        }
-    }
+fn listed(gathered: Gathered<Result<ListedOffset, ReadError>>) -> Effect {
+    answer(gathered.stream, gathered.id, Response::ListOffsets(gathered.results))
 }
 
 /// Of the records in a batch only the first is looked at, and not decompressed: the others are hardly younger.

@@ -1,51 +1,16 @@
-//! Requests to delete records: one request may name many partitions, and is answered when the last of them is settled.
-
-use std::collections::BTreeMap;
+//! Requests to delete records: what each partition's replica says is gathered in [`super::gathering`].
 
 use base_types::{Now, Offset, TopicPartition};
 use peer_api::storage::{RequestId, Response, TrimError, TrimRequest};
 use replica_core::{RequestKey, WriteFailure, WriteId};
 
 use super::disk::Checkpoint;
+use super::gathering::{Gathered, Gathering};
 use super::{StorageNode, answer};
 use crate::effect::{Effect, Effects};
 use crate::event::GatewayStream;
 
-/// The low bits of a [`RequestKey`] are the place of the partition in its request.
-const PLACE_BITS: u32 = 20;
-
-#[derive(Debug, Default)]
-pub(super) struct Trims {
-    waiting: BTreeMap<u64, Waiting>,
-    last: u64,
-}
-
-#[derive(Debug)]
-struct Waiting {
-    stream: GatewayStream,
-    id: RequestId,
-    results: Vec<(TopicPartition, Option<Result<Offset, TrimError>>)>,
-}
-
-impl Trims {
-    pub(super) fn forget(&mut self, stream: GatewayStream) {
-        self.waiting.retain(|_, waiting| waiting.stream != stream);
-    }
-
-    pub(super) fn settle(&mut self, key: RequestKey, result: Result<Offset, TrimError>, effects: &mut Effects) {
-        let (request, place) = (key.0 >> PLACE_BITS, key.0 & ((1 << PLACE_BITS) - 1));
-        let Some(waiting) = self.waiting.get_mut(&request) else { return };
-        let Some((_, slot @ None)) = waiting.results.get_mut(place as usize) else { return };
-        *slot = Some(result);
-        if waiting.results.iter().all(|(_, result)| result.is_some())
-            && let Some(settled) = self.waiting.remove(&request)
-        {
-            let results =
-                settled.results.into_iter().filter_map(|(partition, result)| Some((partition, result?))).collect();
-            effects.push(answer(settled.stream, settled.id, Response::Trim(results)));
-        }
-    }
-}
+pub(super) type Trims = Gathering<Result<Offset, TrimError>>;
 
 impl StorageNode {
     pub(super) fn trim(
@@ -56,23 +21,25 @@ impl StorageNode {
         request: TrimRequest,
         effects: &mut Effects,
     ) {
-        let results: Vec<_> = request.partitions.iter().map(|asked| (asked.partition, None)).collect();
-        if results.is_empty() || results.len() >= 1 << PLACE_BITS {
-            let refused = results.into_iter().map(|(partition, _)| (partition, Err(TrimError::UnknownPartition)));
-            return effects.push(answer(stream, id, Response::Trim(refused.collect())));
-        }
-        self.trims.last += 1;
-        let key = self.trims.last;
-        self.trims.waiting.insert(key, Waiting { stream, id, results });
+        let partitions = request.partitions.iter().map(|asked| asked.partition);
+        let keys = match self.trims.begin(stream, id, partitions, Err(TrimError::UnknownPartition)) {
+            Ok(keys) => keys,
+            Err(refused) => return effects.push(answered(refused)),
+        };
         let deadline = now.tick.plus_ms(u64::from(request.timeout_ms));
-        for (place, asked) in request.partitions.into_iter().enumerate() {
-            let request = RequestKey((key << PLACE_BITS) | place as u64);
+        for (key, asked) in keys.zip(request.partitions) {
             if self.replica(asked.partition).is_some() {
-                let event = replica_core::Event::TrimRequested { request, deadline, to: asked.to };
+                let event = replica_core::Event::TrimRequested { request: key, deadline, to: asked.to };
                 self.replica_step(now, asked.partition, event, effects);
             } else {
-                self.trims.settle(request, Err(TrimError::UnknownPartition), effects);
+                self.trim_settled(key, Err(TrimError::UnknownPartition), effects);
             }
+        }
+    }
+
+    pub(super) fn trim_settled(&mut self, key: RequestKey, result: Result<Offset, TrimError>, effects: &mut Effects) {
+        if let Some(gathered) = self.trims.settle(key, result) {
+            effects.push(answered(gathered));
         }
     }
 
@@ -102,4 +69,8 @@ impl StorageNode {
             self.shutdown_requested(now, effects);
         }
     }
+}
+
+fn answered(gathered: Gathered<Result<Offset, TrimError>>) -> Effect {
+    answer(gathered.stream, gathered.id, Response::Trim(gathered.results))
 }
