@@ -72,7 +72,7 @@ impl OsVfs {
     /// Opens the directory, making it when it is not there.
     pub fn open(root: &Path, direct_io: DirectIo) -> Result<OsVfs, OpenDirectoryError> {
         let disk = |source: io::Error| OpenDirectoryError::Disk { root: root.to_owned(), source };
-        std::fs::create_dir_all(root).and_then(|()| sync_names(root)).map_err(disk)?;
+        make(root, sync_names).map_err(disk)?;
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
         let mode = Mode::from_raw_mode(0o640);
         let lock = rustix::fs::open(root.join(LOCK), flags, mode).map_err(|error| disk(error.into()))?;
@@ -106,6 +106,16 @@ impl OsVfs {
         let direct = self.direct && file_use == FileUse::Journal;
         Ok(Arc::new(OsFile::new(path.to_owned(), full, buffered, direct)))
     }
+}
+
+/// Makes the directory; its name and those above it are durable when this returns.
+///
+/// The lock file is made only after that, so where it stands they were made durable once, and a start costs nothing. Its own name need
+/// not be durable: when a crash takes it, or comes between directory and lock, the names are synced again. Who copies a data directory,
+/// lock and all, makes the copy durable.
+fn make(root: &Path, sync_names: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
+    std::fs::create_dir_all(root)?;
+    if root.join(LOCK).try_exists()? { Ok(()) } else { sync_names(root) }
 }
 
 /// Makes the names of the directory and of those above it durable, up to the file system's own root: any of them may just have been
@@ -199,5 +209,34 @@ impl Vfs for OsVfs {
         let found = rustix::fs::statvfs(&self.root)
             .map_err(|error| DiskError::from_io(DiskOperation::FreeSpace, "", error.into()))?;
         Ok(found.f_bavail.saturating_mul(found.f_frsize))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_made_durable_until_the_lock_says_that_they_are() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().join("a/b");
+        let is_synced = || {
+            let mut synced = false;
+            let sync = |asked: &Path| {
+                assert!(asked.is_dir(), "only what is there can be synced");
+                synced = true;
+                Ok(())
+            };
+            make(&root, sync).unwrap();
+            synced
+        };
+        assert!(is_synced(), "it was made");
+        assert!(is_synced(), "a crash came before the lock");
+        let failed = make(&root, |_| Err(io::ErrorKind::Other.into()));
+        assert!(failed.is_err() && !root.join(LOCK).exists(), "no lock without durable names");
+        drop(OsVfs::open(&root, DirectIo::Never).unwrap());
+        assert!(!is_synced(), "the lock came after the names");
+        std::fs::remove_file(root.join(LOCK)).unwrap();
+        assert!(is_synced(), "a crash took the lock's own name");
     }
 }
