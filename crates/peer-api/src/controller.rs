@@ -135,6 +135,28 @@ pub enum Response {
     Quorum(QuorumInfo),
 }
 
+impl Response {
+    /// Where the change that this answers can be seen, if it answers one.
+    pub fn visible_at_mut(&mut self) -> Option<&mut MetadataOffset> {
+        match self {
+            Response::TopicsCreated { visible_at, .. }
+            | Response::TopicsDeleted { visible_at, .. }
+            | Response::PartitionsCreated { visible_at, .. }
+            | Response::LeadersElected { visible_at, .. }
+            | Response::Reassigned { visible_at, .. }
+            | Response::BrokerUnregistered { visible_at }
+            | Response::FeaturesUpdated { visible_at }
+            | Response::ConfigsAltered { visible_at, .. } => Some(visible_at),
+            Response::BrokerRegistered { .. }
+            | Response::Heartbeat(_)
+            | Response::GatewayRegistered
+            | Response::PartitionsAltered(_)
+            | Response::ProducerIds { .. }
+            | Response::Quorum(_) => None,
+        }
+    }
+}
+
 /// Why there is no answer. Whether a change happened is certain only for [`Error::NotActive`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Error {

@@ -80,21 +80,8 @@ impl Controller {
 
 /// The answer, with the position at which the change can be seen.
 fn visible_at(mut response: Response, at: MetadataOffset) -> Response {
-    match &mut response {
-        Response::TopicsCreated { visible_at, .. }
-        | Response::TopicsDeleted { visible_at, .. }
-        | Response::PartitionsCreated { visible_at, .. }
-        | Response::LeadersElected { visible_at, .. }
-        | Response::Reassigned { visible_at, .. }
-        | Response::BrokerUnregistered { visible_at }
-        | Response::FeaturesUpdated { visible_at }
-        | Response::ConfigsAltered { visible_at, .. } => *visible_at = at,
-        Response::BrokerRegistered { .. }
-        | Response::Heartbeat(_)
-        | Response::GatewayRegistered
-        | Response::PartitionsAltered(_)
-        | Response::ProducerIds { .. }
-        | Response::Quorum(_) => {}
+    if let Some(visible_at) = response.visible_at_mut() {
+        *visible_at = at;
     }
     response
 }

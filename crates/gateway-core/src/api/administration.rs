@@ -6,7 +6,6 @@
 use base_types::Tick;
 use kafka_wire::KafkaString;
 use peer_api::controller::{Error, Request, Response};
-use peer_api::metadata::MetadataOffset;
 
 use crate::limits::{ADMIN_TIMEOUT_MS_MAX, ANSWER_GRACE_MS};
 use crate::operation::{Answer, Begun, Context, Operation, Progress};
@@ -36,22 +35,6 @@ pub(crate) fn message(text: String) -> Option<KafkaString> {
     (!text.is_empty()).then(|| text.into())
 }
 
-fn visible_at(result: &Result<Response, Error>) -> Option<MetadataOffset> {
-    match result {
-        Ok(
-            Response::TopicsCreated { visible_at, .. }
-            | Response::TopicsDeleted { visible_at, .. }
-            | Response::PartitionsCreated { visible_at, .. }
-            | Response::LeadersElected { visible_at, .. }
-            | Response::Reassigned { visible_at, .. }
-            | Response::BrokerUnregistered { visible_at }
-            | Response::FeaturesUpdated { visible_at }
-            | Response::ConfigsAltered { visible_at, .. },
-        ) => Some(*visible_at),
-        _ => None,
-    }
-}
-
 impl<C: Change> Administration<C> {
     fn finish(&mut self, cx: &mut Context<'_>) -> Progress {
         let result = self.result.take().unwrap_or(Err(Error::TimedOut));
@@ -62,11 +45,9 @@ impl<C: Change> Administration<C> {
     }
 
     fn look(&mut self, cx: &mut Context<'_>) -> Progress {
-        match self.result.as_ref().map(visible_at) {
-            None => Progress::Pending,
-            Some(Some(at)) if at > cx.image.at() => Progress::Pending,
-            Some(_) => self.finish(cx),
-        }
+        let Some(result) = &mut self.result else { return Progress::Pending };
+        let visible_at = result.as_mut().ok().and_then(Response::visible_at_mut);
+        if visible_at.is_some_and(|at| *at > cx.image.at()) { Progress::Pending } else { self.finish(cx) }
     }
 }
 
