@@ -5,7 +5,7 @@
 
 use base_types::Tick;
 use kafka_wire::KafkaString;
-use peer_api::controller::{Error, Request, Response};
+use peer_api::controller::{Error, Refusal, Request, Response};
 
 use crate::limits::{ADMIN_TIMEOUT_MS_MAX, ANSWER_GRACE_MS};
 use crate::operation::{Answer, Begun, Context, Operation, Progress};
@@ -33,6 +33,14 @@ pub(crate) const TIMEOUT_MS: i32 = 30_000;
 
 pub(crate) fn message(text: String) -> Option<KafkaString> {
     (!text.is_empty()).then(|| text.into())
+}
+
+/// What became of one of the things that were asked for, as code and message.
+pub(crate) fn outcome(cx: &mut Context<'_>, result: Result<(), Refusal>) -> (i16, Option<KafkaString>) {
+    match result {
+        Ok(()) => (0, None),
+        Err(refusal) => (cx.code(refusal.code), message(refusal.message)),
+    }
 }
 
 impl<C: Change> Administration<C> {

@@ -11,7 +11,7 @@ use kafka_wire::k37_create_partitions::{CreatePartitionsTopic, CreatePartitionsT
 use kafka_wire::{CreatePartitionsRequest, CreatePartitionsResponse, KafkaString};
 use peer_api::controller::{Error, NewPartitions, Refusal, Request, Response};
 
-use crate::api::administration::{self, Change, message};
+use crate::api::administration::{self, Change, outcome};
 use crate::api::error;
 use crate::operation::{Answer, Begun, Context};
 
@@ -68,12 +68,8 @@ impl Change for Growth {
         let results = self.topics.into_iter().zip(results).chain(twice);
         let mut response = CreatePartitionsResponse::default();
         for (name, result) in results {
-            let mut answer = CreatePartitionsTopicResult { name, ..Default::default() };
-            if let Err(refusal) = result {
-                answer.error_code = cx.code(refusal.code);
-                answer.error_message = message(refusal.message);
-            }
-            response.results.push(answer);
+            let (error_code, error_message) = outcome(cx, result);
+            response.results.push(CreatePartitionsTopicResult { name, error_code, error_message });
         }
         cx.respond(&response)
     }

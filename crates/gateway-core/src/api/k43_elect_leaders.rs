@@ -12,7 +12,7 @@ use kafka_wire::k43_elect_leaders::{PartitionResult, ReplicaElectionResult, Topi
 use kafka_wire::{ElectLeadersRequest, ElectLeadersResponse};
 use peer_api::controller::{ElectionKind, ElectionTopics, Error, Request, Response};
 
-use crate::api::administration::{self, Change, message};
+use crate::api::administration::{self, Change, message, outcome};
 use crate::api::error;
 use crate::operation::{Answer, Begun, Context};
 
@@ -74,10 +74,7 @@ impl Change for Election {
         for topic in topics {
             let mut partition_result = Vec::with_capacity(topic.partitions.len());
             for (partition_id, result) in topic.partitions {
-                let (error_code, error_message) = match result {
-                    Ok(()) => (0, None),
-                    Err(refusal) => (cx.code(refusal.code), message(refusal.message)),
-                };
+                let (error_code, error_message) = outcome(cx, result);
                 partition_result.push(PartitionResult { partition_id, error_code, error_message });
             }
             response

@@ -14,7 +14,7 @@ use kafka_wire::k45_alter_partition_reassignments::{
 use kafka_wire::{AlterPartitionReassignmentsRequest, AlterPartitionReassignmentsResponse};
 use peer_api::controller::{Error, Reassign, ReassignedTopic, Request, Response};
 
-use crate::api::administration::{self, Change, message};
+use crate::api::administration::{self, Change, message, outcome};
 use crate::api::error;
 use crate::operation::{Answer, Begun, Context};
 
@@ -83,10 +83,7 @@ impl Change for Reassignment {
         for topic in topics {
             let mut partitions = Vec::with_capacity(topic.partitions.len());
             for (partition_index, result) in topic.partitions {
-                let (error_code, error_message) = match result {
-                    Ok(()) => (0, None),
-                    Err(refusal) => (cx.code(refusal.code), message(refusal.message)),
-                };
+                let (error_code, error_message) = outcome(cx, result);
                 partitions.push(ReassignablePartitionResponse { partition_index, error_code, error_message });
             }
             response.responses.push(ReassignableTopicResponse { name: topic.name.into(), partitions });
