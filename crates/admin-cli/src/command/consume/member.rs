@@ -11,17 +11,13 @@ use std::time::{Duration, Instant};
 
 use base_types::ErrorCode;
 use kafka_wire::k03_metadata::MetadataResponseTopic;
-use kafka_wire::k08_offset_commit::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
 use kafka_wire::k68_consumer_group_heartbeat::{RequestTopicPartitions, ResponseTopicPartitions};
-use kafka_wire::{
-    ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse, KafkaString, MetadataResponse, OffsetCommitRequest,
-    OffsetCommitResponse,
-};
+use kafka_wire::{ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse, KafkaString, MetadataResponse};
 
 use super::{Printer, Progress, begin, fetch, leaders};
 use crate::cli::Consume;
 use crate::client::Client;
-use crate::command::group::offsets::committed;
+use crate::command::group::offsets::{Committer, commit, committed};
 use crate::failure::Failure;
 
 const HEARTBEAT_VERSION: i16 = 0;
@@ -220,38 +216,17 @@ impl Member<'_> {
         if news.is_empty() {
             return Ok(());
         }
-        let partition = |(index, offset): (&i32, &i64)| OffsetCommitRequestPartition {
-            partition_index: *index,
-            committed_offset: *offset,
-            ..OffsetCommitRequestPartition::default()
-        };
-        let request = OffsetCommitRequest {
-            group_id: KafkaString::from(self.group),
-            generation_id_or_member_epoch: self.epoch,
-            member_id: self.id.clone(),
-            topics: vec![OffsetCommitRequestTopic {
-                name: KafkaString::from(&self.options.topic),
-                partitions: news.iter().map(partition).collect(),
-                ..OffsetCommitRequestTopic::default()
-            }],
-            ..OffsetCommitRequest::default()
-        };
-        let code = |answer: &OffsetCommitResponse| {
-            let told = answer.topics.iter().flat_map(|topic| &topic.partitions).map(|told| told.error_code);
-            told.into_iter().find(|code| *code != 0).unwrap_or(0)
-        };
-        let answer = self.client.call_coordinator(self.group, COMMIT_VERSION, &request, code)?;
-        match ErrorCode::from_code(code(&answer)) {
-            Some(ErrorCode::StaleMemberEpoch | ErrorCode::UnknownMemberId | ErrorCode::FencedMemberEpoch) => {
-                self.beat_at = Instant::now();
-                Ok(())
-            }
-            _ => {
-                Failure::check(&format!("committing offsets of group {}", self.group), code(&answer), None)?;
+        let place = |(partition, offset): (&i32, &i64)| ((self.options.topic.clone(), *partition), *offset);
+        let offsets = news.iter().map(place).collect();
+        let by = Committer { member_id: &self.id, epoch: self.epoch };
+        match commit(&mut self.client, COMMIT_VERSION, self.group, Some(by), &offsets) {
+            Err(Failure::Refused { code, .. }) if is_out_of_date(code) => self.beat_at = Instant::now(),
+            result => {
+                result?;
                 self.kept.extend(news);
-                Ok(())
             }
         }
+        Ok(())
     }
 
     fn leave(mut self) -> Result<(), Failure> {
@@ -262,4 +237,10 @@ impl Member<'_> {
         let answer = self.heartbeat()?;
         Failure::check(&format!("leaving group {}", self.group), answer.error_code, answer.error_message.as_deref())
     }
+}
+
+/// What the coordinator says to a member that has not heard of the latest.
+fn is_out_of_date(code: i16) -> bool {
+    let code = ErrorCode::from_code(code);
+    matches!(code, Some(ErrorCode::StaleMemberEpoch | ErrorCode::UnknownMemberId | ErrorCode::FencedMemberEpoch))
 }

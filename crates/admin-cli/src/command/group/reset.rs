@@ -2,17 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kafka_wire::k08_offset_commit::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
-use kafka_wire::{KafkaString, OffsetCommitRequest};
 use serde_json::json;
 
-use super::offsets::{Place, committed, ends, expanded};
+use super::offsets::{Place, commit, committed, ends, expanded};
 use super::{Group, must_be_empty};
 use crate::cli::Reset;
 use crate::client::Client;
 use crate::command::topic::{EARLIEST, LATEST};
 use crate::failure::Failure;
 use crate::output::Table;
+
+const COMMIT_VERSION: i16 = 8;
 
 pub fn run(options: &Reset) -> Result<(), Failure> {
     let name = &options.name;
@@ -26,7 +26,7 @@ pub fn run(options: &Reset) -> Result<(), Failure> {
         if options.all_topics { before.keys().cloned().collect() } else { expanded(&mut client, &options.topic)? };
     let wanted = wanted(&mut client, options, &places, &before)?;
     if !options.dry_run && !wanted.is_empty() {
-        commit(&mut client, name, &wanted)?;
+        commit(&mut client, COMMIT_VERSION, name, None, &wanted)?;
     }
     let mut table = Table::new(&["topic", "partition", "committed", "new_offset"]);
     for (place, offset) in &wanted {
@@ -75,30 +75,4 @@ fn wanted(
         wanted.insert(place.clone(), nearest);
     }
     Ok(wanted)
-}
-
-fn commit(client: &mut Client, group: &str, offsets: &BTreeMap<Place, i64>) -> Result<(), Failure> {
-    let mut by_topic: BTreeMap<&str, Vec<OffsetCommitRequestPartition>> = BTreeMap::new();
-    for ((topic, partition_index), offset) in offsets {
-        by_topic.entry(topic).or_default().push(OffsetCommitRequestPartition {
-            partition_index: *partition_index,
-            committed_offset: *offset,
-            ..OffsetCommitRequestPartition::default()
-        });
-    }
-    let topic = |(name, partitions): (&str, Vec<_>)| OffsetCommitRequestTopic {
-        name: KafkaString::from(name),
-        partitions,
-        ..OffsetCommitRequestTopic::default()
-    };
-    let request = OffsetCommitRequest {
-        group_id: KafkaString::from(group),
-        topics: by_topic.into_iter().map(topic).collect(),
-        ..OffsetCommitRequest::default()
-    };
-    let codes = |answer: &kafka_wire::OffsetCommitResponse| {
-        answer.topics.iter().flat_map(|topic| &topic.partitions).map(|told| told.error_code).find(|code| *code != 0)
-    };
-    let answer = client.call_coordinator(group, 8, &request, |answer| codes(answer).unwrap_or(0))?;
-    Failure::check(&format!("committing offsets of group {group}"), codes(&answer).unwrap_or(0), None)
 }
