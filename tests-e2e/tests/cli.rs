@@ -32,14 +32,22 @@ impl Ran {
 
     /// One column of the rows.
     fn column(&self, name: &str) -> Result<Vec<Value>> {
-        let rows = self.json()?;
-        Ok(rows.as_array().context("no rows")?.iter().map(|row| row[name].clone()).collect())
+        column(&self.json()?, name)
+    }
+
+    /// One column of the rows that are a part of the answer.
+    fn column_of(&self, part: &str, name: &str) -> Result<Vec<Value>> {
+        column(&self.json()?[part], name)
     }
 
     fn refused(&self, code: i32, with: &str) -> Result<()> {
         ensure!(self.code == code && self.said.contains(with), "expected {code} and `{with}`: {self:?}");
         Ok(())
     }
+}
+
+fn column(rows: &Value, name: &str) -> Result<Vec<Value>> {
+    Ok(rows.as_array().context("no rows")?.iter().map(|row| row[name].clone()).collect())
 }
 
 struct Tool {
@@ -103,7 +111,7 @@ fn topics_are_trimmed_and_grown() -> Result<()> {
     tool.produce("t", 30)?;
     let planned = tool.ask("topic trim t --before end --dry-run")?;
     assert_eq!(planned.column("new_log_start_offset")?, [json!(30), json!(0)]);
-    assert_eq!(tool.ask("topic describe t")?.column("log_start_offset")?, [json!(0), json!(0)]);
+    assert_eq!(tool.ask("topic describe t")?.column_of("partitions", "log_start_offset")?, [json!(0), json!(0)]);
     let trimmed = tool.ask("topic trim t --partition 0 --before 10")?;
     assert_eq!(trimmed.json()?, json!([{"partition": 0, "log_start_offset": 0, "new_log_start_offset": 10}]));
     assert_eq!(tool.done("consume t --exit --count 1")?, "11\n");
@@ -114,9 +122,9 @@ fn topics_are_trimmed_and_grown() -> Result<()> {
     tool.run("topic trim t --before soon")?.refused(2, "a bound is end or an offset")?;
 
     tool.done("topic add-partitions t --total 3 --dry-run")?;
-    assert_eq!(tool.ask("topic describe t")?.column("partition")?.len(), 2);
+    assert_eq!(tool.ask("topic describe t")?.column_of("partitions", "partition")?.len(), 2);
     tool.done("topic add-partitions t --total 3")?;
-    assert_eq!(tool.ask("topic describe t")?.column("partition")?.len(), 3);
+    assert_eq!(tool.ask("topic describe t")?.column_of("partitions", "partition")?.len(), 3);
     tool.run("topic add-partitions t --total 3")?.refused(1, "INVALID_PARTITIONS")?;
     tool.done("topic delete t")?;
     tool.run("topic describe t")?.refused(1, "UNKNOWN_TOPIC_OR_PARTITION")?;
@@ -233,6 +241,8 @@ fn configs_are_described_and_altered() -> Result<()> {
     };
     ensure!(!has("topic:t", "retention.ms", "60000")?, "set by a dry run");
     tool.done("config alter topic:t --set retention.ms=60000")?;
+    assert_eq!(tool.ask("topic describe t")?.json()?["configs"], json!({ "retention.ms": "60000" }));
+    assert!(tool.done("topic describe t")?.contains("retention.ms=60000"));
     ensure!(has("topic:t", "retention.ms", "60000")?, "not set");
     tool.done("config alter topic:t --append cleanup.policy=compact")?;
     ensure!(has("topic:t", "cleanup.policy", "delete,compact")?, "{:?}", set("topic:t")?);
@@ -272,9 +282,9 @@ fn partitions_are_moved_and_given_leaders() -> Result<()> {
     let planned = tool.ask("partitions move t --to 1,2 --dry-run")?;
     assert_eq!(planned.column("new_replicas")?, [json!([1, 2]), json!([2, 1])]);
     tool.done("partitions move t --to 1,2 --wait")?;
-    assert_eq!(tool.ask("topic describe t")?.column("replicas")?, [json!([1, 2]), json!([2, 1])]);
+    assert_eq!(tool.ask("topic describe t")?.column_of("partitions", "replicas")?, [json!([1, 2]), json!([2, 1])]);
     tool.done("partitions move t --partition 0 --to 3,1 --wait")?;
-    assert_eq!(tool.ask("topic describe t")?.column("replicas")?, [json!([3, 1]), json!([2, 1])]);
+    assert_eq!(tool.ask("topic describe t")?.column_of("partitions", "replicas")?, [json!([3, 1]), json!([2, 1])]);
     assert_eq!(tool.ask("partitions moves")?.json()?, json!([]));
     assert_eq!(tool.done("consume t --exit")?.lines().count(), 1000);
     tool.run("partitions move t --partition 0 --cancel")?.refused(1, "NO_REASSIGNMENT_IN_PROGRESS")?;
@@ -284,13 +294,16 @@ fn partitions_are_moved_and_given_leaders() -> Result<()> {
 
     // The first replicas lead after an election, whoever led before.
     tool.done("partitions elect t")?;
-    assert_eq!(tool.ask("topic describe t")?.column("leader")?, [json!(3), json!(2)]);
+    assert_eq!(tool.ask("topic describe t")?.column_of("partitions", "leader")?, [json!(3), json!(2)]);
     assert_eq!(tool.ask("partitions elect")?.json()?, json!([]));
     assert_eq!(tool.ask("partitions elect t --partition 1 --unclean")?.json()?, json!([]));
     tool.run("partitions elect t --partition 5")?.refused(2, "no partition 5")?;
 
     let status = tool.ask("cluster status")?;
-    assert_eq!(status.column("broker")?, [json!(1), json!(2), json!(3)]);
+    assert_eq!(status.column_of("brokers", "broker")?, [json!(1), json!(2), json!(3)]);
+    let status = status.json()?;
+    assert_eq!(column(&status["quorum"]["voters"], "id")?.len(), 3, "{status}");
+    assert_eq!(status["ailing_partitions"], json!([]));
     assert_eq!(cluster.unexpected_errors(&[]), Vec::<String>::new());
     Ok(())
 }

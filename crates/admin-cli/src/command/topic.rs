@@ -1,5 +1,8 @@
 //! `thalweg topic`.
 
+use std::collections::BTreeMap;
+use std::fmt;
+
 use kafka_wire::k02_list_offsets::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_wire::k03_metadata::{MetadataResponsePartition, MetadataResponseTopic};
 use kafka_wire::k19_create_topics::{CreatableTopic, CreatableTopicConfig};
@@ -10,13 +13,13 @@ use kafka_wire::{
     CreatePartitionsRequest, CreateTopicsRequest, DeleteRecordsRequest, DeleteTopicsRequest, KafkaString,
     ListOffsetsRequest, MetadataResponse,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::config;
 use crate::cli::{Bound, Resource, Target, TopicCommand};
 use crate::client::Client;
 use crate::failure::Failure;
-use crate::output::Table;
+use crate::output::{self, Table};
 
 const TIMEOUT_MS: i32 = 30_000;
 pub const EARLIEST: i64 = -2;
@@ -144,13 +147,48 @@ fn describe(name: &str, target: &Target) -> Result<(), Failure> {
             json!(end),
         ]);
     }
-    table.print(target.output);
-    for entry in config::described(&mut client, &Resource::Topic(name.to_owned()))? {
-        if entry.config_source == config::TOPIC_SOURCE {
-            eprintln!("{}={}", entry.name.as_str(), entry.value.as_deref().unwrap_or(""));
-        }
-    }
+    let configs = config::described(&mut client, &Resource::Topic(name.to_owned()))?.into_iter();
+    let own = configs.filter(|entry| entry.config_source == config::TOPIC_SOURCE);
+    let described = Description {
+        topic: name.to_owned(),
+        id: base_types::TopicId(topic.topic_id.0).to_string(),
+        partitions: table,
+        configs: own.map(|entry| (entry.name.to_string(), entry.value.as_deref().map(str::to_owned))).collect(),
+    };
+    output::print(target.output, &described, || described.to_json());
     Ok(())
+}
+
+/// All that `topic describe` tells.
+struct Description {
+    topic: String,
+    id: String,
+    partitions: Table,
+    /// Those that are set on the topic itself.
+    configs: BTreeMap<String, Option<String>>,
+}
+
+impl Description {
+    fn to_json(&self) -> Value {
+        json!({
+            "topic": self.topic,
+            "id": self.id,
+            "partitions": self.partitions.to_json(),
+            "configs": self.configs,
+        })
+    }
+}
+
+impl fmt::Display for Description {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.partitions)?;
+        let first = self.configs.keys().next();
+        for (name, value) in &self.configs {
+            let gap = if Some(name) == first { "\n" } else { "" };
+            writeln!(f, "{gap}{name}={}", value.as_deref().unwrap_or(""))?;
+        }
+        Ok(())
+    }
 }
 
 /// The offset at a timestamp, special ones included, from the partition's leader; −1 where nothing is that young.
@@ -273,4 +311,33 @@ fn delete(name: &str, target: &Target) -> Result<(), Failure> {
         Failure::check(&format!("deleting topic {name}"), answer.error_code, answer.error_message.as_deref())?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_description_is_one_document_and_people_are_told_the_same() {
+        let mut partitions = Table::new(&["partition", "leader"]);
+        partitions.row(vec![json!(0), json!(2)]);
+        let configs = [("cleanup.policy", "compact"), ("retention.ms", "5")];
+        let mut described = Description {
+            topic: "t".to_owned(),
+            id: "AAA".to_owned(),
+            partitions,
+            configs: configs.iter().map(|(name, value)| ((*name).to_owned(), Some((*value).to_owned()))).collect(),
+        };
+        let expected = json!({
+            "topic": "t",
+            "id": "AAA",
+            "partitions": [{ "partition": 0, "leader": 2 }],
+            "configs": { "cleanup.policy": "compact", "retention.ms": "5" },
+        });
+        assert_eq!(described.to_json(), expected);
+        let table = "PARTITION  LEADER\n0          2\n";
+        assert_eq!(described.to_string(), format!("{table}\ncleanup.policy=compact\nretention.ms=5\n"));
+        described.configs.clear();
+        assert_eq!(described.to_string(), table);
+    }
 }
