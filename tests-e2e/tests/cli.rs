@@ -115,6 +115,9 @@ fn topics_are_trimmed_and_grown() -> Result<()> {
     let trimmed = tool.ask("topic trim t --partition 0 --before 10")?;
     assert_eq!(trimmed.json()?, json!([{"partition": 0, "log_start_offset": 0, "new_log_start_offset": 10}]));
     assert_eq!(tool.done("consume t --exit --count 1")?, "11\n");
+    let record = tool.ask("consume t --exit --count 1")?.json()?;
+    assert_eq!((&record["offset"], &record["value"]), (&json!(10), &json!("11")));
+    assert_eq!(tool.run("consume t --exit --count 1 --json")?.json()?, record);
     tool.run("topic trim t --partition 0 --before 31")?.refused(1, "OFFSET_OUT_OF_RANGE")?;
     tool.run("topic trim t --partition 0 --before 31 --dry-run")?.refused(1, "beyond the end")?;
     tool.run("topic trim t --partition 2 --before end")?.refused(2, "no partition 2")?;

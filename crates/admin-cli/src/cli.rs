@@ -387,11 +387,18 @@ pub struct Consume {
     /// As a member of this group: partitions are shared with its other members, and what was printed is committed
     #[arg(long, short, conflicts_with = "partition")]
     pub group: Option<String>,
-    /// One JSON object a line with partition, offset, timestamp, key, value and headers
+    /// Short for --output json: one JSON object a line with partition, offset, timestamp, key, value and headers
     #[arg(long)]
-    pub json: bool,
+    json: bool,
     #[command(flatten)]
     pub target: Target,
+}
+
+impl Consume {
+    /// How records are printed: as JSON, or their values alone.
+    pub fn format(&self) -> Format {
+        if self.json { Format::Json } else { self.target.output }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -521,6 +528,19 @@ mod tests {
     fn the_command_line_is_sound() {
         use clap::CommandFactory;
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn records_are_printed_as_json_by_either_flag() {
+        let format = |flags: &str| {
+            let line = format!("thalweg consume t {flags}");
+            match Cli::try_parse_from(line.split_whitespace()).expect("it is sound").command {
+                Command::Consume(options) => options.format(),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!((format(""), format("--output table")), (Format::Table, Format::Table));
+        assert_eq!((format("--json"), format("--output json")), (Format::Json, Format::Json));
     }
 
     #[test]

@@ -16,6 +16,7 @@ use super::topic::{EARLIEST, LATEST, offset_of};
 use crate::cli::{Consume, Position};
 use crate::client::Client;
 use crate::failure::Failure;
+use crate::output::Format;
 
 const FETCH_VERSION: i16 = 12;
 const WAIT_MS: i32 = 500;
@@ -144,13 +145,13 @@ fn fetch(
 
 struct Printer<W: Write> {
     out: BufWriter<W>,
-    json: bool,
+    format: Format,
     left: Option<u64>,
 }
 
 impl Printer<std::io::StdoutLock<'static>> {
     fn new(options: &Consume) -> Self {
-        Printer { out: BufWriter::new(std::io::stdout().lock()), json: options.json, left: options.count }
+        Printer { out: BufWriter::new(std::io::stdout().lock()), format: options.format(), left: options.count }
     }
 }
 
@@ -183,7 +184,7 @@ impl<W: Write> Printer<W> {
     }
 
     fn record(&mut self, partition: i32, record: &Record) -> Result<(), Failure> {
-        let written = if self.json {
+        let written = if self.format == Format::Json {
             let header = |header: &record_batch::RecordHeader| {
                 json!([String::from_utf8_lossy(&header.key), text_or_base64(header.value.as_deref())])
             };
