@@ -95,6 +95,7 @@ pub enum TopicCommand {
         target: Target,
     },
     /// List topics
+    #[command(visible_alias = "list")]
     Ls {
         #[command(flatten)]
         target: Target,
@@ -165,6 +166,7 @@ pub enum Bound {
 #[derive(Debug, Subcommand)]
 pub enum GroupCommand {
     /// List groups
+    #[command(visible_alias = "list")]
     Ls {
         #[command(flatten)]
         target: Target,
@@ -541,6 +543,17 @@ mod tests {
         };
         assert_eq!((format(""), format("--output table")), (Format::Table, Format::Table));
         assert_eq!((format("--json"), format("--output json")), (Format::Json, Format::Json));
+    }
+
+    #[test]
+    fn topics_and_groups_are_listed_by_two_names() {
+        let parsed = |line: &str| Cli::try_parse_from(line.split_whitespace()).expect("it is sound").command;
+        for verb in ["ls", "list"] {
+            let topics = parsed(&format!("thalweg topic {verb}"));
+            assert!(matches!(topics, Command::Topic(TopicCommand::Ls { .. })), "{topics:?}");
+            let groups = parsed(&format!("thalweg group {verb}"));
+            assert!(matches!(groups, Command::Group(GroupCommand::Ls { .. })), "{groups:?}");
+        }
     }
 
     #[test]
