@@ -1,6 +1,6 @@
 //! `thalweg debug`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use record_batch::{StampedBatch, batches};
@@ -78,11 +78,51 @@ fn dump_log(file: &Path, with_records: bool, output: Format) -> Result<(), Failu
     if with_records {
         records.print(output);
     }
+    if let Some(journal) = journal_ahead_of(file) {
+        eprintln!(
+            "thalweg: newer records of this partition may still be only in the journal, {}; a node that stops in order moves them here",
+            journal.display()
+        );
+    }
     match damaged {
         // Segment files are preallocated: zeros after the last batch are no damage.
         Some(position) if bytes[position..].iter().any(|&byte| byte != 0) => Err(Failure::Failed(format!(
             "no batch at position {position}: the file is damaged or was not written further"
         ))),
         _ => Ok(()),
+    }
+}
+
+/// The journal of the data directory, when `file` is the newest segment of its partition there: records are durable in the journal
+/// first, and go to segments later (`docs/formats/journal.md`). What belongs into older segments is in them.
+fn journal_ahead_of(file: &Path) -> Option<PathBuf> {
+    let file = file.canonicalize().ok()?;
+    let partition = file.parent()?;
+    let journal = partition.parent()?.parent()?.join("journal");
+    let names = std::fs::read_dir(partition).ok()?.filter_map(|entry| Some(entry.ok()?.file_name()));
+    // Names are offsets with all their digits, so they are in order.
+    let newest = names.filter(|name| Path::new(name).extension().is_some_and(|extension| extension == "log")).max();
+    (newest.as_deref() == file.file_name() && journal.is_dir()).then_some(journal)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_behind_the_newest_segment_of_a_data_directory_may_there_be_more() {
+        let root = std::env::temp_dir().join(format!("thalweg-debug-{}", std::process::id()));
+        let partition = root.join("partitions/topic-0");
+        std::fs::create_dir_all(&partition).expect("a temporary folder");
+        let segment = |base: u64| partition.join(format!("{base:020}.log"));
+        for base in [0, 900, 1000] {
+            std::fs::write(segment(base), b"").expect("writable");
+        }
+        assert_eq!(journal_ahead_of(&segment(1000)), None, "a copy, without its data directory");
+        std::fs::create_dir(root.join("journal")).expect("a journal");
+        let journal = root.canonicalize().expect("it is there").join("journal");
+        assert_eq!(journal_ahead_of(&segment(1000)), Some(journal));
+        assert_eq!((journal_ahead_of(&segment(900)), journal_ahead_of(&segment(0))), (None, None));
+        std::fs::remove_dir_all(&root).expect("cleared");
     }
 }
