@@ -9,7 +9,7 @@ use serde_json::json;
 use super::consume::text_or_base64;
 use crate::cli::DebugCommand;
 use crate::failure::Failure;
-use crate::output::{Format, Table};
+use crate::output::{self, Format, Table};
 
 /// A compressed batch may grow to so much.
 const DECOMPRESSED_BYTES_MAX: usize = 1 << 30;
@@ -74,9 +74,14 @@ fn dump_log(file: &Path, with_records: bool, output: Format) -> Result<(), Failu
             }
         }
     }
-    table.print(output);
     if with_records {
-        records.print(output);
+        output::print(
+            output,
+            &format!("{table}{records}"),
+            || json!({ "batches": table.to_json(), "records": records.to_json() }),
+        );
+    } else {
+        table.print(output);
     }
     if let Some(journal) = journal_ahead_of(file) {
         eprintln!(
