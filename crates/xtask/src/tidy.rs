@@ -19,6 +19,9 @@ const BANNED_MODULES: &[&str] = &["utils", "util", "common", "helpers", "helper"
 /// Crates that decide or describe and therefore may not lift the ban on clocks, threads, files and unordered maps.
 const PURE_CRATES: &[&str] = &["base-types", "record-batch", "kafka-wire", "peer-api"];
 
+/// What lifts the ban: the two lints by name, and the groups that they are in.
+const LIFTS: &[&str] = &["clippy::disallowed_methods", "clippy::disallowed_types", "clippy::style", "clippy::all"];
+
 /// How many of the longest files are listed.
 const LONGEST: usize = 8;
 
@@ -124,12 +127,12 @@ fn source_rules(path: &str, text: &str, broken: &mut Vec<String>) {
     for name in named.filter(|name| BANNED_MODULES.contains(&name.as_str())) {
         broken.push(format!("{path}: `{name}` says nothing about what is inside"));
     }
+    ban_rule(path, text, broken);
     if is_generated(path, text) {
         return;
     }
     let is_crate_source = path.contains("/src/");
-    let tests_only = stem == "tests" || stem.ends_with("_test") || path.contains("/tests/");
-    if is_crate_source && !tests_only && !text.lines().any(|line| line.starts_with("//!")) {
+    if is_crate_source && !is_tests_only(path) && !text.lines().any(|line| line.starts_with("//!")) {
         broken.push(format!("{path}: no module head (`//!`): what it is, what it must not know, where it is tested"));
     }
     for (number, line) in text.lines().enumerate() {
@@ -144,16 +147,44 @@ fn source_rules(path: &str, text: &str, broken: &mut Vec<String>) {
             }
         }
     }
-    let pure = path.strip_prefix("crates/").and_then(|rest| rest.split('/').next());
-    let pure = pure.filter(|name| name.ends_with("-core") || PURE_CRATES.contains(name));
-    if let Some(name) = pure
-        && path == format!("crates/{name}/src/lib.rs")
-        && (text.contains("clippy::disallowed_methods") || text.contains("clippy::disallowed_types"))
-    {
-        broken.push(format!(
-            "{path}: `{name}` decides; it must not lift the ban on clocks, threads, files and unordered maps"
-        ));
+}
+
+/// No source file of a crate that decides may lift the ban on what acts. Its tests may, on their own module or in a file of theirs.
+fn ban_rule(path: &str, text: &str, broken: &mut Vec<String>) {
+    let Some((name, rest)) = path.strip_prefix("crates/").and_then(|rest| rest.split_once('/')) else { return };
+    let is_pure = name.ends_with("-core") || PURE_CRATES.contains(&name);
+    if !is_pure || !rest.starts_with("src/") || is_tests_only(path) {
+        return;
     }
+    for (number, line) in before_tests(text).enumerate() {
+        if !line.trim_start().starts_with("//") && LIFTS.iter().any(|lift| line.contains(lift)) {
+            broken.push(format!(
+                "{path}:{}: `{name}` decides; it must not lift the ban on clocks, threads, files and unordered maps",
+                number + 1
+            ));
+        }
+    }
+}
+
+/// The lines above `mod tests` and its attributes, which stand at the bottom.
+fn before_tests(text: &str) -> impl Iterator<Item = &str> {
+    let mut ends_at = text.lines().count();
+    let mut attributes_from = None;
+    for (number, line) in text.lines().enumerate() {
+        if line == "mod tests {" || line == "mod tests;" {
+            ends_at = attributes_from.unwrap_or(number);
+            break;
+        }
+        // An attribute may go over several lines, which are indented but for the last.
+        let goes_on = line.starts_with("#[") || attributes_from.is_some() && line.starts_with([' ', ')']);
+        attributes_from = if goes_on { attributes_from.or(Some(number)) } else { None };
+    }
+    text.lines().take(ends_at)
+}
+
+fn is_tests_only(path: &str) -> bool {
+    let stem = path.trim_end_matches(".rs");
+    stem.ends_with("/tests") || stem.ends_with("_test") || path.contains("/tests/")
 }
 
 const LEFTOVERS: &[(&[&str], &str)] = &[
@@ -296,8 +327,31 @@ mod tests {
     #[test]
     fn a_core_that_lifts_the_ban_is_seen_and_a_shell_is_not() {
         let lifted = format!("{HEAD}#![allow(clippy::disallowed_methods, reason = \"no\")]\n");
-        one(of_source("crates/replica-core/src/lib.rs", &lifted), "must not lift the ban");
+        for file in ["lib.rs", "main.rs", "replica.rs", "replica/leader.rs", "bin/tool.rs", "generated/a.rs"] {
+            one(of_source(&format!("crates/replica-core/src/{file}"), &lifted), ":2: `replica-core` decides");
+        }
+        one(of_source("crates/peer-api/src/lib.rs", &lifted), "must not lift the ban");
+        let on_an_item =
+            format!("{HEAD}\n#[expect(\n    clippy::disallowed_types,\n    reason = \"no\"\n)]\nfn a() {{}}\n");
+        one(of_source("crates/replica-core/src/isr.rs", &on_an_item), "src/isr.rs:4");
+        one(of_source("crates/replica-core/src/isr.rs", &format!("{HEAD}#![allow(clippy::all)]\n")), "isr.rs:2");
         assert_eq!(of_source("crates/storage-node/src/lib.rs", &lifted), Vec::<String>::new());
+    }
+
+    #[test]
+    fn tests_of_a_core_may_lift_the_ban_on_themselves() {
+        let lift = "#[allow(\n    clippy::disallowed_methods,\n    reason = \"reads scenario files\"\n)]\n";
+        let tests = "mod tests {\n    use clippy::disallowed_types;\n}\n";
+        for order in [format!("{lift}#[cfg(test)]\n"), format!("#[cfg(test)]\n{lift}")] {
+            let in_order = format!("{HEAD}fn a() {{}}\n\n{order}{tests}");
+            assert_eq!(of_source("crates/replica-core/src/isr.rs", &in_order), Vec::<String>::new());
+        }
+        let above = format!("{HEAD}{lift}fn a() {{}}\n\n#[cfg(test)]\n{tests}");
+        one(of_source("crates/replica-core/src/isr.rs", &above), "src/isr.rs:3");
+        for file in ["tests/scenarios.rs", "src/isr/tests.rs", "benches/append.rs"] {
+            let lifted = format!("{HEAD}#![allow(clippy::disallowed_methods)]\n");
+            assert_eq!(of_source(&format!("crates/replica-core/{file}"), &lifted), Vec::<String>::new());
+        }
     }
 
     #[test]
