@@ -4,6 +4,7 @@
 //! oracle*: into `$SETUP_CACHE` (default `~/.cache/thalweg`), each beside a stamp that holds its manifest's text, so that a second
 //! run costs a few file reads and a changed manifest installs anew.
 
+use std::fmt;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,37 +13,52 @@ use anyhow::{Context, Result, bail};
 
 use crate::{command, workspace};
 
-/// Something a machine must have, how to see that it does, and the Debian packages that bring it.
+/// Something a machine must have, how to see that it does, and what brings it.
 struct Need {
     what: &'static str,
     packages: &'static [&'static str],
-    present: fn() -> bool,
+    /// Who has a new one, for those of which a distribution's may be too old.
+    upstream: Option<&'static str>,
+    look: fn() -> Found,
 }
 
+#[derive(Debug, PartialEq, Eq)]
+enum Found {
+    Fit,
+    Nothing,
+    TooOld { found: Version, oldest: Version },
+}
+
+/// As many numbers as tell releases apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Version([u32; 3]);
+
 const TO_BUILD: &[Need] = &[
-    Need { what: "a C++ compiler (RocksDB)", packages: &["g++"], present: || answers("c++", "--version") },
-    Need { what: "clang (bindings to RocksDB)", packages: &["clang"], present: || answers("clang", "--version") },
-    Need { what: "libclang (bindings to RocksDB)", packages: &["libclang-dev"], present: libclang_present },
-    Need { what: "protoc (gRPC)", packages: &["protobuf-compiler"], present: || answers("protoc", "--version") },
+    Need::any("a C++ compiler (RocksDB)", &["g++"], || answers("c++", "--version")),
+    Need::any("clang (bindings to RocksDB)", &["clang"], || answers("clang", "--version")),
+    Need::any("libclang (bindings to RocksDB)", &["libclang-dev"], libclang),
+    Need::any("protoc (gRPC)", &["protobuf-compiler"], || answers("protoc", "--version")),
 ];
 
 /// The client of the first line that `make run` prints.
-const KCAT: Need = Need { what: "kcat", packages: &["kcat"], present: || answers("kcat", "-V") };
+const KCAT: Need = Need::any("kcat", &["kcat"], || answers("kcat", "-V"));
 
 const TO_TEST: &[Need] = &[
     KCAT,
-    Need {
-        what: "a JDK, 17 or newer",
-        packages: &["openjdk-17-jdk-headless"],
-        // With the compiler: some clients are a single source file.
-        present: || answers("java", "-version") && answers("javac", "-version"),
-    },
-    Need { what: "Maven", packages: &["maven"], present: || answers("mvn", "--version") },
-    Need { what: "Node", packages: &["nodejs"], present: || answers("node", "--version") },
-    Need { what: "npm", packages: &["npm"], present: || answers("npm", "--version") },
-    Need { what: "Python with venv", packages: &["python3", "python3-venv"], present: python_present },
-    Need { what: "Go 1.26 or newer", packages: &["golang-go"], present: go_present },
+    Need { upstream: Some("adoptium.net"), ..Need::any("a JDK", &["openjdk-17-jdk-headless"], jdk) },
+    Need::any("Maven", &["maven"], || answers("mvn", "--version")),
+    Need { upstream: Some("nodejs.org"), ..Need::any("Node", &["nodejs"], node_itself) },
+    Need::any("npm", &["npm"], || answers("npm", "--version")),
+    Need { upstream: Some("python.org"), ..Need::any("Python with venv", &["python3", "python3-venv"], python_itself) },
+    Need { upstream: Some("go.dev"), ..Need::any("Go", &["golang-go"], go_itself) },
 ];
+
+/// Clients that are a single source file, and the oracle.
+const OLDEST_JAVA: Version = Version([17, 0, 0]);
+/// NestJS asks for it.
+const OLDEST_NODE: Version = Version([20, 0, 0]);
+/// cramjam, which is kafka-python's codecs, asks for it.
+const OLDEST_PYTHON: Version = Version([3, 11, 0]);
 
 pub fn run(arguments: &[String]) -> Result<()> {
     match arguments.first().map(String::as_str) {
@@ -84,14 +100,13 @@ fn cache_folder() -> Result<PathBuf> {
 }
 
 fn provide<'a>(needs: impl Iterator<Item = &'a Need>) -> Result<()> {
-    let missing: Vec<&Need> = needs.filter(|need| !(need.present)()).collect();
+    let missing: Vec<(&Need, String)> = needs.filter_map(|need| Some((need, need.complaint((need.look)())?))).collect();
     if missing.is_empty() {
         return Ok(());
     }
-    let packages: Vec<&str> = missing.iter().flat_map(|need| need.packages.iter().copied()).collect();
-    if !(is_root() && answers("apt-get", "--version")) {
-        let lines: Vec<String> =
-            missing.iter().map(|need| format!("  {} (Debian: {})", need.what, need.packages.join(" "))).collect();
+    let packages: Vec<&str> = missing.iter().flat_map(|(need, _)| need.packages.iter().copied()).collect();
+    if !(is_root() && command::succeeds(Command::new("apt-get").arg("--version"))) {
+        let lines: Vec<String> = missing.iter().map(|(_, complaint)| format!("  {complaint}")).collect();
         bail!(
             "please install, then run this again:\n{}\non Debian: apt-get install {}",
             lines.join("\n"),
@@ -105,9 +120,29 @@ fn provide<'a>(needs: impl Iterator<Item = &'a Need>) -> Result<()> {
     };
     command::run(apt().arg("update"))?;
     command::run(apt().args(["install", "--yes", "--no-install-recommends"]).args(&packages))?;
-    match missing.iter().find(|need| !(need.present)()) {
-        Some(need) => bail!("installed {}, yet there still is no {}", need.packages.join(" "), need.what),
+    match missing.iter().find_map(|(need, _)| need.complaint((need.look)())) {
+        Some(complaint) => bail!("installed {}, and this is still to be installed: {complaint}", packages.join(" ")),
         None => Ok(()),
+    }
+}
+
+impl Need {
+    /// Whatever version is there will do, or `look` knows better.
+    const fn any(what: &'static str, packages: &'static [&'static str], look: fn() -> Found) -> Need {
+        Need { what, packages, upstream: None, look }
+    }
+
+    /// What is wrong, and what to install.
+    fn complaint(&self, found: Found) -> Option<String> {
+        let debian = format!("Debian: {}", self.packages.join(" "));
+        let from = self.upstream.map_or_else(|| debian.clone(), |upstream| format!("{debian}, or from {upstream}"));
+        match found {
+            Found::Fit => None,
+            Found::Nothing => Some(format!("{} ({from})", self.what)),
+            Found::TooOld { found, oldest } => {
+                Some(format!("{}, {oldest} or newer: {found} is here and too old ({from})", self.what))
+            }
+        }
     }
 }
 
@@ -177,23 +212,87 @@ fn once(target: &Path, manifests: &[PathBuf], install: impl FnOnce() -> Result<(
     fs::write(&stamp, wanted).with_context(|| format!("cannot write {}", stamp.display()))
 }
 
-fn answers(program: &str, argument: &str) -> bool {
-    command::succeeds(Command::new(program).arg(argument))
+fn answers(program: &str, argument: &str) -> Found {
+    present(command::succeeds(Command::new(program).arg(argument)))
+}
+
+fn present(is_present: bool) -> Found {
+    if is_present { Found::Fit } else { Found::Nothing }
+}
+
+/// With the compiler.
+fn jdk() -> Found {
+    let of = |program: &str, mark: &str| {
+        judged(command::said(Command::new(program).arg("-version")).as_deref(), mark, OLDEST_JAVA)
+    };
+    match of("java", "version \"") {
+        Found::Fit => of("javac", "javac "),
+        unfit => unfit,
+    }
+}
+
+fn node_itself() -> Found {
+    judged(command::said(Command::new("node").arg("--version")).as_deref(), "v", OLDEST_NODE)
 }
 
 /// A version of Python without `ensurepip` (Debian's, without python3-venv) makes environments that have no pip.
-fn python_present() -> bool {
-    command::succeeds(Command::new("python3").args(["-c", "import venv, ensurepip"]))
+fn python_itself() -> Found {
+    match judged(command::said(Command::new("python3").arg("--version")).as_deref(), "Python ", OLDEST_PYTHON) {
+        Found::Fit => present(command::succeeds(Command::new("python3").args(["-c", "import venv, ensurepip"]))),
+        unfit => unfit,
+    }
 }
 
-/// Whether the Go that is there takes the module of our applications: go.mod says which one it needs.
-fn go_present() -> bool {
-    command::succeeds(Command::new("go").current_dir(clients().join("go")).args(["list", "-m"]))
+/// Whether the Go that is there takes the module of our applications: go.mod says which one it needs. An older one may get that itself.
+fn go_itself() -> Found {
+    let module = clients().join("go");
+    if command::succeeds(Command::new("go").current_dir(&module).args(["list", "-m"])) {
+        return Found::Fit;
+    }
+    let asked = fs::read_to_string(module.join("go.mod")).ok();
+    let oldest = asked.as_deref().and_then(|text| version_after(text, "\ngo "));
+    match oldest.map(|oldest| judged(command::said(Command::new("go").arg("version")).as_deref(), " go", oldest)) {
+        Some(too_old @ Found::TooOld { .. }) => too_old,
+        _ => Found::Nothing,
+    }
 }
 
-fn libclang_present() -> bool {
+/// What a program says of its version, which stands behind `mark`.
+fn judged(said: Option<&str>, mark: &str, oldest: Version) -> Found {
+    match said.and_then(|said| version_after(said, mark)) {
+        None => Found::Nothing,
+        Some(found) if found < oldest => Found::TooOld { found, oldest },
+        Some(_) => Found::Fit,
+    }
+}
+
+/// The first version that stands right behind `mark`.
+fn version_after(text: &str, mark: &str) -> Option<Version> {
+    text.match_indices(mark).find_map(|(at, _)| {
+        let number = text.get(at + mark.len()..)?;
+        let number = number.split(|letter: char| !letter.is_ascii_digit() && letter != '.').next()?;
+        let mut version = [0; 3];
+        for (place, part) in version.iter_mut().zip(number.split('.')) {
+            *place = part.parse().ok()?;
+        }
+        Some(Version(version))
+    })
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Version([major, minor, patch]) = self;
+        match (minor, patch) {
+            (0, 0) => write!(f, "{major}"),
+            (_, 0) => write!(f, "{major}.{minor}"),
+            _ => write!(f, "{major}.{minor}.{patch}"),
+        }
+    }
+}
+
+fn libclang() -> Found {
     if std::env::var_os("LIBCLANG_PATH").is_some() {
-        return true;
+        return Found::Fit;
     }
     let holds_libclang = |folder: PathBuf| {
         let entries = fs::read_dir(folder).into_iter().flatten().flatten();
@@ -203,7 +302,7 @@ fn libclang_present() -> bool {
     };
     let llvm = fs::read_dir("/usr/lib").into_iter().flatten().flatten().map(|entry| entry.path());
     let llvm = llvm.filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("llvm-")));
-    llvm.map(|path| path.join("lib")).chain(["/usr/lib".into(), "/usr/lib64".into()]).any(holds_libclang)
+    present(llvm.map(|path| path.join("lib")).chain(["/usr/lib".into(), "/usr/lib64".into()]).any(holds_libclang))
 }
 
 fn is_root() -> bool {
@@ -213,6 +312,37 @@ fn is_root() -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn versions_are_read_as_each_program_says_them() {
+        let read = |said: &str, mark: &str| version_after(said, mark).map(|version| version.to_string());
+        let java =
+            "Picked up JAVA_TOOL_OPTIONS: -Xmx512m\nopenjdk version \"17.0.15\" 2025-04-15\nOpenJDK Runtime (build 17)";
+        assert_eq!(read(java, "version \""), Some("17.0.15".to_owned()));
+        assert_eq!(read("java version \"1.8.0_392\"", "version \""), Some("1.8".to_owned()));
+        assert_eq!(read("openjdk version \"25-ea\" 2025-09-16", "version \""), Some("25".to_owned()));
+        assert_eq!(read("javac 21.0.2\n", "javac "), Some("21.0.2".to_owned()));
+        assert_eq!(read("v20.20.2\n", "v"), Some("20.20.2".to_owned()));
+        assert_eq!(read("Python 3.13.0rc2\n", "Python "), Some("3.13".to_owned()));
+        assert_eq!(read("go version go1.26.8 linux/amd64", " go"), Some("1.26.8".to_owned()));
+        assert_eq!(read("go version devel go1.27-3c9 linux/amd64", " go"), Some("1.27".to_owned()));
+        assert_eq!(read("module thalweg\n\ngo 1.26.0\n", "\ngo "), Some("1.26".to_owned()));
+        for nonsense in ["", "v", "vx.1", "v99999999999", "20.1"] {
+            assert_eq!(read(nonsense, "v"), None, "{nonsense}");
+        }
+    }
+
+    #[test]
+    fn who_is_too_old_is_told_so_with_what_to_install() {
+        let node = Need { upstream: Some("nodejs.org"), ..Need::any("Node", &["nodejs"], || Found::Fit) };
+        let of = |said: Option<&str>| node.complaint(judged(said, "v", Version([20, 0, 0])));
+        assert_eq!((of(Some("v20.0.0")), of(Some("v22.1.0"))), (None, None));
+        let old = "Node, 20 or newer: 18.19 is here and too old (Debian: nodejs, or from nodejs.org)";
+        assert_eq!(of(Some("v18.19.0")).as_deref(), Some(old));
+        assert_eq!(of(None).as_deref(), Some("Node (Debian: nodejs, or from nodejs.org)"));
+        let of_nine = judged(Some("Python 3.9.2"), "Python ", OLDEST_PYTHON);
+        assert_eq!(of_nine, Found::TooOld { found: Version([3, 9, 2]), oldest: OLDEST_PYTHON });
+    }
 
     #[test]
     fn the_stamp_runs_an_installation_once_per_manifest_text() {
