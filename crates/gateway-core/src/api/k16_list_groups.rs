@@ -6,8 +6,8 @@
 //! groups of every storage node that this gateway stands for in Metadata, so that together the gateways list each group once.
 //! What cannot be asked is an error of the whole, since a list with holes looks like a list.
 //!
-//! Deviation from Kafka: a tool that asks three brokers through one gateway is given all groups three times. Most put them into
-//! a map by name.
+//! Deviation from Kafka: a tool that asks three brokers through one gateway is given all groups three times, since nothing that
+//! arrives here says which of the three was meant. Who gathers by name does not notice; `deviations.md` says who does not.
 
 use std::ops::RangeInclusive;
 
