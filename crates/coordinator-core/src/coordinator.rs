@@ -9,9 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use base_types::{Now, Random, Tick, TopicId, invariant};
 use bytes::Bytes;
-use peer_api::groups::{
-    Caller, CommitPartition, CoordinatorError, GroupKind, GroupRequest, GroupResponse, GroupState, OffsetTopic,
-};
+use peer_api::groups::{Caller, CoordinatorError, GroupKind, GroupRequest, GroupResponse, GroupState, JoinProtocol};
 use peer_api::metadata::Image;
 use peer_api::storage::AppendError;
 
@@ -27,9 +25,6 @@ use crate::turn::{Outcome, Turn};
 
 /// How many timers fire in one step at most. What is left is due at once.
 const TIMERS_PER_STEP: usize = 1_000;
-
-/// How many tombstones one append holds at most, where they need not be written together.
-const TOMBSTONES_PER_APPEND: usize = 1_000;
 
 /// The coordinator of the groups of one partition of `__consumer_offsets`.
 #[derive(Debug)]
@@ -87,7 +82,9 @@ enum Life {
 /// Asked of the log and not yet committed.
 #[derive(Debug)]
 struct InFlight {
-    groups: BTreeSet<String>,
+    group_id: String,
+    /// What it belongs to began in an earlier append.
+    continues: bool,
     offsets: Vec<OffsetKey>,
     /// When those who wait are told that it takes too long.
     deadline: Tick,
@@ -307,7 +304,7 @@ impl GroupCoordinator {
             (Life::Loading | Life::Distrusted, _) => Some(CoordinatorError::LoadInProgress),
             (Life::Unloaded, _) => Some(CoordinatorError::NotCoordinator),
             (Life::Serving, body) if !self.writable && may_write(body) => Some(CoordinatorError::NotAvailable),
-            (Life::Serving, body) if written_bytes(body) > self.desk.settings.append_bytes_max => {
+            (Life::Serving, body) if is_too_large(body, self.desk.settings.append_bytes_max) => {
                 Some(CoordinatorError::WriteRefused)
             }
             (Life::Serving, _) => None,
@@ -370,7 +367,7 @@ impl GroupCoordinator {
 
     fn settle(&mut self, now: Now, group_id: &str, outcome: Outcome, effects: &mut Effects) {
         if !outcome.records.is_empty() {
-            self.append(now, BTreeSet::from([group_id.to_owned()]), &outcome.records, effects);
+            self.append(now, group_id, &outcome.records, effects);
         }
         let waits_for = self.last_append.get(group_id).copied();
         for (request, response) in outcome.answers {
@@ -381,8 +378,35 @@ impl GroupCoordinator {
         }
     }
 
-    /// Asks the log for one batch. Groups have changed already; offsets change here.
-    fn append(&mut self, now: Now, groups: BTreeSet<String>, records: &[Record], effects: &mut Effects) -> AppendId {
+    /// Asks the log for the records, in their order: in one batch, all or nothing, if one holds them, else in as few as do. None of
+    /// these is there without those before it. Groups have changed already; offsets change here. Returns the last append.
+    fn append(&mut self, now: Now, group_id: &str, mut records: &[Record], effects: &mut Effects) -> Option<AppendId> {
+        let mut last = None;
+        while let Some((first, rest)) = records.split_first() {
+            let mut batch = vec![first.encode()];
+            let mut bytes = batch[0].size();
+            for record in rest.iter().map(Record::encode) {
+                bytes += record.size();
+                if bytes > self.desk.settings.append_bytes_max {
+                    break;
+                }
+                batch.push(record);
+            }
+            let (appended, later) = records.split_at(batch.len());
+            last = Some(self.append_batch(now, (group_id, last.is_some()), appended, batch, effects));
+            records = later;
+        }
+        last
+    }
+
+    fn append_batch(
+        &mut self,
+        now: Now,
+        (group_id, continues): (&str, bool),
+        records: &[Record],
+        batch: Vec<LogRecord>,
+        effects: &mut Effects,
+    ) -> AppendId {
         let append = self.next_append;
         self.next_append = AppendId(append.0 + 1);
         let mut offsets = Vec::new();
@@ -392,21 +416,19 @@ impl GroupCoordinator {
                 offsets.push(key.clone());
             }
         }
-        for group_id in &groups {
-            self.last_append.insert(group_id.clone(), append);
-        }
+        self.last_append.insert(group_id.to_owned(), append);
         let deadline = now.tick.plus_ms(self.desk.settings.commit_timeout_ms);
-        self.in_flight.insert(append, InFlight { groups, offsets, deadline, answers: Vec::new() });
-        effects.push(Effect::Append { append, records: records.iter().map(Record::encode).collect() });
+        let group_id = group_id.to_owned();
+        let in_flight = InFlight { group_id, continues, offsets, deadline, answers: Vec::new() };
+        self.in_flight.insert(append, in_flight);
+        effects.push(Effect::Append { append, records: batch });
         append
     }
 
     fn append_committed(&mut self, append: AppendId, effects: &mut Effects) {
         let Some(committed) = self.in_flight.remove(&append) else { return };
-        for group_id in &committed.groups {
-            if self.last_append.get(group_id) == Some(&append) {
-                self.last_append.remove(group_id);
-            }
+        if self.last_append.get(&committed.group_id) == Some(&append) {
+            self.last_append.remove(&committed.group_id);
         }
         for key in &committed.offsets {
             self.offsets.settle(append, key);
@@ -428,6 +450,8 @@ impl GroupCoordinator {
             _ => CoordinatorError::WriteRefused,
         };
         if let Some(in_flight) = self.in_flight.remove(&append) {
+            // Of what continues an earlier append a part may be in the log.
+            let refused = if in_flight.continues { CoordinatorError::Lost } else { refused };
             for (request, _) in in_flight.answers {
                 self.reply(request, Err(refused), effects);
             }
@@ -471,27 +495,33 @@ fn detach(bytes: &mut Bytes) {
     *bytes = Bytes::copy_from_slice(bytes);
 }
 
-/// A bound for what a request makes the log take by itself. Larger ones can only fail, and would take all groups with them.
-fn written_bytes(body: &GroupRequest) -> usize {
+/// Whether a request by itself makes the log take more than it would. A record that is larger than a batch may be can only fail, and
+/// would take all groups with it; offsets may take a few batches, which is twice as many as Kafka lets one commit have.
+fn is_too_large(body: &GroupRequest, batch_bytes_max: usize) -> bool {
+    const BATCHES_PER_COMMIT: usize = 4;
     const RECORD: usize = 160;
     match body {
         GroupRequest::OffsetCommit(commit) => {
-            let of_topic = |topic: &OffsetTopic<CommitPartition>| {
-                let metadata = |partition: &CommitPartition| partition.metadata.as_ref().map_or(0, String::len);
-                let of_key = RECORD + commit.group_id.len() + topic.name.len();
-                topic.partitions.iter().map(|partition| of_key + metadata(partition)).sum::<usize>()
-            };
-            commit.topics.iter().map(of_topic).sum()
+            let records = commit.topics.iter().flat_map(|topic| {
+                let key = RECORD + commit.group_id.len() + topic.name.len();
+                topic.partitions.iter().map(move |of| key + of.metadata.as_ref().map_or(0, String::len))
+            });
+            let (largest, all) = records.fold((0, 0), |(largest, all), record| (record.max(largest), all + record));
+            largest > batch_bytes_max || all > BATCHES_PER_COMMIT * batch_bytes_max
         }
+        // In a group of the consumer protocol what the first protocol says of topics is in the member's record once more.
         GroupRequest::JoinGroup(join) => {
-            join.protocols.iter().map(|protocol| protocol.name.len() + protocol.metadata.len()).sum()
+            let bytes = |protocol: &JoinProtocol| protocol.name.len() + protocol.metadata.len();
+            let all = join.protocols.iter().map(bytes).sum::<usize>() + join.protocols.first().map_or(0, bytes);
+            RECORD + all > batch_bytes_max
         }
         GroupRequest::ConsumerGroupHeartbeat(heartbeat) => {
             let names = heartbeat.subscribed_topic_names.iter().flatten().map(|name| name.len() + 3).sum::<usize>();
             // The expression is in the member's record and in the key of its own.
-            RECORD + names + 2 * heartbeat.subscribed_topic_regex.as_ref().map_or(0, String::len)
+            let regex = 2 * heartbeat.subscribed_topic_regex.as_ref().map_or(0, String::len);
+            RECORD + names + regex > batch_bytes_max
         }
-        _ => 0,
+        _ => false,
     }
 }
 

@@ -11,8 +11,8 @@ use crate::event::{AppendId, LogRecord, RequestKey};
 ///    were decided on a state that the log will never have.
 /// 2. A reply is given out at once: what depends on a write is replied only after [`crate::Event::AppendCommitted`].
 /// 3. Every [`RequestKey`] gets exactly one `Reply`.
-/// 4. One step yields a bounded number of effects: one append and one reply for each request that it settles, and what is due
-///    at one time is worked off in portions.
+/// 4. One step yields a bounded number of effects: one reply for each request that it settles, as few appends as hold what is
+///    written, and what is due at one time is worked off in portions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// Append these records. Answered by `AppendCommitted` or `AppendRefused`, or by `Unloaded`.

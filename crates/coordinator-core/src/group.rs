@@ -33,11 +33,17 @@ impl Group {
 
     /// A group of the consumer protocol that only members of the classic one are left in goes back, where that is wanted.
     pub fn settle_kind(&mut self, turn: &mut Turn<'_>) {
-        let Group::Consumer(group) = self else { return };
+        let Group::Consumer(group) = &*self else { return };
         if !group.may_go_back(turn.settings) {
             return;
         }
+        let mut change = self.tombstones(turn.group_id);
         let value = group.to_classic(turn.now.wall, turn.image);
+        change.push(Record::Classic { group_id: turn.group_id.to_owned(), value: Some(value.clone()) });
+        // Half of the change must never be found in the log: such a group serves its members on as they are.
+        if !turn.has_room_for(&change) {
+            return;
+        }
         group.dissolve(turn);
         *self = Group::Classic(ClassicGroup::going_on(turn, value));
     }

@@ -8,8 +8,8 @@ use crate::event::{RequestKey, Settings};
 use crate::records::Record;
 use crate::timers::{GroupTimer, Timer, Timers};
 
-/// What a group is given to decide with. The coordinator makes one for each call, and afterwards turns the records into one
-/// append and lets the answers go when their time has come.
+/// What a group is given to decide with. The coordinator makes one for each call, and afterwards turns the records into
+/// as few appends as hold them and lets the answers go when their time has come.
 pub(crate) struct Turn<'a> {
     pub now: Now,
     pub settings: &'a Settings,
@@ -30,8 +30,8 @@ pub(crate) struct Outcome {
 }
 
 impl Turn<'_> {
-    /// Records are written as one batch, all or nothing. The caller has folded the record into the live state, or does so now:
-    /// what the log holds and what is in memory change together.
+    /// Records are written as one batch, all or nothing, if one holds them; else in several, in their order. The caller has folded
+    /// the record into the live state, or does so now: what the log holds and what is in memory change together.
     pub fn write(&mut self, record: Record) {
         self.outcome.records.push(record);
     }
@@ -39,6 +39,12 @@ impl Turn<'_> {
     /// Whether the log takes a batch with this record. One that is refused ends the coordinator, with all its other groups.
     pub fn fits(&self, record: &Record) -> bool {
         record.encode().size() <= self.settings.append_bytes_max
+    }
+
+    /// Whether these go in one batch with what is written already.
+    pub fn has_room_for(&self, more: &[Record]) -> bool {
+        let all = self.outcome.records.iter().chain(more);
+        all.map(|record| record.encode().size()).sum::<usize>() <= self.settings.append_bytes_max
     }
 
     /// Answers when all that the group has written up to now is committed: the answer may tell of it.

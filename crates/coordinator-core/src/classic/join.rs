@@ -13,8 +13,8 @@ use crate::turn::Turn;
 /// given up it comes back under another one.
 const NEW_MEMBER_JOIN_MS: i32 = 300_000;
 
-/// Ids are kept with 16-bit lengths; a client id as long as that leaves no room for what is added to it.
-const CLIENT_ID_BYTES_MAX: usize = 32_000;
+/// Ids are kept with 16-bit lengths; a client or instance id as long as that leaves no room for what is added to it.
+const NAME_BYTES_MAX: usize = 32_000;
 
 impl ClassicGroup {
     pub fn join(&mut self, turn: &mut Turn<'_>, request: RequestKey, caller: &Caller, join: JoinGroup) {
@@ -48,11 +48,8 @@ impl ClassicGroup {
     }
 
     fn join_as_new(&mut self, turn: &mut Turn<'_>, request: RequestKey, caller: &Caller, join: JoinGroup) {
-        let begins_with = match &join.group_instance_id {
-            Some(instance) => instance,
-            None => shortened(&caller.client_id, CLIENT_ID_BYTES_MAX),
-        };
-        let member_id = format!("{begins_with}-{}", uuid_text(turn.random.uuid()));
+        let name = join.group_instance_id.as_ref().unwrap_or(&caller.client_id);
+        let member_id = format!("{}-{}", shortened(name, NAME_BYTES_MAX), uuid_text(turn.random.uuid()));
         match &join.group_instance_id {
             Some(instance) => match self.static_members.get(instance).cloned() {
                 Some(old_id) => self.join_in_place_of(turn, request, &old_id, member_id, join),

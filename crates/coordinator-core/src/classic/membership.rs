@@ -93,8 +93,8 @@ impl ClassicGroup {
         match self.state {
             State::Stable if planted!(NoRebalanceAfterDeath) && !self.members.is_empty() => {}
             State::Stable | State::CompletingRebalance => self.prepare_rebalance(turn),
-            State::PreparingRebalance { .. } if self.all_have_joined() => self.complete_join(turn),
-            State::PreparingRebalance { .. } | State::Empty => {}
+            State::PreparingRebalance { .. } => self.complete_join_if_all_are_here(turn),
+            State::Empty => {}
         }
     }
 

@@ -63,12 +63,12 @@ impl ClassicGroup {
         }
     }
 
-    pub(super) fn all_have_joined(&self) -> bool {
+    fn all_have_joined(&self) -> bool {
         self.pending_joins.is_empty() && self.members.values().all(|member| member.awaiting_join.is_some())
     }
 
     /// Ends the joining with those who are here. Static members that are not may come back: they stay.
-    pub(super) fn complete_join(&mut self, turn: &mut Turn<'_>) {
+    fn complete_join(&mut self, turn: &mut Turn<'_>) {
         turn.cancel_timer(GroupTimer::Join);
         let is_gone = |member: &super::Member| member.awaiting_join.is_none() && member.group_instance_id.is_none();
         let gone: Vec<String> =

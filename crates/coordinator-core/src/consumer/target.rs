@@ -12,7 +12,7 @@ use super::member::Description;
 use super::partitions::{self, Partitions};
 use super::pattern::Pattern;
 use crate::event::Settings;
-use crate::records::{ConsumerGroupValue, ConsumerRecord, RegularExpressionValue, TargetAssignmentValue};
+use crate::records::{ConsumerGroupValue, ConsumerRecord, Record, RegularExpressionValue, TargetAssignmentValue};
 use crate::turn::Turn;
 
 /// How long a change of the metadata may wait until regular expressions are resolved again: a cluster in motion changes its
@@ -66,7 +66,16 @@ impl ConsumerGroup {
             if self.resolved.get(&regex).is_none_or(|known| known.topics != topics) {
                 let version = i64::try_from(turn.image.at().0).unwrap_or(i64::MAX);
                 let value = Some(RegularExpressionValue { topics, version, resolved_at: turn.now.wall });
-                self.write(turn, ConsumerRecord::RegularExpression { regex, value });
+                let mut record = ConsumerRecord::RegularExpression { regex: regex.clone(), value };
+                // One that stands for more topics than a record holds goes on standing for what it did; a new one for nothing.
+                if !turn.fits(&Record::Consumer { group_id: turn.group_id.to_owned(), record: record.clone() }) {
+                    if self.resolved.contains_key(&regex) {
+                        continue;
+                    }
+                    let nothing = RegularExpressionValue { topics: Vec::new(), version, resolved_at: turn.now.wall };
+                    record = ConsumerRecord::RegularExpression { regex, value: Some(nothing) };
+                }
+                self.write(turn, record);
                 has_changed = true;
             }
         }

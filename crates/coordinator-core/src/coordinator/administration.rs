@@ -1,13 +1,11 @@
 //! Groups as operators see them.
 
-use std::collections::BTreeSet;
-
 use base_types::{ErrorCode, Now};
 use peer_api::groups::{ConsumerGroupDescribe, DeleteGroups, DescribeGroups, GroupNotFound, GroupResponse, ListGroups};
 use peer_api::metadata::Image;
 
+use super::GroupCoordinator;
 use super::offsets::tombstone;
-use super::{GroupCoordinator, TOMBSTONES_PER_APPEND};
 use crate::effect::Effects;
 use crate::event::{AppendId, RequestKey};
 use crate::group::Group;
@@ -90,19 +88,6 @@ impl GroupCoordinator {
         let mut records: Vec<Record> =
             offsets.map(|(topic, partition)| tombstone(group_id, topic, *partition)).collect();
         records.extend(group.tombstones(group_id));
-        self.append_tombstones(now, group_id, &records, effects)
-    }
-
-    pub(super) fn append_tombstones(
-        &mut self,
-        now: Now,
-        group_id: &str,
-        records: &[Record],
-        effects: &mut Effects,
-    ) -> Option<AppendId> {
-        let appends = records
-            .chunks(TOMBSTONES_PER_APPEND)
-            .map(|records| self.append(now, BTreeSet::from([group_id.to_owned()]), records, effects));
-        appends.last()
+        self.append(now, group_id, &records, effects)
     }
 }

@@ -57,7 +57,7 @@ impl GroupCoordinator {
         if all_expired && group.is_idle() {
             self.delete_group(now, group_id, effects);
         } else {
-            self.append_tombstones(now, group_id, &expired, effects);
+            self.append(now, group_id, &expired, effects);
         }
     }
 
@@ -70,7 +70,7 @@ impl GroupCoordinator {
             let ids: Vec<String> = self.offsets.groups().cloned().collect();
             for group_id in &ids {
                 let records = self.offsets_of_removed(group_id, id, &name);
-                self.append_tombstones(now, group_id, &records, effects);
+                self.append(now, group_id, &records, effects);
             }
         }
     }

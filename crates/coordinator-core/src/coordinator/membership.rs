@@ -229,6 +229,10 @@ impl GroupCoordinator {
             Ok((group, records)) => {
                 let of_group = |record| Record::Consumer { group_id: group_id.clone(), record };
                 before.extend(records.into_iter().map(of_group));
+                // Half of the change must never be found in the log.
+                if before.iter().map(|record| record.encode().size()).sum::<usize>() > settings.append_bytes_max {
+                    return stays("what it is takes more than one batch of the log");
+                }
                 Ok((group, before))
             }
             Err(Stays::Malformed) => stays("what its members say of themselves cannot be read"),

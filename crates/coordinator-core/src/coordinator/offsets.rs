@@ -163,6 +163,8 @@ impl GroupCoordinator {
             return self.reply(request, Ok(GroupResponse::OffsetDelete(Err(error))), effects);
         }
         let offsets = self.offsets.latest(group_id);
+        // Who names a partition a thousand times has it deleted once.
+        let mut deleted = BTreeSet::new();
         let mut records = Vec::new();
         let mut topics = Vec::with_capacity(delete.topics.len());
         for topic in &delete.topics {
@@ -171,16 +173,15 @@ impl GroupCoordinator {
                 if in_use {
                     return DeletedPartition { partition, error: ErrorCode::GroupSubscribedToTopic };
                 }
-                if offsets.is_some_and(|offsets| offsets.contains_key(&(topic.name.clone(), partition))) {
+                let key = (topic.name.clone(), partition);
+                if offsets.is_some_and(|offsets| offsets.contains_key(&key)) && deleted.insert(key) {
                     records.push(tombstone(group_id, &topic.name, partition));
                 }
                 DeletedPartition { partition, error: ErrorCode::None }
             });
             topics.push(OffsetTopic { id: topic.id, name: topic.name.clone(), partitions: partitions.collect() });
         }
-        if !records.is_empty() {
-            self.append(now, BTreeSet::from([group_id.clone()]), &records, effects);
-        }
+        self.append(now, group_id, &records, effects);
         let append = self.last_append.get(group_id).copied();
         self.reply_after(append, request, GroupResponse::OffsetDelete(Ok(topics)), effects);
     }

@@ -1,6 +1,7 @@
 //! Describing, listing and deleting groups.
 
 use base_types::ErrorCode;
+use coordinator_core::Settings;
 use peer_api::groups::{
     ConsumerGroupDescribe, DeleteGroups, DescribeGroups, GroupKind, GroupRequest, GroupResponse, GroupState, JoinGroup,
     ListGroups, ListedGroup, OffsetCommit,
@@ -113,7 +114,7 @@ fn a_deletion_is_answered_when_it_is_in_the_log() {
 
 #[test]
 fn a_large_group_is_deleted_in_several_appends_and_answered_after_the_last() {
-    let mut world = World::new();
+    let mut world = World::with(Settings { append_bytes_max: 110_000, ..Settings::default() });
     let mut large = commit(1);
     let partition = large.topics[0].partitions[0].clone();
     large.topics[0].partitions = (0..2_500)

@@ -119,6 +119,19 @@ fn the_first_rebalance_ends_with_the_rebalance_time_out_however_many_come() {
     assert!(waited >= 6_500, "only {waited} ms");
 }
 
+/// A new member that waits is given up after five minutes.
+#[test]
+fn the_first_rebalance_is_no_shorter_for_a_member_that_goes_away_meanwhile() {
+    let mut world = World::with(Settings { group_initial_rebalance_delay_ms: 400_000, ..Settings::default() });
+    world.join_new(consumer());
+    world.pass(200_000);
+    let (_, late) = world.join_new(consumer());
+    world.pass(199_000);
+    assert!(world.is_waiting(late));
+    world.pass(1_000);
+    assert_eq!(world.joined(late).expect("late").members.len(), 1);
+}
+
 #[test]
 fn the_protocol_is_voted_for_among_those_that_all_support() {
     let mut world = World::with(Settings { group_initial_rebalance_delay_ms: 1_000, ..Settings::default() });

@@ -1,11 +1,11 @@
 //! What may be served when: loading, writes that wait, are refused or never end, the end of the leadership.
 
-use base_types::{BrokerId, ErrorCode, LeaderEpoch};
+use base_types::{BrokerId, ErrorCode, LeaderEpoch, PartitionIndex, TopicId};
 use bytes::Bytes;
 use coordinator_core::{Event, LogRecord, Settings};
 use peer_api::groups::{
-    ConsumerGroupHeartbeat, CoordinatorError, GroupRequest, GroupResponse, Heartbeat, JoinGroup, JoinProtocol,
-    ListGroups, OffsetFetch,
+    CommitPartition, ConsumerGroupHeartbeat, CoordinatorError, DeleteGroups, GroupRequest, GroupResponse, Heartbeat,
+    JoinGroup, JoinProtocol, ListGroups, OffsetDelete, OffsetFetch, OffsetTopic,
 };
 use peer_api::storage::AppendError;
 
@@ -116,8 +116,9 @@ fn what_the_log_would_not_take_is_refused_before_it_ends_the_coordinator() {
     let mut world = World::with(settings);
     let (member, generation) = world.stable_member();
     let mut large = commit(1);
-    large.topics[0].partitions[0].metadata = Some("x".repeat(4_000));
-    large.topics[0].partitions = vec![large.topics[0].partitions[0].clone(); 3];
+    large.topics[0].partitions[0].metadata = Some("x".repeat(10_000));
+    let mut endless = commit(1);
+    endless.topics[0].partitions = vec![endless.topics[0].partitions[0].clone(); 400];
     let join = JoinGroup {
         protocols: vec![JoinProtocol { name: "range".to_owned(), metadata: Bytes::from(vec![0; 10_000]) }],
         ..consumer()
@@ -129,6 +130,7 @@ fn what_the_log_would_not_take_is_refused_before_it_ends_the_coordinator() {
     };
     for body in [
         GroupRequest::OffsetCommit(large),
+        GroupRequest::OffsetCommit(endless),
         GroupRequest::JoinGroup(join),
         GroupRequest::ConsumerGroupHeartbeat(heartbeat),
     ] {
@@ -146,6 +148,50 @@ fn what_the_log_would_not_take_is_refused_before_it_ends_the_coordinator() {
     world.joined(again).expect("again");
     let sync = world.sync(&member, generation + 2, &[(&member, "small")]);
     world.synced(sync).expect("synced");
+    assert_eq!(world.reloads, 0);
+}
+
+/// One refused append would take all groups of the partition with it.
+#[test]
+fn what_one_batch_does_not_hold_is_written_in_several_and_answered_after_the_last() {
+    let mut world = World::with(Settings { append_bytes_max: 10_000, ..Settings::default() });
+    world.holding = true;
+    let mut large = commit(7);
+    large.topics[0].partitions[0].metadata = Some("x".repeat(4_000));
+    let first = large.topics[0].partitions[0].clone();
+    let partition = |partition| CommitPartition { partition: PartitionIndex(partition), ..first.clone() };
+    large.topics[0].partitions = (0..7).map(partition).collect();
+    let committing = world.ask(GroupRequest::OffsetCommit(large));
+    assert_eq!(world.in_flight.len(), 4);
+    for _ in 0..4 {
+        assert!(world.is_waiting(committing));
+        world.commit_one();
+    }
+    assert_eq!(world.committed(committing), Ok(ErrorCode::None));
+    assert_eq!(world.fetch("t", 6).offset.0, 7);
+
+    // Named a thousand times, deleted once.
+    let topic =
+        OffsetTopic { name: "t".to_owned(), id: TopicId::default(), partitions: vec![PartitionIndex(0); 1_000] };
+    let delete = OffsetDelete { group_id: GROUP.to_owned(), topics: vec![topic] };
+    world.ask(GroupRequest::OffsetDelete(delete));
+    assert_eq!(world.in_flight.iter().map(|(_, records)| records.len()).sum::<usize>(), 1);
+    world.commit();
+
+    // The tombstones of a group with so long a name that a few of them fill a batch.
+    let name = "g".repeat(3_000);
+    let mut many = commit(9);
+    many.group_id.clone_from(&name);
+    many.topics[0].partitions = (0..6)
+        .map(|p| CommitPartition { partition: PartitionIndex(p), ..commit(9).topics[0].partitions[0].clone() })
+        .collect();
+    world.ask(GroupRequest::OffsetCommit(many));
+    world.commit();
+    let deleting = world.ask(GroupRequest::DeleteGroups(DeleteGroups { groups: vec![name.clone()] }));
+    assert!(world.in_flight.len() > 1);
+    world.commit();
+    let answer = world.answer(deleting).expect("served");
+    assert_eq!(answer, GroupResponse::DeleteGroups(vec![(name, ErrorCode::None)]));
     assert_eq!(world.reloads, 0);
 }
 

@@ -69,7 +69,12 @@ impl World {
         self.coordinator.check_invariants();
         for effect in effects.drain() {
             match effect {
-                Effect::Append { append, records } => self.in_flight.push_back((append, records)),
+                Effect::Append { append, records } => {
+                    let size = |record: &LogRecord| record.key.len() + record.value.as_ref().map_or(0, Bytes::len);
+                    let bytes: usize = records.iter().map(size).sum();
+                    assert!(bytes <= self.settings.append_bytes_max, "a batch of {bytes} bytes is refused");
+                    self.in_flight.push_back((append, records));
+                }
                 Effect::Reply { request, response } => {
                     let before = self.answered_at.insert(request, self.log.len());
                     self.replies.insert(request, response);

@@ -504,6 +504,13 @@ impl StorageNode {
         records: &[LogRecord],
         effects: &mut Effects,
     ) {
+        // The refusal of one that was asked for with it is taken up before this step ends, and answers everyone.
+        let is_refused = |(key, result): &(u64, Result<Appended, AppendError>)| {
+            result.is_err() && self.coordinators.appends.get(key).is_some_and(|(of, _)| *of == partition)
+        };
+        if self.coordinators.settled.iter().any(is_refused) {
+            return;
+        }
         self.coordinators.last_append += 1;
         let key = OURS | self.coordinators.last_append;
         self.coordinators.appends.insert(key, (partition, append));

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use peer_api::controller::FromController;
 use peer_api::groups::{
     Caller, CommitPartition, DeleteGroups, FetchGroup, GROUPS_TOPIC, GroupKind, GroupRequest, GroupState, Heartbeat,
-    JoinGroup, JoinProtocol, OffsetCommit, OffsetFetch, OffsetTopic, ToCoordinator,
+    JoinGroup, JoinProtocol, OffsetCommit, OffsetDelete, OffsetFetch, OffsetTopic, ToCoordinator,
 };
 use peer_api::metadata::{ConfigResource, MetadataOffset, PartitionState, Record, Update};
 use peer_api::replication::{FromFollower, Hello};
@@ -334,16 +334,28 @@ fn a_refused_record_has_the_log_read_again() {
     ask(&mut host, 1, 1, commit(10));
     host.written(groups(), 1);
     host.updated(vec![setting(ConfigResource::Topic(GROUPS_TOPIC.to_owned()), "max.message.bytes", "80")]);
-    // A commit that is too large is refused before it is decided; the tombstones of a group are not looked at.
+    // A commit that is too large is refused before it is decided; the tombstones of offsets are not looked at.
     assert_eq!(ask(&mut host, 1, 2, commit(20)), ["answer 1 #2: WriteRefused"]);
     assert_eq!(ask(&mut host, 1, 3, fetch_offset()), ["answer 1 #3: 10"]);
-    let delete = GroupRequest::DeleteGroups(DeleteGroups { groups: vec!["g".to_owned()] });
+    let topics = vec![OffsetTopic { id: TopicId([1; 16]), name: "t1".to_owned(), partitions: vec![PartitionIndex(0)] }];
+    let delete = GroupRequest::OffsetDelete(OffsetDelete { group_id: "g".to_owned(), topics });
     assert_eq!(ask(&mut host, 1, 2, delete), ["answer 1 #2: WriteRefused"]);
     assert_eq!(ask(&mut host, 1, 3, fetch_offset()), ["answer 1 #3: LoadInProgress"]);
     assert!(host.after_ms(500).contains(&"fetch 1: 9-0 0..1".to_owned()));
     let batch = host.batches[0].clone();
     read(&mut host, 1, &[&batch]);
     assert_eq!(ask(&mut host, 1, 4, fetch_offset()), ["answer 1 #4: 10"]);
+}
+
+#[test]
+fn after_a_refused_append_none_reaches_the_log_of_those_that_were_asked_for_with_it() {
+    let mut host = coordinating();
+    ask(&mut host, 1, 1, commit(10));
+    host.written(groups(), 1);
+    host.updated(vec![setting(ConfigResource::Topic(GROUPS_TOPIC.to_owned()), "max.message.bytes", "80")]);
+    // The tombstone of the offset does not fit, the group's own would.
+    let delete = GroupRequest::DeleteGroups(DeleteGroups { groups: vec!["g".to_owned()] });
+    assert_eq!(ask(&mut host, 1, 2, delete), ["answer 1 #2: Lost"]);
 }
 
 #[test]
