@@ -200,7 +200,6 @@ fn kafkas_group_tools_print_what_they_print_against_kafka() -> Result<()> {
         (CONSUMER_GROUPS, vec!["--delete", "--group", "nobody"]),
         (GROUPS, vec!["--list"]),
         // The groups' own topic is one like any other to those who delete topics.
-        (TOPICS, vec!["--alter", "--topic", "__consumer_offsets", "--partitions", "60"]),
         (TOPICS, vec!["--create", "--topic", "__consumer_offsets"]),
         (TOPICS, vec!["--delete", "--topic", "__consumer_offsets"]),
         (TOPICS, vec!["--list"]),

@@ -8,7 +8,6 @@ use peer_api::controller::{ConfigChange, ConfigChanges, ConfigOperation, Refusal
 use peer_api::metadata::{ConfigResource, Image, MetadataOffset, Record};
 
 use super::brokers::partition_record;
-use super::topics::unknown_topic;
 use super::{Controller, Decision, changed, refusal};
 use crate::partition_change::Change;
 use crate::topic_name;
@@ -131,7 +130,8 @@ fn validate(
         ConfigResource::Topic(name) => {
             topic_name::validate(name).map_err(|text| refusal(ErrorCode::InvalidTopicException, text))?;
             validate_topic(wanted).map_err(|error| refusal(ErrorCode::InvalidConfig, error.0))?;
-            image.topic_named(name).map(drop).ok_or_else(unknown_topic)
+            let unknown = || refusal(ErrorCode::UnknownTopicOrPartition, format!("The topic '{name}' does not exist."));
+            image.topic_named(name).map(drop).ok_or_else(unknown)
         }
         ConfigResource::Broker(id) if id.0 < 0 => {
             Err(refusal(ErrorCode::InvalidRequest, "Invalid negative broker ID."))

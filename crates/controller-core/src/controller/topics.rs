@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use base_types::{BrokerId, ErrorCode, LeaderEpoch, PartitionEpoch, TopicId};
 use peer_api::config::validate_topic;
 use peer_api::controller::{CreatedTopic, DeletedTopic, NewPartitions, NewTopic, Refusal, Response, TopicSelector};
+use peer_api::groups::GROUPS_TOPIC;
 use peer_api::metadata::{ConfigResource, MetadataOffset, PartitionState, Record, Topic};
 
 use super::brokers::partition_record;
@@ -218,6 +219,10 @@ impl Controller {
         let (id, current) = (topic.id, topic.partitions.len());
         let factor = topic.partitions.first().map_or(1, |state| state.replicas.len());
         let wanted = usize::try_from(request.count).unwrap_or(0);
+        if request.name == GROUPS_TOPIC {
+            let text = "A group's offsets are in the partition that its name and their number give: it stays as it is.";
+            return Err(refusal(ErrorCode::InvalidPartitions, text));
+        }
         if wanted == current {
             let text = format!("Topic already has {current} partition(s).");
             return Err(refusal(ErrorCode::InvalidPartitions, text));
@@ -274,7 +279,7 @@ impl Controller {
     }
 }
 
-pub(super) fn unknown_topic() -> Refusal {
+fn unknown_topic() -> Refusal {
     refusal(ErrorCode::UnknownTopicOrPartition, "This server does not host this topic-partition.")
 }
 

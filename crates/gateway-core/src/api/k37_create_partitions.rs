@@ -2,8 +2,9 @@
 //!
 //! Versions 0–3. v2: flexible. v3: quota errors.
 //!
-//! Every topic asked for is in the answer (trap 23). Deviation from Kafka: none known.
+//! Every topic asked for is in the answer (trap 23). Deviation from Kafka: `__consumer_offsets` keeps its number of partitions; the controller refuses.
 
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use base_types::{BrokerId, ErrorCode};
@@ -19,20 +20,28 @@ pub(crate) const SUPPORTED: RangeInclusive<i16> = 0..=3;
 
 pub(crate) fn begin(cx: &mut Context<'_>, request: CreatePartitionsRequest) -> Begun {
     let mut change = Growth { topics: Vec::new(), twice: Vec::new() };
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    request.topics.iter().for_each(|topic| *counts.entry(&topic.name).or_default() += 1);
+    let mut asked = Vec::new();
     for topic in &request.topics {
-        if request.topics.iter().filter(|other| other.name == topic.name).count() == 1 {
-            change.topics.push(topic.name.clone());
-        } else if !change.twice.contains(&topic.name) {
-            change.twice.push(topic.name.clone());
+        match counts.get_mut(&*topic.name) {
+            Some(1) => {
+                change.topics.push(topic.name.clone());
+                asked.push(new_partitions(topic));
+            }
+            // What is named several times is told once.
+            Some(count) if *count > 1 => {
+                change.twice.push(topic.name.clone());
+                *count = 0;
+            }
+            _ => {}
         }
     }
     if change.topics.is_empty() {
         let nothing = Response::PartitionsCreated { topics: Vec::new(), visible_at: cx.image.at() };
         return Begun::Answered(change.answer(cx, Ok(nothing)));
     }
-    let topics =
-        request.topics.iter().filter(|topic| change.topics.contains(&topic.name)).map(new_partitions).collect();
-    let ask = Request::CreatePartitions { topics, validate_only: request.validate_only };
+    let ask = Request::CreatePartitions { topics: asked, validate_only: request.validate_only };
     administration::ask(cx, change, ask, request.timeout_ms)
 }
 
