@@ -74,6 +74,8 @@ pub enum CloseReason {
     NotServed,
     /// A produce with `acks = 0` failed; Kafka tells the client so.
     ProduceWithoutAckFailed,
+    /// It names more things than one request may.
+    TooMany,
     /// An answer could not be put into the version asked for. Our fault.
     Unanswerable,
 }

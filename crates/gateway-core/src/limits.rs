@@ -40,6 +40,8 @@ pub(crate) const COORDINATOR_WAIT_MS: u64 = 5_000;
 pub(crate) const COORDINATOR_RETRY_MS_MAX: u64 = 5_000;
 /// What a coordinator may take to answer, its write included (`offsets.commit.timeout.ms` is 5 s).
 pub(crate) const COORDINATOR_ANSWER_MS: u64 = 10_000;
+/// How many groups one request may name: each takes about a kilobyte until it is answered, however short its name.
+pub(crate) const GROUPS_PER_REQUEST_MAX: usize = 50_000;
 /// What a JoinGroup may take beyond its rebalance time-out. Clients give up sooner.
 pub(crate) const JOIN_GRACE_MS: u64 = 15_000;
 /// What a SyncGroup may take: it waits for the group's leader, for as long as the group's longest rebalance time-out, which is

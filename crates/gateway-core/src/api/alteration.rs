@@ -1,5 +1,7 @@
 //! What AlterConfigs and IncrementalAlterConfigs share: resources in, one verdict each out.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use base_types::{BrokerId, ErrorCode};
 use kafka_wire::KafkaString;
 use peer_api::controller::{ConfigChange, ConfigChanges, ConfigOperation, Error, Refusal, Request, Response};
@@ -42,10 +44,10 @@ pub(crate) fn begin(
 ) -> Begun {
     let mut verdicts = Vec::with_capacity(resources.len());
     let mut changes = Vec::new();
-    for (index, resource) in resources.iter().enumerate() {
-        let same = |other: &Resource| other.kind == resource.kind && other.name == resource.name;
-        let twice = resources.iter().enumerate().any(|(other, found)| other != index && same(found));
-        let checked = if twice {
+    let mut counts: BTreeMap<(i8, &str), usize> = BTreeMap::new();
+    resources.iter().for_each(|resource| *counts.entry((resource.kind, &*resource.name)).or_default() += 1);
+    for resource in &resources {
+        let checked = if counts.get(&(resource.kind, &*resource.name)) > Some(&1) {
             Err(refuse("Each resource must appear at most once."))
         } else {
             check(cx.image, resource, replace_all)
@@ -88,14 +90,15 @@ fn check(image: &Image, resource: &Resource, replace_all: bool) -> Result<Config
         other => return Err(refuse(format!("Unsupported resource type: {other}"))),
     };
     let mut changes = Vec::with_capacity(resource.changes.len());
-    for (index, (name, operation, value)) in resource.changes.iter().enumerate() {
+    let mut names = BTreeSet::new();
+    for (name, operation, value) in &resource.changes {
         let Some(operation) = *operation else {
             return Err(refuse(format!("Unknown operation on {}", name.escape_default())));
         };
         if operation != ConfigOperation::Delete && value.is_none() {
             return Err(refuse(format!("Null value not supported for : {}", name.escape_default())));
         }
-        if resource.changes.iter().take(index).any(|(earlier, ..)| earlier == name) {
+        if !names.insert(&**name) {
             return Err(refuse("Error due to duplicate config keys"));
         }
         let value = value.as_ref().map(|value| value.to_string());

@@ -20,7 +20,8 @@ use peer_api::groups::{
 use peer_api::metadata::Image;
 use peer_api::storage::{Request, RequestId, Response, TransportError};
 
-use crate::limits::{ANSWER_GRACE_MS, COORDINATOR_RETRY_MS_MAX, RETRY_BACKOFF_MS};
+use crate::effect::CloseReason;
+use crate::limits::{ANSWER_GRACE_MS, COORDINATOR_RETRY_MS_MAX, GROUPS_PER_REQUEST_MAX, RETRY_BACKOFF_MS};
 use crate::operation::{Answer, Begun, Context, Operation, Progress};
 
 /// One question to one coordinator.
@@ -87,6 +88,11 @@ enum State {
 struct Leader {
     node: BrokerId,
     epoch: LeaderEpoch,
+}
+
+/// Why a request that names so many groups is not begun: neither asking for them nor answering is worth the memory.
+pub(crate) fn refuse_too_many(groups: usize) -> Option<Begun> {
+    (groups > GROUPS_PER_REQUEST_MAX).then_some(Begun::Answered(Answer::Close(CloseReason::TooMany)))
 }
 
 /// Asks; the answers are in the order of the questions.

@@ -41,6 +41,9 @@ struct Asked {
 pub(crate) fn begin(cx: &mut Context<'_>, request: OffsetFetchRequest) -> Begun {
     let require_stable = request.require_stable;
     let groups = if cx.version() >= SEVERAL_GROUPS { request.groups } else { vec![single(request)] };
+    if let Some(refused) = coordination::refuse_too_many(groups.len()) {
+        return refused;
+    }
     let mut asks = Vec::with_capacity(groups.len());
     let mut asked = Vec::with_capacity(groups.len());
     for group in groups {

@@ -26,6 +26,9 @@ pub(crate) const GROUP_OPERATIONS: i32 = 0b1101_0100_1000;
 const NOT_FOUND: i16 = 6;
 
 pub(crate) fn begin(cx: &mut Context<'_>, request: DescribeGroupsRequest) -> Begun {
+    if let Some(refused) = coordination::refuse_too_many(request.groups.len()) {
+        return refused;
+    }
     let asks = request.groups.iter().map(|group_id| Ask {
         place: Place::OfGroup(group_id.to_string()),
         request: GroupRequest::DescribeGroups(DescribeGroups { groups: vec![group_id.to_string()] }),
@@ -122,6 +125,16 @@ mod tests {
 
     fn request(version: i16) -> DescribeGroupsRequest {
         DescribeGroupsRequest { groups: vec!["g".into()], include_authorized_operations: version >= 3 }
+    }
+
+    #[test]
+    fn a_request_for_more_groups_than_it_may_name_closes_its_connection() {
+        for (groups, closes) in [(50_000, false), (50_001, true)] {
+            let mut world = World::with_groups(1);
+            let request = DescribeGroupsRequest { groups: vec!["".into(); groups], ..Default::default() };
+            world.send(5, &request);
+            assert_eq!(world.closed.len(), usize::from(closes));
+        }
     }
 
     #[test]

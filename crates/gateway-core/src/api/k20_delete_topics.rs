@@ -5,6 +5,7 @@
 //! Every topic asked for is in the answer (trap 23). The answer waits until this gateway no longer sees them.
 //! Deviation from Kafka: none known.
 
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use base_types::{ErrorCode, TopicId};
@@ -29,19 +30,19 @@ pub(crate) fn begin(cx: &mut Context<'_>, request: DeleteTopicsRequest) -> Begun
             .collect()
     };
     let mut change = Deletion { topics: Vec::new(), refused: Vec::new() };
-    for (index, topic) in topics.iter().enumerate() {
+    let mut counts: BTreeMap<_, usize> = BTreeMap::new();
+    topics.iter().for_each(|topic| *counts.entry(named(topic)).or_default() += 1);
+    for topic in &topics {
+        // What is named several times is told once.
+        let Some(count) = counts.remove(&named(topic)) else { continue };
         let refused = match &topic.name {
             Some(_) if !topic.topic_id.is_zero() => Some("You may not specify both topic name and topic id."),
             None if topic.topic_id.is_zero() => Some("Neither topic name nor id were specified."),
-            _ if topics.iter().enumerate().any(|(other, same)| other != index && same == topic) => {
-                Some("Duplicate topic name or id.")
-            }
+            _ if count > 1 => Some("Duplicate topic name or id."),
             _ => None,
         };
         match refused {
             None => change.topics.push(topic.clone()),
-            // What is named several times is told once.
-            Some(_) if change.refused.iter().any(|(same, _)| same == topic) => {}
             Some(text) => change.refused.push((topic.clone(), text)),
         }
     }
@@ -58,6 +59,10 @@ pub(crate) fn begin(cx: &mut Context<'_>, request: DeleteTopicsRequest) -> Begun
         })
         .collect();
     administration::ask(cx, change, Request::DeleteTopics(selectors), request.timeout_ms)
+}
+
+fn named(topic: &DeleteTopicState) -> (Option<&str>, [u8; 16]) {
+    (topic.name.as_deref(), topic.topic_id.0)
 }
 
 struct Deletion {

@@ -17,6 +17,9 @@ use crate::operation::{Answer, Begun, Context};
 pub(crate) const SUPPORTED: RangeInclusive<i16> = 0..=2;
 
 pub(crate) fn begin(cx: &mut Context<'_>, request: DeleteGroupsRequest) -> Begun {
+    if let Some(refused) = coordination::refuse_too_many(request.groups_names.len()) {
+        return refused;
+    }
     // The answer is keyed by group: what is named several times is told once.
     let mut named = BTreeSet::new();
     let groups: Vec<KafkaString> =

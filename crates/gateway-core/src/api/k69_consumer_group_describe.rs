@@ -26,6 +26,9 @@ const CLASSIC_MEMBER: i8 = 0;
 const CONSUMER_MEMBER: i8 = 1;
 
 pub(crate) fn begin(cx: &mut Context<'_>, request: ConsumerGroupDescribeRequest) -> Begun {
+    if let Some(refused) = coordination::refuse_too_many(request.group_ids.len()) {
+        return refused;
+    }
     let operations = request.include_authorized_operations;
     if !route::serves_consumer_groups(cx.image) {
         let told = request.group_ids.iter().map(|_| Err(ErrorCode::UnsupportedVersion)).collect();
