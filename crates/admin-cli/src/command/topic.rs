@@ -250,24 +250,30 @@ fn trim(name: &str, partitions: &[i32], before: Bound, dry_run: bool, target: &T
     let mut client = Client::connect(&target.bootstrap)?;
     let (metadata, topic) = client.topic(name)?;
     let mut table = Table::new(&["partition", "log_start_offset", "new_log_start_offset"]);
+    // What is deleted cannot be had back: it is told, whatever becomes of the other partitions.
+    let mut failed = Ok(());
     for partition in chosen(&topic, partitions)? {
-        let start = offset_of(&mut client, &metadata, &topic, partition.partition_index, EARLIEST)?;
-        let end = offset_of(&mut client, &metadata, &topic, partition.partition_index, LATEST)?;
-        let offset = match before {
-            Bound::End => end,
-            Bound::Offset(offset) => offset,
+        let (index, leader) = (partition.partition_index, partition.leader_id);
+        let mut trim = || {
+            let start = offset_of(&mut client, &metadata, &topic, index, EARLIEST)?;
+            let end = offset_of(&mut client, &metadata, &topic, index, LATEST)?;
+            let offset = match before {
+                Bound::End => end,
+                Bound::Offset(offset) => offset,
+            };
+            if !dry_run {
+                return Ok((start, delete_records(&mut client, &metadata, name, leader, index, offset)?));
+            }
+            let beyond = format!("partition {index}: {offset} is beyond the end, {end}");
+            if offset > end { Err(Failure::Failed(beyond)) } else { Ok((start, offset.max(start))) }
         };
-        let trimmed = if dry_run {
-            let beyond = format!("partition {}: {offset} is beyond the end, {end}", partition.partition_index);
-            if offset > end { Err(Failure::Failed(beyond)) } else { Ok(offset.max(start)) }
-        } else {
-            let index = partition.partition_index;
-            delete_records(&mut client, &metadata, name, partition.leader_id, index, offset)
-        };
-        table.row(vec![json!(partition.partition_index), json!(start), json!(trimmed?)]);
+        match trim() {
+            Ok((start, new_start)) => table.row(vec![json!(index), json!(start), json!(new_start)]),
+            Err(failure) => failed = failed.and(Err(failure)),
+        }
     }
     table.print(target.output);
-    Ok(())
+    failed
 }
 
 fn delete_records(

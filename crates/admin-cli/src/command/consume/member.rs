@@ -18,6 +18,7 @@ use super::{Printer, Progress, begin, fetch, leaders};
 use crate::cli::Consume;
 use crate::client::Client;
 use crate::command::group::offsets::{Committer, commit, committed};
+use crate::command::topic::{EARLIEST, LATEST, offset_of};
 use crate::failure::Failure;
 
 const HEARTBEAT_VERSION: i16 = 0;
@@ -68,18 +69,10 @@ pub fn run(options: &Consume, group: &str) -> Result<(), Failure> {
         has_news: false,
         assigned_at: None,
     };
-    let mut printer = Printer::new(options);
-    while !interrupted.load(Ordering::Relaxed) && !member.is_done(&printer) {
-        member.beat()?;
-        if member.progress.values().all(Progress::is_done) {
-            std::thread::sleep(IDLE);
-            continue;
-        }
-        member.round(&mut printer)?;
-        printer.flush()?;
-        member.commit()?;
-    }
-    member.leave()
+    // Who does not say that it leaves keeps its partitions from the others until its session ends.
+    let worked = member.work(&mut Printer::new(options), &interrupted);
+    let left = member.leave();
+    worked.and(left)
 }
 
 /// Set when the process is asked to end: a member that leaves is not waited for by the others.
@@ -100,6 +93,20 @@ fn on_interrupt() -> Result<Arc<AtomicBool>, Failure> {
 }
 
 impl Member<'_> {
+    fn work<W: Write>(&mut self, printer: &mut Printer<W>, interrupted: &AtomicBool) -> Result<(), Failure> {
+        while !interrupted.load(Ordering::Relaxed) && !self.is_done(printer) {
+            self.beat()?;
+            if self.progress.values().all(Progress::is_done) {
+                std::thread::sleep(IDLE);
+                continue;
+            }
+            self.round(printer)?;
+            printer.flush()?;
+            self.commit()?;
+        }
+        Ok(())
+    }
+
     /// Whether everything is printed that was asked for.
     fn is_done<W: Write>(&self, printer: &Printer<W>) -> bool {
         let is_told = |at: Instant| !self.progress.is_empty() || at.elapsed() >= NOTHING_TO_READ;
@@ -184,14 +191,27 @@ impl Member<'_> {
         for partition in partitions {
             if !self.progress.contains_key(&partition) {
                 let mut progress = begin(&mut self.client, self.options, &self.metadata, &self.topic, partition)?;
-                if let Some(offset) = committed.get(&(self.options.topic.clone(), partition)) {
-                    progress.next = *offset;
-                    self.kept.insert(partition, *offset);
+                if let Some(&offset) = committed.get(&(self.options.topic.clone(), partition)) {
+                    self.kept.insert(partition, offset);
+                    if self.is_there(partition, offset)? {
+                        progress.next = offset;
+                    } else {
+                        let next = progress.next;
+                        eprintln!(
+                            "partition {partition} does not hold the committed offset {offset}: going on at {next}"
+                        );
+                    }
                 }
                 self.progress.insert(partition, progress);
             }
         }
         Ok(())
+    }
+
+    /// Records before it may have been deleted, and a topic made anew may not have come so far.
+    fn is_there(&mut self, partition: i32, offset: i64) -> Result<bool, Failure> {
+        let mut at = |spec| offset_of(&mut self.client, &self.metadata, &self.topic, partition, spec);
+        Ok((at(EARLIEST)?..=at(LATEST)?).contains(&offset))
     }
 
     fn round<W: Write>(&mut self, printer: &mut Printer<W>) -> Result<(), Failure> {
