@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use base_types::Tick;
-use sim::checkers::groups::{Asked, Fetched, Group, Judge, Verdict, Who};
+use sim::checkers::groups::{Asked, Fetched, Group, GroupProtocol, Judge, Verdict, Who};
 use sim::cluster::{Report, Shape, run};
 
 const SEEDS: u64 = 60;
@@ -48,25 +48,20 @@ const B: Who = Who { group: 0, slot: 2, process: 2 };
 const STAND_IN: Who = Who { group: 0, slot: 1, process: 51 };
 
 impl Trial {
-    fn new(is_consumer_protocol: bool) -> Trial {
-        let group = Group {
-            name: "tried".to_owned(),
-            partitions: 2,
-            session_ms: 1_000,
-            offsets_expire: false,
-            is_consumer_protocol,
-        };
+    fn new(protocol: GroupProtocol) -> Trial {
+        let group =
+            Group { name: "tried".to_owned(), partitions: 2, session_ms: 1_000, offsets_expire: false, protocol };
         Trial { judge: Judge::new(vec![group]), now: Tick(0) }
     }
 
     fn expiring() -> Trial {
-        let mut trial = Trial::new(false);
+        let mut trial = Trial::new(GroupProtocol::Classic);
         let group = Group {
             name: "tried".to_owned(),
             partitions: 2,
             session_ms: 1_000,
             offsets_expire: true,
-            is_consumer_protocol: false,
+            protocol: GroupProtocol::Classic,
         };
         trial.judge = Judge::new(vec![group]);
         trial
@@ -138,7 +133,7 @@ impl Trial {
 
 #[test]
 fn g1_in_one_generation_nobody_is_assigned_what_another_has() {
-    let mut trial = Trial::new(false);
+    let mut trial = Trial::new(GroupProtocol::Classic);
     trial.sync(A, 1, &[0]);
     trial.sync(B, 1, &[1]);
     trial.sync(A, 1, &[0]);
@@ -150,13 +145,13 @@ fn g1_in_one_generation_nobody_is_assigned_what_another_has() {
 #[test]
 fn g1_a_partition_is_handed_on_when_it_was_given_up_or_its_member_has_long_been_silent() {
     for is_silent in [false, true] {
-        let mut trial = Trial::new(true);
+        let mut trial = Trial::new(GroupProtocol::Consumer);
         trial.beat(A, 1, &[0, 1], true);
         trial.pass(if is_silent { 1_000 } else { 999 });
         trial.beat(B, 2, &[1], true);
         if is_silent { trial.holds() } else { trial.breaks("G1") }
     }
-    let mut trial = Trial::new(true);
+    let mut trial = Trial::new(GroupProtocol::Consumer);
     trial.beat(A, 1, &[0, 1], true);
     trial.judge.gives_up(A, &BTreeSet::from([1]), trial.now);
     trial.beat(B, 2, &[1], true);
@@ -166,9 +161,43 @@ fn g1_a_partition_is_handed_on_when_it_was_given_up_or_its_member_has_long_been_
 }
 
 #[test]
+fn in_a_mixed_group_each_member_comes_to_an_epoch_by_itself_and_has_what_it_has_alone() {
+    let mut trial = Trial::new(GroupProtocol::Mixed);
+    trial.sync(A, 1, &[0]);
+    trial.lives(A);
+    trial.beat(B, 2, &[1], true);
+    trial.sync(A, 1, &[0]);
+    trial.commit(A, 1, (0, 5), Verdict::Acknowledged);
+    trial.holds();
+    trial.take(B, &[0]);
+    trial.breaks("G1");
+
+    let mut trial = Trial::new(GroupProtocol::Mixed);
+    trial.sync(A, 1, &[0]);
+    trial.judge.gives_up(A, &BTreeSet::from([0]), trial.now);
+    trial.beat(B, 2, &[0], true);
+    trial.holds();
+    trial.commit(A, 1, (0, 5), Verdict::Acknowledged);
+    trial.breaks("G2");
+}
+
+#[test]
+fn a_mixed_group_counts_from_the_start_only_when_it_may_have_been_without_members() {
+    for is_alive in [false, true] {
+        let mut trial = Trial::new(GroupProtocol::Mixed);
+        trial.beat(B, 7, &[0], true);
+        trial.commit(B, 7, (0, 5), Verdict::Acknowledged);
+        trial.pass(if is_alive { 999 } else { 1_000 });
+        let asked = trial.ask();
+        trial.judge.joined(A, 1, asked, trial.now);
+        if is_alive { trial.breaks("G6") } else { trial.holds() }
+    }
+}
+
+#[test]
 fn an_answer_that_waited_for_its_member_longer_than_a_session_takes_nothing_from_anybody() {
     for waited_ms in [999, 1_000] {
-        let mut trial = Trial::new(true);
+        let mut trial = Trial::new(GroupProtocol::Consumer);
         let asked = trial.ask();
         trial.beat(B, 1, &[0], true);
         trial.pass(waited_ms);
@@ -188,7 +217,7 @@ fn an_answer_that_waited_for_its_member_longer_than_a_session_takes_nothing_from
 
 #[test]
 fn who_was_left_behind_is_not_kept_alive_by_a_coordinator_that_loads() {
-    let mut trial = Trial::new(false);
+    let mut trial = Trial::new(GroupProtocol::Classic);
     trial.sync(A, 1, &[0, 1]);
     trial.lives(A);
     trial.pass(1_000);
@@ -201,7 +230,7 @@ fn who_was_left_behind_is_not_kept_alive_by_a_coordinator_that_loads() {
 
 #[test]
 fn g2_a_commit_of_a_generation_that_is_over_must_be_refused() {
-    let mut trial = Trial::new(false);
+    let mut trial = Trial::new(GroupProtocol::Classic);
     trial.sync(A, 1, &[0, 1]);
     trial.commit(A, 1, (0, 5), Verdict::Acknowledged);
     trial.pass(1_000);
@@ -215,7 +244,7 @@ fn g2_a_commit_of_a_generation_that_is_over_must_be_refused() {
 #[test]
 fn g2_what_was_refused_and_what_may_not_be_taken_must_not_be_seen() {
     for verdict in [Verdict::Refused, Verdict::Unknown] {
-        let mut trial = Trial::new(false);
+        let mut trial = Trial::new(GroupProtocol::Classic);
         trial.sync(A, 1, &[0, 1]);
         trial.pass(1_000);
         trial.sync(B, 2, &[0]);
@@ -228,7 +257,7 @@ fn g2_what_was_refused_and_what_may_not_be_taken_must_not_be_seen() {
 
 #[test]
 fn g2_a_static_member_that_was_replaced_commits_no_more() {
-    let mut trial = Trial::new(false);
+    let mut trial = Trial::new(GroupProtocol::Classic);
     trial.judge.enters(A);
     trial.sync(A, 1, &[0, 1]);
     trial.lives(A);
@@ -242,7 +271,7 @@ fn g2_a_static_member_that_was_replaced_commits_no_more() {
 
 #[test]
 fn g2_who_gave_a_partition_up_commits_nothing_for_it() {
-    let mut trial = Trial::new(true);
+    let mut trial = Trial::new(GroupProtocol::Consumer);
     trial.beat(A, 1, &[0, 1], true);
     let asked = trial.ask();
     let id = trial.judge.commits(A, 1, BTreeMap::from([(1, 3)]), true, trial.now);
@@ -252,7 +281,7 @@ fn g2_who_gave_a_partition_up_commits_nothing_for_it() {
 
 #[test]
 fn g3_an_acknowledged_commit_is_not_undone() {
-    let mut trial = Trial::new(false);
+    let mut trial = Trial::new(GroupProtocol::Classic);
     trial.sync(A, 1, &[0]);
     let first = trial.commit(A, 1, (0, 5), Verdict::Acknowledged);
     let second = trial.commit(A, 1, (0, 9), Verdict::Acknowledged);
@@ -264,7 +293,7 @@ fn g3_an_acknowledged_commit_is_not_undone() {
 
 #[test]
 fn g3_what_was_seen_once_is_as_good_as_acknowledged() {
-    let mut trial = Trial::new(false);
+    let mut trial = Trial::new(GroupProtocol::Classic);
     trial.sync(A, 1, &[0]);
     let first = trial.commit(A, 1, (0, 5), Verdict::Acknowledged);
     let second = trial.commit(A, 1, (0, 9), Verdict::Unknown);
@@ -277,14 +306,14 @@ fn g3_what_was_seen_once_is_as_good_as_acknowledged() {
 
 #[test]
 fn an_unanswered_commit_may_take_effect_late_but_not_in_the_next_generation() {
-    let mut trial = Trial::new(false);
+    let mut trial = Trial::new(GroupProtocol::Classic);
     trial.sync(A, 1, &[0]);
     let unanswered = trial.commit(A, 1, (0, 5), Verdict::Unknown);
     trial.commit(A, 1, (0, 9), Verdict::Acknowledged);
     trial.fetch(0, 5, &unanswered);
     trial.holds();
 
-    let mut trial = Trial::new(false);
+    let mut trial = Trial::new(GroupProtocol::Classic);
     trial.sync(A, 1, &[0]);
     let unanswered = trial.commit(A, 1, (0, 5), Verdict::Unknown);
     trial.pass(1_000);
@@ -296,7 +325,7 @@ fn an_unanswered_commit_may_take_effect_late_but_not_in_the_next_generation() {
 
 #[test]
 fn what_was_asked_before_a_commit_was_answered_may_miss_it() {
-    let mut trial = Trial::new(false);
+    let mut trial = Trial::new(GroupProtocol::Classic);
     trial.sync(A, 1, &[0]);
     let asked = trial.ask();
     trial.commit(A, 1, (0, 5), Verdict::Acknowledged);
@@ -310,7 +339,7 @@ fn what_was_asked_before_a_commit_was_answered_may_miss_it() {
 #[test]
 fn g4_a_fetch_tells_what_somebody_of_the_group_has_committed() {
     for (offset, note) in [(6, "commit 1"), (5, "commit 77"), (5, "")] {
-        let mut trial = Trial::new(false);
+        let mut trial = Trial::new(GroupProtocol::Classic);
         trial.sync(A, 1, &[0]);
         assert_eq!(trial.commit(A, 1, (0, 5), Verdict::Acknowledged), "commit 1");
         trial.fetch(0, 5, "commit 1");
@@ -322,24 +351,24 @@ fn g4_a_fetch_tells_what_somebody_of_the_group_has_committed() {
 
 #[test]
 fn g6_generations_and_epochs_do_not_go_back() {
-    let mut trial = Trial::new(false);
+    let mut trial = Trial::new(GroupProtocol::Classic);
     trial.sync(A, 2, &[0]);
     trial.commit(A, 2, (0, 1), Verdict::Acknowledged);
     trial.sync(B, 1, &[1]);
     trial.breaks("G6");
 
     // Who had asked before knows no better.
-    let mut trial = Trial::new(false);
+    let mut trial = Trial::new(GroupProtocol::Classic);
     let asked = trial.ask();
     trial.sync(A, 2, &[0]);
     trial.sync_asked(B, 1, &[1], asked);
     trial.holds();
 
-    let mut trial = Trial::new(true);
+    let mut trial = Trial::new(GroupProtocol::Consumer);
     trial.beat(A, 4, &[], true);
     trial.beat(A, 3, &[], false);
     trial.breaks("G6");
-    let mut trial = Trial::new(true);
+    let mut trial = Trial::new(GroupProtocol::Consumer);
     trial.beat(A, 4, &[0], true);
     trial.commit(A, 4, (0, 1), Verdict::Acknowledged);
     trial.beat(B, 3, &[], true);
@@ -349,7 +378,7 @@ fn g6_generations_and_epochs_do_not_go_back() {
 #[test]
 fn g7_a_healed_group_has_all_its_members_all_its_partitions_and_nothing_left_to_do() {
     let ends = BTreeMap::from([(0, 5), (1, 0)]);
-    let mut trial = Trial::new(false);
+    let mut trial = Trial::new(GroupProtocol::Classic);
     let healed = |trial: &Trial| trial.judge.healed(|_| true, &ends);
     trial.judge.starts(A, trial.now);
     trial.judge.starts(B, trial.now);

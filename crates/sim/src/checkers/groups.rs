@@ -13,6 +13,7 @@
 //! - A member that was not heard of for its session owns nothing, whatever it believes; nor does one whose process is gone, or
 //!   a static one in whose place another has come.
 //! - Offsets that came with a retention of their own may go once the group may have been without members.
+//! - A group of both protocols that may have been without members may have changed its protocol, and then counts from the start.
 //!
 //! Generations and member epochs are one thing here: `generation`.
 
@@ -37,8 +38,19 @@ pub struct Group {
     pub session_ms: u64,
     /// Its commits ask to be kept only as long as the group has members.
     pub offsets_expire: bool,
-    /// Only heartbeats keep its members alive; in the classic protocol commits do, too.
-    pub is_consumer_protocol: bool,
+    pub protocol: GroupProtocol,
+}
+
+/// What the members of a group speak.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum GroupProtocol {
+    /// Commits keep a member alive as heartbeats do; a generation is begun by all members at once.
+    Classic,
+    /// Only heartbeats keep a member alive; each member comes to a new epoch by itself.
+    Consumer,
+    /// Some the one and some the other: the group is of the consumer protocol as long as it has a member who speaks that. The
+    /// judge demands what both protocols promise.
+    Mixed,
 }
 
 /// A process that is, or means to be, a member of a group.
@@ -204,7 +216,7 @@ impl Judge {
     pub fn lives(&mut self, who: Who, asked: Asked) {
         let order = self.next_order();
         let record = &mut self.groups[who.group];
-        if !record.group.is_consumer_protocol && record.member(who).generation < Some(asked.newest) {
+        if record.group.protocol != GroupProtocol::Consumer && record.member(who).generation < Some(asked.newest) {
             return;
         }
         if asked.tick > record.had_members_until {
@@ -266,7 +278,7 @@ impl Judge {
     /// Classic protocol: a generation was joined. It is not in the log yet, so another coordinator may give its number again.
     pub fn joined(&mut self, who: Who, generation: i32, asked: Asked, now: Tick) {
         self.note(now, who, format_args!("joined generation {generation}"));
-        self.may_begin_anew(who, generation, asked);
+        self.may_begin_anew(who, generation, asked, now);
         self.must_not_go_back(who, generation, asked, "joined");
     }
 
@@ -281,7 +293,10 @@ impl Judge {
         now: Tick,
     ) {
         self.note(now, who, format_args!("synced in {generation} with {partitions:?}"));
-        self.must_not_go_back(who, generation, asked, "synced");
+        // Beside members of the consumer protocol it may sync in an epoch that others have left behind.
+        if self.groups[who.group].group.protocol == GroupProtocol::Classic {
+            self.must_not_go_back(who, generation, asked, "synced");
+        }
         let order = self.next_order();
         let record = &mut self.groups[who.group];
         record.reached(generation, order);
@@ -299,7 +314,7 @@ impl Judge {
     pub fn heartbeat_answered(&mut self, who: Who, member_id: &str, epoch: i32, asked: Asked, joins: bool, now: Tick) {
         if joins {
             self.note(now, who, format_args!("joined as {member_id} in epoch {epoch}"));
-            self.may_begin_anew(who, epoch, asked);
+            self.may_begin_anew(who, epoch, asked, now);
             self.must_not_go_back(who, epoch, asked, "joined");
         }
         let order = self.next_order();
@@ -316,10 +331,13 @@ impl Judge {
     }
 
     /// A group that is without members and offsets goes away, and the next one of the name counts from the start.
-    fn may_begin_anew(&mut self, who: Who, generation: i32, asked: Asked) {
+    fn may_begin_anew(&mut self, who: Who, generation: i32, asked: Asked, now: Tick) {
         let record = &mut self.groups[who.group];
-        let has_offsets = record.commits_acknowledged > 0 && !record.group.offsets_expire;
-        let had_no_members = record.last_gap > record.newest_at || asked.tick >= record.had_members_until;
+        // One that is empty and changes its protocol counts from the start, whatever offsets it has; and the answer may have waited.
+        let is_mixed = record.group.protocol == GroupProtocol::Mixed;
+        let has_offsets = record.commits_acknowledged > 0 && !record.group.offsets_expire && !is_mixed;
+        let joined_by = if is_mixed { now } else { asked.tick };
+        let had_no_members = record.last_gap > record.newest_at || joined_by >= record.had_members_until;
         if generation <= record.newest && !has_offsets && had_no_members {
             (record.newest, record.newest_at) = (0, 0);
             record.assigned.clear();
@@ -393,7 +411,7 @@ impl Judge {
         );
         let record = &mut self.groups[who.group];
         let mut flaw = late.then(|| "the member had given the partition up".to_owned());
-        if !record.group.is_consumer_protocol && generation < record.newest {
+        if record.group.protocol == GroupProtocol::Classic && generation < record.newest {
             flaw = Some(format!("generation {} had begun", record.newest));
         }
         let mut since = BTreeMap::new();
@@ -422,7 +440,7 @@ impl Judge {
                 let flaw = commit.flaw.clone();
                 let record = &mut self.groups[who.group];
                 record.commits_acknowledged += 1;
-                if !record.group.is_consumer_protocol {
+                if record.group.protocol == GroupProtocol::Classic {
                     self.lives(who, asked);
                 }
                 if let Some(flaw) = flaw {
@@ -548,7 +566,7 @@ impl Record {
     fn may_be_fenced(&self, who: Who) -> bool {
         let entered = self.members.get(&who).map_or(0, |member| member.entered);
         let replaces = |(other, theirs): (&Who, &Member)| other.slot == who.slot && theirs.entered > entered;
-        !self.group.is_consumer_protocol && self.members.iter().any(replaces)
+        self.group.protocol == GroupProtocol::Classic && self.members.iter().any(replaces)
     }
 
     fn reached(&mut self, generation: i32, order: u64) {
@@ -562,7 +580,7 @@ impl Record {
     /// and may get through what it sent before.)
     fn came_before(&self, earlier: &Commit, later: &Commit, partition: i32) -> bool {
         let was_fenced = earlier.since.get(&partition) < later.since.get(&partition)
-            && (earlier.who != later.who || !self.group.is_consumer_protocol);
+            && (earlier.who != later.who || self.group.protocol == GroupProtocol::Classic);
         earlier.happened.is_some_and(|at| at < later.sent) || was_fenced
     }
 

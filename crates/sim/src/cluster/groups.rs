@@ -9,7 +9,7 @@ use std::rc::Rc;
 use base_types::{Random, Tick};
 
 use super::Shape;
-use crate::checkers::groups::{Group, Judge, Shared, Who};
+use crate::checkers::groups::{Group, GroupProtocol, Judge, Shared, Who};
 use crate::faults::Seat;
 use crate::process::client::auditor::Auditor;
 use crate::process::client::classic_member::{ClassicMember, Versions};
@@ -39,11 +39,45 @@ enum Flavour {
     StaticConsumer,
 }
 
+impl Flavour {
+    const CLASSIC: [Flavour; 3] = [Flavour::Classic, Flavour::OldClassic, Flavour::StaticClassic];
+    const CONSUMER: [Flavour; 2] = [Flavour::Consumer, Flavour::StaticConsumer];
+
+    fn any(of: &[Flavour], random: &mut Random) -> Flavour {
+        of[random.below(of.len() as u64) as usize]
+    }
+}
+
 pub(super) struct Groups {
     pub judge: Shared,
     pub min_insync_replicas: Option<u8>,
     gateways: i32,
-    groups: Vec<(Flavour, Group)>,
+    groups: Vec<(Clients, Group)>,
+}
+
+/// Who a group's members are: all of one flavour, or in the first slot of another one than in the others.
+#[derive(Clone, Copy, Debug)]
+struct Clients {
+    first: Flavour,
+    others: Flavour,
+}
+
+impl Clients {
+    fn all(flavour: Flavour) -> Clients {
+        Clients { first: flavour, others: flavour }
+    }
+
+    fn flavour(self, slot: i32) -> Flavour {
+        if slot == 1 { self.first } else { self.others }
+    }
+
+    fn protocol(self) -> GroupProtocol {
+        match (self.first.is_consumer_protocol(), self.others.is_consumer_protocol()) {
+            (false, false) => GroupProtocol::Classic,
+            (true, true) => GroupProtocol::Consumer,
+            _ => GroupProtocol::Mixed,
+        }
+    }
 }
 
 /// What brokers and gateways are started with, so that what takes Kafka minutes fits into a run.
@@ -83,10 +117,9 @@ impl Flavour {
 }
 
 impl Groups {
-    /// The first group speaks the classic protocol and the second one the consumer protocol.
+    /// The first group speaks the classic protocol and the second one the consumer protocol; the third may be on its way from one
+    /// to the other: the one member who speaks differently comes and goes, and the group with it.
     pub fn new(shape: Shape, random: &mut Random) -> Groups {
-        const CLASSIC: [Flavour; 3] = [Flavour::Classic, Flavour::OldClassic, Flavour::StaticClassic];
-        const CONSUMER: [Flavour; 2] = [Flavour::Consumer, Flavour::StaticConsumer];
         if shape.groups == 0 {
             let judge = Rc::new(RefCell::new(Judge::new(Vec::new())));
             return Groups { judge, min_insync_replicas: None, gateways: shape.gateways, groups: Vec::new() };
@@ -94,20 +127,29 @@ impl Groups {
         let mut random = random.fork(6);
         let mut groups = Vec::new();
         for index in 0..shape.groups {
-            let is_classic = if index < 2 { index == 0 } else { random.chance(600) };
-            let flavour = if is_classic {
-                CLASSIC[random.below(CLASSIC.len() as u64) as usize]
-            } else {
-                CONSUMER[random.below(CONSUMER.len() as u64) as usize]
+            let clients = match index {
+                0 => Clients::all(Flavour::any(&Flavour::CLASSIC, &mut random)),
+                1 => Clients::all(Flavour::any(&Flavour::CONSUMER, &mut random)),
+                _ => match random.below(5) {
+                    0 => Clients { first: Flavour::Classic, others: Flavour::Consumer },
+                    1 => Clients { first: Flavour::Consumer, others: Flavour::Classic },
+                    2 | 3 => Clients::all(Flavour::any(&Flavour::CLASSIC, &mut random)),
+                    _ => Clients::all(Flavour::any(&Flavour::CONSUMER, &mut random)),
+                },
+            };
+            let protocol = clients.protocol();
+            let name = match protocol {
+                GroupProtocol::Mixed => format!("{:?}And{:?}-{index}", clients.first, clients.others),
+                GroupProtocol::Classic | GroupProtocol::Consumer => format!("{:?}-{index}", clients.first),
             };
             let group = Group {
-                name: format!("{flavour:?}-{index}"),
+                name,
                 partitions: shape.partitions,
                 session_ms: SESSION_MS,
-                offsets_expire: flavour == Flavour::OldClassic,
-                is_consumer_protocol: flavour.is_consumer_protocol(),
+                offsets_expire: clients.first == Flavour::OldClassic,
+                protocol,
             };
-            groups.push((flavour, group));
+            groups.push((clients, group));
         }
         let judge = Judge::new(groups.iter().map(|(_, group)| group.clone()).collect());
         Groups {
@@ -120,9 +162,9 @@ impl Groups {
 
     /// One member of each group may die for good.
     pub fn seats(&self) -> Vec<Seat> {
-        let seats = self.groups.iter().enumerate().flat_map(|(index, (flavour, _))| {
+        let seats = self.groups.iter().enumerate().flat_map(|(index, (clients, _))| {
             (1..=MEMBERS).map(move |slot| {
-                let number = index as i32 * PROCESSES + slot;
+                let (number, flavour) = (index as i32 * PROCESSES + slot, clients.flavour(slot));
                 Seat {
                     process: ProcessId::Member(number),
                     stand_in: flavour.is_static().then_some(ProcessId::Member(number + STAND_INS)),
@@ -142,8 +184,9 @@ impl Groups {
 
     pub fn start_member(&self, world: &mut World, process: i32) {
         let index = process / PROCESSES;
-        let Some((flavour, group)) = self.groups.get(index as usize) else { return };
+        let Some((clients, group)) = self.groups.get(index as usize) else { return };
         let number = process % PROCESSES % STAND_INS;
+        let flavour = clients.flavour(number);
         // A stand-in has the slot of the one that it stands in for.
         let who = Who { group: index as usize, slot: index * PROCESSES + number, process };
         let (commit_version, fetch_version) = flavour.versions();
@@ -154,6 +197,7 @@ impl Groups {
             rebalance_ms: REBALANCE_MS,
             heartbeat_ms: HEARTBEAT_MS,
             gateways: self.gateways,
+            is_consumer_protocol: flavour.is_consumer_protocol(),
             commit_version,
             fetch_version,
             judge: self.judge.clone(),

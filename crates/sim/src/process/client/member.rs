@@ -47,6 +47,8 @@ pub struct Card {
     pub rebalance_ms: i32,
     pub heartbeat_ms: u64,
     pub gateways: i32,
+    /// It speaks the consumer protocol.
+    pub is_consumer_protocol: bool,
     /// The versions of OffsetCommit and OffsetFetch that it speaks.
     pub commit_version: i16,
     pub fetch_version: i16,
@@ -267,7 +269,7 @@ impl<P: Protocol> Member<P> {
 
     fn ask_offsets(&mut self, context: &mut Context<'_>, generation: i32, member_id: &str) {
         let card = &self.desk.card;
-        let checked = card.group.is_consumer_protocol.then_some((member_id, generation));
+        let checked = card.is_consumer_protocol.then_some((member_id, generation));
         let request = fetch_offsets(card.fetch_version, &card.group, self.desk.topic, checked);
         let version = card.fetch_version;
         self.question = Some(Question::Offsets(self.desk.asks(context)));
