@@ -1,5 +1,5 @@
-//! Whole applications with consumer groups, as they are: each against `thalweg dev`, and all of them against Apache Kafka, where one
-//! that fails is a wrong application.
+//! Whole applications with consumer groups, as they are: each against `thalweg dev`, and five of them against Apache Kafka too, where
+//! one that fails is a wrong application.
 
 #![allow(
     clippy::disallowed_methods,
@@ -99,7 +99,7 @@ fn a_kafkajs_service_goes_on_by_itself_over_a_restart() -> Result<()> {
 
 /// One broker serves them all, one after the other, since names are the same whatever serves.
 #[test]
-fn apache_kafka_satisfies_every_application() -> Result<()> {
+fn apache_kafka_satisfies_the_same_applications() -> Result<()> {
     // Its members of the new protocol hear of their share with a heartbeat: every 5 s, if it is not told otherwise.
     let beat = ["group.consumer.min.heartbeat.interval.ms", "group.consumer.heartbeat.interval.ms"];
     let settings = beat.map(|name| (name.to_owned(), "300".to_owned())).into();

@@ -74,7 +74,7 @@ def take(seen, have, wanted, what):
 def pool(bootstrap, admin, scale):
     topic, group = "jobs", "pool"
     admin.create_topics([NewTopic(topic, PARTITIONS, -1)])
-    seen, have, workers = multiprocessing.Queue(), {}, []
+    seen, have, workers, known = multiprocessing.Queue(), {}, [], {}
 
     def grow():
         stop = multiprocessing.Event()
@@ -93,6 +93,9 @@ def pool(bootstrap, admin, scale):
         produce(bootstrap, topic, range(produced, produced + 200 * scale))
         produced += 200 * scale
         take(seen, have, produced, f"{len(workers)} workers")
+        for place, committed in group_offsets(admin, group).items():
+            assert committed.offset >= known.get(place, 0), f"{place} went back from {known[place]} to {committed.offset}"
+            known[place] = committed.offset
     for process, stop in workers:
         stop.set()
         process.join(BOUND)

@@ -117,7 +117,13 @@ impl Members {
             }
             Some("done") => self.told.push(line),
             Some("behind") => bail!("groups do not get to the end: {line}"),
-            Some("watched") => ensure!(line["asked"].as_u64() > Some(0), "nobody could be asked for offsets: {line}"),
+            Some("watched") => {
+                // Each look goes to one group: the coordinator that is gone for a moment fails a few of them, not most.
+                ensure!(
+                    line["asked"].as_u64() > line["failed"].as_u64(),
+                    "hardly anybody could be asked for offsets: {line}"
+                );
+            }
             _ => bail!("an unknown event: {line}"),
         }
         Ok(())
