@@ -366,9 +366,7 @@ impl GroupCoordinator {
     }
 
     fn settle(&mut self, now: Now, group_id: &str, outcome: Outcome, effects: &mut Effects) {
-        if !outcome.records.is_empty() {
-            self.append(now, group_id, &outcome.records, effects);
-        }
+        self.append(now, group_id, &outcome.records, effects);
         let waits_for = self.last_append.get(group_id).copied();
         for (request, response) in outcome.answers {
             self.reply_after(waits_for, request, response, effects);
@@ -381,15 +379,14 @@ impl GroupCoordinator {
     /// Asks the log for the records, in their order: in one batch, all or nothing, if one holds them, else in as few as do. None of
     /// these is there without those before it. Groups have changed already; offsets change here. Returns the last append.
     fn append(&mut self, now: Now, group_id: &str, mut records: &[Record], effects: &mut Effects) -> Option<AppendId> {
+        let bytes_max = self.desk.settings.append_bytes_max;
+        let mut encoded = records.iter().map(Record::encode).peekable();
         let mut last = None;
-        while let Some((first, rest)) = records.split_first() {
-            let mut batch = vec![first.encode()];
-            let mut bytes = batch[0].size();
-            for record in rest.iter().map(Record::encode) {
+        while let Some(first) = encoded.next() {
+            let mut bytes = first.size();
+            let mut batch = vec![first];
+            while let Some(record) = encoded.next_if(|record| bytes + record.size() <= bytes_max) {
                 bytes += record.size();
-                if bytes > self.desk.settings.append_bytes_max {
-                    break;
-                }
                 batch.push(record);
             }
             let (appended, later) = records.split_at(batch.len());

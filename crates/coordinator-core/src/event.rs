@@ -7,6 +7,8 @@ use peer_api::groups::{Caller, GROUPS_TOPIC, GroupRequest};
 use peer_api::metadata::Image;
 use peer_api::storage::AppendError;
 
+use crate::records::Record;
+
 /// Names a request; chosen by the owner, given back in the reply.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct RequestKey(pub u64);
@@ -145,6 +147,11 @@ impl Settings {
                 .collect(),
             consumer_migration_policy: text("group.consumer.migration.policy").to_ascii_lowercase(),
         }
+    }
+
+    /// Whether the log takes these in one batch.
+    pub(crate) fn one_batch_holds<'a>(&self, records: impl IntoIterator<Item = &'a Record>) -> bool {
+        records.into_iter().map(|record| record.encode().size()).sum::<usize>() <= self.append_bytes_max
     }
 }
 

@@ -38,13 +38,12 @@ impl Turn<'_> {
 
     /// Whether the log takes a batch with this record. One that is refused ends the coordinator, with all its other groups.
     pub fn fits(&self, record: &Record) -> bool {
-        record.encode().size() <= self.settings.append_bytes_max
+        self.settings.one_batch_holds([record])
     }
 
     /// Whether these go in one batch with what is written already.
     pub fn has_room_for(&self, more: &[Record]) -> bool {
-        let all = self.outcome.records.iter().chain(more);
-        all.map(|record| record.encode().size()).sum::<usize>() <= self.settings.append_bytes_max
+        self.settings.one_batch_holds(self.outcome.records.iter().chain(more))
     }
 
     /// Answers when all that the group has written up to now is committed: the answer may tell of it.

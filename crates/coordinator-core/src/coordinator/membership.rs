@@ -230,7 +230,7 @@ impl GroupCoordinator {
                 let of_group = |record| Record::Consumer { group_id: group_id.clone(), record };
                 before.extend(records.into_iter().map(of_group));
                 // Half of the change must never be found in the log.
-                if before.iter().map(|record| record.encode().size()).sum::<usize>() > settings.append_bytes_max {
+                if !settings.one_batch_holds(&before) {
                     return stays("what it is takes more than one batch of the log");
                 }
                 Ok((group, before))

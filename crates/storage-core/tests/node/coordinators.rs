@@ -328,12 +328,18 @@ fn a_full_disk_holds_commits_off_until_it_may_have_room_again() {
     assert_eq!(ask(&mut host, 1, 2, commit(42)), ["write 1 9-0: 1 at 0"]);
 }
 
-#[test]
-fn a_refused_record_has_the_log_read_again() {
+/// One offset is committed, and the log takes hardly anything any more.
+fn with_small_batches() -> Host {
     let mut host = coordinating();
     ask(&mut host, 1, 1, commit(10));
     host.written(groups(), 1);
     host.updated(vec![setting(ConfigResource::Topic(GROUPS_TOPIC.to_owned()), "max.message.bytes", "80")]);
+    host
+}
+
+#[test]
+fn a_refused_record_has_the_log_read_again() {
+    let mut host = with_small_batches();
     // A commit that is too large is refused before it is decided; the tombstones of offsets are not looked at.
     assert_eq!(ask(&mut host, 1, 2, commit(20)), ["answer 1 #2: WriteRefused"]);
     assert_eq!(ask(&mut host, 1, 3, fetch_offset()), ["answer 1 #3: 10"]);
@@ -349,10 +355,7 @@ fn a_refused_record_has_the_log_read_again() {
 
 #[test]
 fn after_a_refused_append_none_reaches_the_log_of_those_that_were_asked_for_with_it() {
-    let mut host = coordinating();
-    ask(&mut host, 1, 1, commit(10));
-    host.written(groups(), 1);
-    host.updated(vec![setting(ConfigResource::Topic(GROUPS_TOPIC.to_owned()), "max.message.bytes", "80")]);
+    let mut host = with_small_batches();
     // The tombstone of the offset does not fit, the group's own would.
     let delete = GroupRequest::DeleteGroups(DeleteGroups { groups: vec!["g".to_owned()] });
     assert_eq!(ask(&mut host, 1, 2, delete), ["answer 1 #2: Lost"]);
