@@ -3,6 +3,8 @@
 //! So a client that creates a topic and then asks the same gateway for its metadata finds it. The wait ends with the request's
 //! time-out: the change is made then, only not seen here.
 
+use std::collections::BTreeMap;
+
 use base_types::Tick;
 use kafka_wire::KafkaString;
 use peer_api::controller::{Error, Refusal, Request, Response};
@@ -33,6 +35,13 @@ pub(crate) const TIMEOUT_MS: i32 = 30_000;
 
 pub(crate) fn message(text: String) -> Option<KafkaString> {
     (!text.is_empty()).then(|| text.into())
+}
+
+/// How many times a request names each thing.
+pub(crate) fn counted<K: Ord>(named: impl Iterator<Item = K>) -> BTreeMap<K, usize> {
+    let mut counts = BTreeMap::new();
+    named.for_each(|key| *counts.entry(key).or_default() += 1);
+    counts
 }
 
 /// What became of one of the things that were asked for, as code and message.

@@ -1,6 +1,6 @@
 //! What AlterConfigs and IncrementalAlterConfigs share: resources in, one verdict each out.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use base_types::{BrokerId, ErrorCode};
 use kafka_wire::KafkaString;
@@ -44,10 +44,9 @@ pub(crate) fn begin(
 ) -> Begun {
     let mut verdicts = Vec::with_capacity(resources.len());
     let mut changes = Vec::new();
-    let mut counts: BTreeMap<(i8, &str), usize> = BTreeMap::new();
-    resources.iter().for_each(|resource| *counts.entry((resource.kind, &*resource.name)).or_default() += 1);
+    let counts = administration::counted(resources.iter().map(|resource| (resource.kind, resource.name.as_str())));
     for resource in &resources {
-        let checked = if counts.get(&(resource.kind, &*resource.name)) > Some(&1) {
+        let checked = if counts.get(&(resource.kind, resource.name.as_str())) > Some(&1) {
             Err(refuse("Each resource must appear at most once."))
         } else {
             check(cx.image, resource, replace_all)

@@ -6,7 +6,6 @@
 //! Names, counts, placement and configs are judged by the controller. The answer waits until this gateway sees the topics.
 //! Deviation from Kafka: none known.
 
-use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use base_types::{BrokerId, ErrorCode, PartitionIndex};
@@ -22,16 +21,14 @@ use crate::operation::{Answer, Begun, Context};
 pub(crate) const SUPPORTED: RangeInclusive<i16> = 2..=7;
 
 pub(crate) fn begin(cx: &mut Context<'_>, request: CreateTopicsRequest) -> Begun {
-    let mut times: BTreeMap<KafkaString, u32> = BTreeMap::new();
-    for topic in &request.topics {
-        *times.entry(topic.name.clone()).or_default() += 1;
-    }
+    let mut counts = administration::counted(request.topics.iter().map(|topic| topic.name.clone()));
     let mut change = Creation { topics: Vec::new(), twice: Vec::new(), validate_only: request.validate_only };
     for topic in request.topics {
-        match times.get(&topic.name) {
+        match counts.remove(&topic.name) {
             Some(1) => change.topics.push(topic),
-            _ if change.twice.contains(&topic.name) => {}
-            _ => change.twice.push(topic.name),
+            Some(_) => change.twice.push(topic.name),
+            // What is named several times is told once.
+            None => {}
         }
     }
     if change.topics.is_empty() {

@@ -5,7 +5,6 @@
 //! Every topic asked for is in the answer (trap 23). The answer waits until this gateway no longer sees them.
 //! Deviation from Kafka: none known.
 
-use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use base_types::{ErrorCode, TopicId};
@@ -30,8 +29,7 @@ pub(crate) fn begin(cx: &mut Context<'_>, request: DeleteTopicsRequest) -> Begun
             .collect()
     };
     let mut change = Deletion { topics: Vec::new(), refused: Vec::new() };
-    let mut counts: BTreeMap<_, usize> = BTreeMap::new();
-    topics.iter().for_each(|topic| *counts.entry(named(topic)).or_default() += 1);
+    let mut counts = administration::counted(topics.iter().map(named));
     for topic in &topics {
         // What is named several times is told once.
         let Some(count) = counts.remove(&named(topic)) else { continue };

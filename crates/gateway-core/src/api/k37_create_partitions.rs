@@ -4,7 +4,6 @@
 //!
 //! Every topic asked for is in the answer (trap 23). Deviation from Kafka: `__consumer_offsets` keeps its number of partitions; the controller refuses.
 
-use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use base_types::{BrokerId, ErrorCode};
@@ -20,21 +19,17 @@ pub(crate) const SUPPORTED: RangeInclusive<i16> = 0..=3;
 
 pub(crate) fn begin(cx: &mut Context<'_>, request: CreatePartitionsRequest) -> Begun {
     let mut change = Growth { topics: Vec::new(), twice: Vec::new() };
-    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    request.topics.iter().for_each(|topic| *counts.entry(&topic.name).or_default() += 1);
+    let mut counts = administration::counted(request.topics.iter().map(|topic| topic.name.as_str()));
     let mut asked = Vec::new();
     for topic in &request.topics {
-        match counts.get_mut(&*topic.name) {
+        match counts.remove(topic.name.as_str()) {
             Some(1) => {
                 change.topics.push(topic.name.clone());
                 asked.push(new_partitions(topic));
             }
+            Some(_) => change.twice.push(topic.name.clone()),
             // What is named several times is told once.
-            Some(count) if *count > 1 => {
-                change.twice.push(topic.name.clone());
-                *count = 0;
-            }
-            _ => {}
+            None => {}
         }
     }
     if change.topics.is_empty() {
