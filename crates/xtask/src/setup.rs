@@ -222,22 +222,19 @@ fn present(is_present: bool) -> Found {
 
 /// With the compiler.
 fn jdk() -> Found {
-    let of = |program: &str, mark: &str| {
-        judged(command::said(Command::new(program).arg("-version")).as_deref(), mark, OLDEST_JAVA)
-    };
-    match of("java", "version \"") {
-        Found::Fit => of("javac", "javac "),
+    match asked("java", "-version", "version \"", OLDEST_JAVA) {
+        Found::Fit => asked("javac", "-version", "javac ", OLDEST_JAVA),
         unfit => unfit,
     }
 }
 
 fn node_itself() -> Found {
-    judged(command::said(Command::new("node").arg("--version")).as_deref(), "v", OLDEST_NODE)
+    asked("node", "--version", "v", OLDEST_NODE)
 }
 
 /// A version of Python without `ensurepip` (Debian's, without python3-venv) makes environments that have no pip.
 fn python_itself() -> Found {
-    match judged(command::said(Command::new("python3").arg("--version")).as_deref(), "Python ", OLDEST_PYTHON) {
+    match asked("python3", "--version", "Python ", OLDEST_PYTHON) {
         Found::Fit => present(command::succeeds(Command::new("python3").args(["-c", "import venv, ensurepip"]))),
         unfit => unfit,
     }
@@ -249,12 +246,16 @@ fn go_itself() -> Found {
     if command::succeeds(Command::new("go").current_dir(&module).args(["list", "-m"])) {
         return Found::Fit;
     }
-    let asked = fs::read_to_string(module.join("go.mod")).ok();
-    let oldest = asked.as_deref().and_then(|text| version_after(text, "\ngo "));
-    match oldest.map(|oldest| judged(command::said(Command::new("go").arg("version")).as_deref(), " go", oldest)) {
+    let wanted = fs::read_to_string(module.join("go.mod")).ok();
+    let oldest = wanted.as_deref().and_then(|text| version_after(text, "\ngo "));
+    match oldest.map(|oldest| asked("go", "version", " go", oldest)) {
         Some(too_old @ Found::TooOld { .. }) => too_old,
         _ => Found::Nothing,
     }
+}
+
+fn asked(program: &str, argument: &str, mark: &str, oldest: Version) -> Found {
+    judged(command::said(Command::new(program).arg(argument)).as_deref(), mark, oldest)
 }
 
 /// What a program says of its version, which stands behind `mark`.

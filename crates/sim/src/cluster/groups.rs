@@ -39,15 +39,6 @@ enum Flavour {
     StaticConsumer,
 }
 
-impl Flavour {
-    const CLASSIC: [Flavour; 3] = [Flavour::Classic, Flavour::OldClassic, Flavour::StaticClassic];
-    const CONSUMER: [Flavour; 2] = [Flavour::Consumer, Flavour::StaticConsumer];
-
-    fn any(of: &[Flavour], random: &mut Random) -> Flavour {
-        of[random.below(of.len() as u64) as usize]
-    }
-}
-
 pub(super) struct Groups {
     pub judge: Shared,
     pub min_insync_replicas: Option<u8>,
@@ -96,6 +87,13 @@ pub(super) fn statics() -> BTreeMap<String, String> {
 }
 
 impl Flavour {
+    const CLASSIC: [Flavour; 3] = [Flavour::Classic, Flavour::OldClassic, Flavour::StaticClassic];
+    const CONSUMER: [Flavour; 2] = [Flavour::Consumer, Flavour::StaticConsumer];
+
+    fn any(of: &[Flavour], random: &mut Random) -> Flavour {
+        of[random.below(of.len() as u64) as usize]
+    }
+
     fn is_static(self) -> bool {
         matches!(self, Flavour::StaticClassic | Flavour::StaticConsumer)
     }
