@@ -336,8 +336,8 @@ impl VfsFile for MemFile {
         self.write(position, pieces.concat(), false)
     }
 
-    fn write_durable(&self, position: u64, bytes: &[u8]) -> Result<(), DiskError> {
-        self.write(position, bytes.to_vec(), true)
+    fn write_durable(&self, position: u64, pieces: &[&[u8]]) -> Result<(), DiskError> {
+        self.write(position, pieces.concat(), true)
     }
 
     fn sync_data(&self) -> Result<(), DiskError> {

@@ -62,9 +62,9 @@ pub trait VfsFile: Send + Sync {
     /// Writes the pieces one after the other from `position` on. All or an error; on an error some of it may be there.
     fn write_at(&self, position: u64, pieces: &[&[u8]]) -> Result<(), DiskError>;
 
-    /// Writes and makes durable what it wrote. Fastest when `position`, the length and the address of `bytes` are multiples of
-    /// [`crate::BLOCK_BYTES`] and the file was opened for [`FileUse::Journal`].
-    fn write_durable(&self, position: u64, bytes: &[u8]) -> Result<(), DiskError>;
+    /// Writes the pieces one after the other and makes durable what it wrote. Fastest when `position`, and the length and the
+    /// address of each piece, are multiples of [`crate::BLOCK_BYTES`] and the file was opened for [`FileUse::Journal`].
+    fn write_durable(&self, position: u64, pieces: &[&[u8]]) -> Result<(), DiskError>;
 
     /// Makes durable all that was written so far, and the size of the file.
     fn sync_data(&self) -> Result<(), DiskError>;

@@ -124,12 +124,12 @@ fn raw_direct(bench: &Bench, bytes: usize, gigabytes: f64) {
         let count = (gigabytes * 1e9 / bytes as f64) as u64;
         let ring = (64 << 20) / bytes as u64;
         for i in 0..if recycled { ring } else { 0 } {
-            file.write_durable(i * bytes as u64, &memory[start..start + bytes]).expect("a write");
+            file.write_durable(i * bytes as u64, &[&memory[start..start + bytes]]).expect("a write");
         }
         let (started, before) = (Instant::now(), cpu());
         for i in 0..count {
             let position = if recycled { i % ring } else { i } * bytes as u64;
-            file.write_durable(position, &memory[start..start + bytes]).expect("a write");
+            file.write_durable(position, &[&memory[start..start + bytes]]).expect("a write");
         }
         let (elapsed, used) = (started.elapsed(), cpu().saturating_sub(before));
         let total = count as f64 * bytes as f64 / 1e9;

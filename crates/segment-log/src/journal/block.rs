@@ -4,7 +4,8 @@
 //!   header 64 │ entries │ batches │ zeros up to 4 KiB
 //! ```
 //!
-//! Batches of one partition lie side by side, so that a reader of the tail gets them as one piece.
+//! Batches of one partition lie side by side, so that a reader of the tail gets them as one piece. Those that are many bytes have a
+//! gap before them, so that they lie in the block's pages as they will lie in those of their segment, and need not be copied again.
 
 use base_types::Incarnation;
 use bytes::{BufMut, Bytes, BytesMut};
@@ -14,7 +15,8 @@ use super::entry::Entry;
 use crate::{codec::Fields, crc::crc32c};
 
 const MAGIC: u32 = 0x5477_4a31; // "TwJ1"
-pub(crate) const VERSION: u16 = 1;
+/// Of what is written. Version 1, which knows no gaps, is still read.
+pub(crate) const VERSION: u16 = 2;
 pub(crate) const HEADER_BYTES: usize = 64;
 const CRC_AT: usize = 60;
 
@@ -38,7 +40,7 @@ pub(crate) struct BlockHeader {
 pub(crate) struct Block {
     pub(crate) header: BlockHeader,
     pub(crate) entries: Vec<Entry>,
-    /// The batches, in the order of the `Batch` entries.
+    /// The batches and the gaps before them, in the order of the `Batch` entries.
     pub(crate) payload: Bytes,
 }
 
@@ -94,8 +96,10 @@ impl Block {
         }
         fields.end()?;
         let payload = bytes.slice(table_end..header.used_bytes() as usize);
-        let claimed: u64 =
-            entries.iter().map(|e| if let Entry::Batch { len, .. } = e { u64::from(*len) } else { 0 }).sum();
+        let claimed: u64 = entries
+            .iter()
+            .map(|e| if let Entry::Batch { len, gap, .. } = e { u64::from(*len) + u64::from(*gap) } else { 0 })
+            .sum();
         (claimed == payload.len() as u64).then_some(Block { header, entries, payload })
     }
 }
@@ -118,6 +122,16 @@ impl BlockBuilder {
         entry.encode(&mut self.bytes);
         self.entry_count += 1;
         self.table_bytes = self.bytes.len() - HEADER_BYTES;
+    }
+
+    /// Where the payload begins if entries of so many bytes are still to come.
+    pub(crate) fn payload_start(&self, entry_bytes: usize) -> usize {
+        self.bytes.len() + entry_bytes
+    }
+
+    /// Leaves so many bytes out, as the entry of the next batch says.
+    pub(crate) fn gap(&mut self, bytes: usize) {
+        self.bytes.put_bytes(0, bytes);
     }
 
     /// Returns where in the block the pieces lie.
@@ -157,10 +171,16 @@ mod tests {
     use super::*;
 
     fn block() -> Bytes {
+        block_with(3)
+    }
+
+    /// Whatever its entry says, the gap is three bytes.
+    fn block_with(gap: u16) -> Bytes {
         let mut builder = BlockBuilder::new(BytesMut::new());
         let tp = TopicPartition::default();
         builder.entry(&Entry::LogStart { tp, to: Offset(4), first_segment: None });
-        builder.entry(&Entry::Batch { tp, base: Offset(4), len: 10 });
+        builder.entry(&Entry::Batch { tp, base: Offset(4), len: 10, gap });
+        builder.gap(3);
         assert_eq!(builder.batch(&[b"01234", b"56789"]).len(), 10);
         builder.finish(7, Incarnation([3; 16]), 99).0
     }
@@ -174,7 +194,17 @@ mod tests {
         assert!(header.matches(&bytes));
         let block = Block::parse(header, &bytes).unwrap();
         assert_eq!(block.entries.len(), 2);
-        assert_eq!(&block.payload[..], b"0123456789");
+        assert_eq!(block.payload[..3], [0; 3]);
+        assert_eq!(&block.payload[3..], b"0123456789");
+    }
+
+    #[test]
+    fn a_gap_that_is_not_as_its_entry_says_is_no_block() {
+        for gap in [0, 2, 4, u16::MAX] {
+            let bytes = block_with(gap);
+            let header = BlockHeader::parse(&bytes).unwrap();
+            assert!(header.matches(&bytes) && Block::parse(header, &bytes).is_none(), "{gap}");
+        }
     }
 
     #[test]

@@ -21,11 +21,12 @@ pub(crate) struct SegmentExtent {
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Entry {
-    /// The next `len` bytes of the payload are a batch that continues the log of `tp`.
+    /// After `gap` bytes that say nothing, the next `len` bytes of the payload are a batch that continues the log of `tp`.
     Batch {
         tp: TopicPartition,
         base: Offset,
         len: u32,
+        gap: u16,
     },
     /// The log up to the end of the last of these segments is durable in segments. Lists those that changed since the last
     /// entry of this kind or the manifest, and the epochs that began since.
@@ -74,9 +75,11 @@ const LOG_START: u8 = 5;
 const CREATED: u8 = 6;
 const DELETED: u8 = 7;
 const UNJOURNALED: u8 = 8;
+const BATCH_AFTER_GAP: u8 = 9;
 
-/// Size of an encoded `Batch` entry.
+/// Size of an encoded `Batch` entry, and how much more one with a gap takes.
 pub(crate) const BATCH_ENTRY_BYTES: usize = 33;
+pub(crate) const GAP_BYTES: usize = 2;
 
 impl Entry {
     pub(crate) fn partition(&self) -> TopicPartition {
@@ -98,10 +101,13 @@ impl Entry {
             put_partition(into, self.partition());
         };
         match self {
-            Entry::Batch { base, len, .. } => {
-                head(BATCH);
+            Entry::Batch { base, len, gap, .. } => {
+                head(if *gap == 0 { BATCH } else { BATCH_AFTER_GAP });
                 into.put_i64(base.0);
                 into.put_u32(*len);
+                if *gap != 0 {
+                    into.put_u16(*gap);
+                }
             }
             Entry::Placed { segments, epochs, .. } => {
                 head(PLACED);
@@ -137,7 +143,8 @@ impl Entry {
         let kind = fields.u8()?;
         let tp = fields.partition()?;
         Some(match kind {
-            BATCH => Entry::Batch { tp, base: fields.offset()?, len: fields.u32()? },
+            BATCH => Entry::Batch { tp, base: fields.offset()?, len: fields.u32()?, gap: 0 },
+            BATCH_AFTER_GAP => Entry::Batch { tp, base: fields.offset()?, len: fields.u32()?, gap: fields.u16()? },
             PLACED => Entry::Placed { tp, segments: extents(fields)?, epochs: epochs(fields)? },
             TRUNCATED => {
                 let to = fields.offset()?;
@@ -202,7 +209,8 @@ mod tests {
         let tp = TopicPartition { topic: TopicId([7; 16]), partition: PartitionIndex(3) };
         let extent = SegmentExtent { base: Offset(1), len: 2, next_offset: Offset(3), max_timestamp: Timestamp(4) };
         let entries = [
-            Entry::Batch { tp, base: Offset(9), len: 70 },
+            Entry::Batch { tp, base: Offset(9), len: 70, gap: 0 },
+            Entry::Batch { tp, base: Offset(9), len: 70, gap: 4095 },
             Entry::Placed { tp, segments: vec![extent, extent], epochs: vec![(LeaderEpoch(1), Offset(2))] },
             Entry::Truncated { tp, to: Offset(5), cut: None },
             Entry::Truncated { tp, to: Offset(5), cut: Some((Offset(0), 100)) },
@@ -224,8 +232,10 @@ mod tests {
             }
         }
         let mut bytes = BytesMut::new();
-        Entry::Batch { tp, base: Offset(9), len: 70 }.encode(&mut bytes);
+        Entry::Batch { tp, base: Offset(9), len: 70, gap: 0 }.encode(&mut bytes);
         assert_eq!(bytes.len(), BATCH_ENTRY_BYTES);
+        Entry::Batch { tp, base: Offset(9), len: 70, gap: 1 }.encode(&mut bytes);
+        assert_eq!(bytes.len(), 2 * BATCH_ENTRY_BYTES + GAP_BYTES);
     }
 
     #[test]

@@ -217,7 +217,7 @@ impl JournalWriter {
             self.marks.push_back(self.next);
         }
         if let Some(current) = self.live.back() {
-            current.file.write_durable(self.next.position, &bytes)?;
+            current.file.write_durable(self.next.position, &[&bytes])?;
         }
         self.unreleased_bytes += size;
         self.next.position += size;

@@ -15,21 +15,24 @@ use std::{
 
 use base_types::{Offset, TopicPartition, invariant};
 use record_batch::StampedBatch;
-use store_api::DiskError;
+use store_api::{BLOCK_BYTES, DiskError};
 
 use super::{
     LogStore,
-    place::{Item, Way},
+    place::{Item, LENT_BYTES_MIN, Way},
 };
 use crate::{
     StoreError,
     journal::{
         block::{BlockBuilder, HEADER_BYTES},
-        entry::{BATCH_ENTRY_BYTES, Entry},
+        entry::{BATCH_ENTRY_BYTES, Entry, GAP_BYTES},
         writer::JournalWriter,
     },
     replica::{Growth, Placement, Placing, Replica, State, TailBatch},
 };
+
+/// From this much on a part may be laid out so that it need not be copied on its way to the segment.
+const ALIGNED_BYTES_MIN: usize = 64 << 10;
 
 /// Free space is asked for once per this many bytes.
 const SPACE_CHECK_BYTES: u64 = 4 << 20;
@@ -85,6 +88,31 @@ struct Staged<'a> {
     entries: Vec<Entry>,
     /// Where the active segment ended before, to cut off what was written when the commit comes to nothing.
     before: Option<(Offset, u64)>,
+}
+
+impl Part<'_> {
+    /// Whether it is worth a gap: it is many bytes, and in batches so large that they can be lent.
+    fn has_gap(&self) -> bool {
+        self.bytes >= ALIGNED_BYTES_MIN && self.bytes >= self.writes.len() * 2 * LENT_BYTES_MIN
+    }
+
+    /// At most a sixteenth of the part.
+    fn gap_max(&self) -> usize {
+        if self.has_gap() { BLOCK_BYTES } else { 0 }
+    }
+
+    /// What is left out before it, at this place of a block, so that it lies in the pages of memory as it will lie in those of its
+    /// segment. Never nothing where there may be one, so that the entries have the same size whatever comes out.
+    fn gap(&self, at: usize) -> u16 {
+        if !self.has_gap() {
+            return 0;
+        }
+        let state = self.replica.state();
+        let placed = state.segments.back().map_or(0, |segment| segment.len);
+        let in_page = ((placed + state.pending_bytes()) % BLOCK_BYTES as u64) as usize;
+        let gap = (in_page + BLOCK_BYTES - at % BLOCK_BYTES) % BLOCK_BYTES;
+        if gap == 0 { BLOCK_BYTES as u16 } else { gap as u16 }
+    }
 }
 
 impl LogStore {
@@ -341,10 +369,11 @@ impl LogStore {
             let mut count = 0;
             let mut bytes = 0;
             for index in rest {
-                if count > 0 && bytes + parts[*index].bytes > self.options.block_bytes_max() {
+                let size = parts[*index].bytes + parts[*index].gap_max();
+                if count > 0 && bytes + size > self.options.block_bytes_max() {
                     break;
                 }
-                bytes += parts[*index].bytes;
+                bytes += size;
                 count += 1;
             }
             let (now, later) = rest.split_at(count);
@@ -386,25 +415,36 @@ impl LogStore {
         tails: &mut [Vec<TailBatch>],
     ) -> Result<(u64, u64), DiskError> {
         let batches: usize = now.iter().map(|index| parts[*index].writes.len()).sum();
-        let payload: usize = now.iter().map(|index| parts[*index].bytes).sum();
+        let gaps = now.iter().filter(|index| parts[**index].has_gap()).count();
+        let payload_max: usize = now.iter().map(|index| parts[*index].bytes + parts[*index].gap_max()).sum();
         let head_bytes: usize = head.iter().map(entry_estimate).sum();
-        let buffer = self.pool.carve(HEADER_BYTES + head_bytes + batches * BATCH_ENTRY_BYTES + payload);
+        let entry_bytes = batches * BATCH_ENTRY_BYTES + gaps * GAP_BYTES;
+        let buffer = self.pool.carve(HEADER_BYTES + head_bytes + entry_bytes + payload_max);
         let mut builder = BlockBuilder::new(buffer);
         for entry in head {
             builder.entry(entry);
         }
-        let writes = || now.iter().flat_map(|index| parts[*index].writes.iter().map(move |write| (*index, *write)));
-        for (_, write) in writes() {
+        let mut at = builder.payload_start(entry_bytes);
+        let mut writes: Vec<(usize, u16, &LogWrite)> = Vec::with_capacity(batches);
+        for &index in now {
+            let part = &parts[index];
+            let mut gap = part.gap(at);
+            at += usize::from(gap) + part.bytes;
+            // The first of its batches has the gap before it.
+            writes.extend(part.writes.iter().map(|write| (index, std::mem::take(&mut gap), *write)));
+        }
+        for &(_, gap, write) in &writes {
             let base = write.batch.header().base_offset;
-            builder.entry(&Entry::Batch { tp: write.tp, base, len: write.batch.size() as u32 });
+            builder.entry(&Entry::Batch { tp: write.tp, base, len: write.batch.size() as u32, gap });
         }
         let mut ranges = Vec::with_capacity(batches);
-        for (_, write) in writes() {
+        for &(_, gap, write) in &writes {
             let (head, body) = write.batch.pieces();
+            builder.gap(usize::from(gap));
             ranges.push(builder.batch(&[head, body]));
         }
         let (seq, block) = journal.append(builder)?;
-        for ((index, write), range) in writes().zip(ranges) {
+        for ((index, _, write), range) in writes.into_iter().zip(ranges) {
             tails[index].push(TailBatch::new(write.batch.header(), seq, block.slice(range)));
         }
         Ok((seq, block.len() as u64))
@@ -538,7 +578,10 @@ fn special_estimate(part: &Part<'_>) -> u64 {
 /// An upper bound for what the commit takes in the journal.
 fn journal_estimate(parts: &[Part<'_>]) -> u64 {
     let part_bytes = |part: &Part<'_>| match part.route {
-        Route::Journal => (part.bytes + BATCH_ENTRY_BYTES * part.writes.len()) as u64 + special_estimate(part),
+        Route::Journal => {
+            let entries = (BATCH_ENTRY_BYTES + GAP_BYTES) * part.writes.len();
+            (part.bytes + part.gap_max() + entries) as u64 + special_estimate(part)
+        }
         Route::Bypass | Route::PageCache => special_estimate(part),
     };
     let bytes: u64 = parts.iter().map(part_bytes).sum();

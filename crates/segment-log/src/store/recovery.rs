@@ -26,7 +26,7 @@ use std::{
 };
 
 use base_types::{Offset, TopicPartition};
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use record_batch::{BatchHeader, HEADER_LEN, StampedBatch};
 use store_api::{KvBatch, KvDurability, KvStore, Vfs};
 
@@ -211,7 +211,10 @@ impl LogStore {
         for entry in block.entries {
             let tp = entry.partition();
             let bytes = match entry {
-                Entry::Batch { len, .. } => payload.split_to(len as usize),
+                Entry::Batch { len, gap, .. } => {
+                    payload.advance(usize::from(gap));
+                    payload.split_to(len as usize)
+                }
                 _ => Bytes::new(),
             };
             if as_of.get(&tp).is_some_and(|as_of| seq <= *as_of) {

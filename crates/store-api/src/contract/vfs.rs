@@ -64,13 +64,18 @@ fn writes_pieces(vfs: &dyn Vfs) {
 fn writes_durably(vfs: &dyn Vfs) {
     let file = vfs.create("f", FileUse::Journal).unwrap();
     file.preallocate(8 * BLOCK_BYTES as u64).unwrap();
-    let memory = vec![5_u8; 3 * BLOCK_BYTES];
+    let mut memory = vec![5_u8; 4 * BLOCK_BYTES];
     let start = memory.as_ptr().align_offset(BLOCK_BYTES);
-    file.write_durable(BLOCK_BYTES as u64, &memory[start..start + 2 * BLOCK_BYTES]).unwrap();
-    file.write_durable(0, b"odd").unwrap();
+    memory[start + 2 * BLOCK_BYTES..].fill(6);
+    let (two, one) = memory[start..start + 3 * BLOCK_BYTES].split_at(2 * BLOCK_BYTES);
+    file.write_durable(BLOCK_BYTES as u64, &[two]).unwrap();
+    file.write_durable(4 * BLOCK_BYTES as u64, &[one, &[], two]).unwrap();
+    file.write_durable(0, &[b"odd", &[], b" and ends"]).unwrap();
     let mut expected = vec![0; 8 * BLOCK_BYTES];
     expected[BLOCK_BYTES..3 * BLOCK_BYTES].fill(5);
-    expected[..3].copy_from_slice(b"odd");
+    expected[4 * BLOCK_BYTES..5 * BLOCK_BYTES].fill(6);
+    expected[5 * BLOCK_BYTES..7 * BLOCK_BYTES].fill(5);
+    expected[..12].copy_from_slice(b"odd and ends");
     assert!(read(vfs, "f") == expected);
     // Reads through the handle that writes past the page cache, at odd places.
     let mut into = [0; 7];
@@ -136,7 +141,7 @@ fn handles(vfs: &dyn Vfs) {
     let second = vfs.open("f", FileUse::Buffered).unwrap();
     let block = Arc::new(vec![1_u8; 2 * BLOCK_BYTES]);
     let start = block.as_ptr().align_offset(BLOCK_BYTES);
-    first.write_durable(0, &block[start..start + BLOCK_BYTES]).unwrap();
+    first.write_durable(0, &[&block[start..start + BLOCK_BYTES]]).unwrap();
     second.write_at(0, &[b"second"]).unwrap();
     let mut into = [0; 8];
     assert_eq!(first.read_at(0, &mut into).unwrap(), 8);

@@ -48,7 +48,7 @@ fn a_durable_write_promises_nothing_for_the_writes_before_it() {
     write(&vfs, "f", 0, &[0; 8192]);
     synced(&vfs, "f");
     write(&vfs, "f", 0, b"lazy");
-    vfs.open("f", FileUse::Journal).unwrap().write_durable(4096, &[7; 4096]).unwrap();
+    vfs.open("f", FileUse::Journal).unwrap().write_durable(4096, &[&[7; 4096]]).unwrap();
     let found = vfs.after_crash(Survivors::Nothing, &mut Random::new(1)).bytes_of("f").unwrap();
     assert_eq!(found[..4], [0; 4]);
     assert_eq!(found[4096..], [7; 4096]);

@@ -57,6 +57,30 @@ impl OsFile {
         }
         Ok(())
     }
+
+    fn write_pieces(&self, fd: &OwnedFd, mut position: u64, pieces: &[&[u8]]) -> Result<(), DiskError> {
+        let pieces: Vec<&[u8]> = pieces.iter().copied().filter(|piece| !piece.is_empty()).collect();
+        for group in pieces.chunks(PIECES_MAX) {
+            let slices: Vec<IoSlice<'_>> = group.iter().map(|piece| IoSlice::new(piece)).collect();
+            let mut written = loop {
+                match rustix::io::pwritev(fd, &slices, position) {
+                    Ok(written) => break written,
+                    Err(rustix::io::Errno::INTR) => {}
+                    Err(error) => return Err(self.failed(DiskOperation::Write)(error)),
+                }
+            };
+            // A short write is rare: what is left goes piece by piece.
+            for piece in group {
+                let skip = written.min(piece.len());
+                written -= skip;
+                if skip < piece.len() {
+                    self.write_all(fd, position + skip as u64, &piece[skip..])?;
+                }
+                position += piece.len() as u64;
+            }
+        }
+        Ok(())
+    }
 }
 
 impl VfsFile for OsFile {
@@ -74,39 +98,17 @@ impl VfsFile for OsFile {
     }
 
     fn write_at(&self, position: u64, pieces: &[&[u8]]) -> Result<(), DiskError> {
-        let mut position = position;
-        let pieces: Vec<&[u8]> = pieces.iter().copied().filter(|piece| !piece.is_empty()).collect();
-        for group in pieces.chunks(PIECES_MAX) {
-            let slices: Vec<IoSlice<'_>> = group.iter().map(|piece| IoSlice::new(piece)).collect();
-            let mut written = loop {
-                match rustix::io::pwritev(&self.buffered, &slices, position) {
-                    Ok(written) => break written,
-                    Err(rustix::io::Errno::INTR) => {}
-                    Err(error) => return Err(self.failed(DiskOperation::Write)(error)),
-                }
-            };
-            // A short write is rare: what is left goes piece by piece.
-            for piece in group {
-                let skip = written.min(piece.len());
-                written -= skip;
-                if skip < piece.len() {
-                    self.write_all(&self.buffered, position + skip as u64, &piece[skip..])?;
-                }
-                position += piece.len() as u64;
-            }
-        }
-        Ok(())
+        self.write_pieces(&self.buffered, position, pieces)
     }
 
-    fn write_durable(&self, position: u64, bytes: &[u8]) -> Result<(), DiskError> {
-        let block = BLOCK_BYTES as u64;
-        let aligned = position.is_multiple_of(block)
-            && bytes.len().is_multiple_of(BLOCK_BYTES)
-            && bytes.as_ptr().align_offset(BLOCK_BYTES) == 0;
+    fn write_durable(&self, position: u64, pieces: &[&[u8]]) -> Result<(), DiskError> {
+        let is_aligned =
+            |piece: &&[u8]| piece.len().is_multiple_of(BLOCK_BYTES) && piece.as_ptr().align_offset(BLOCK_BYTES) == 0;
+        let aligned = position.is_multiple_of(BLOCK_BYTES as u64) && pieces.iter().all(is_aligned);
         match self.direct().filter(|_| aligned) {
-            Some(direct) => self.write_all(direct, position, bytes),
+            Some(direct) => self.write_pieces(direct, position, pieces),
             None => {
-                self.write_all(&self.buffered, position, bytes)?;
+                self.write_pieces(&self.buffered, position, pieces)?;
                 self.sync_data()
             }
         }
