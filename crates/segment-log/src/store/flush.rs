@@ -5,7 +5,7 @@ use std::sync::{MutexGuard, PoisonError, atomic::Ordering};
 use base_types::TopicPartition;
 
 use super::LogStore;
-use crate::{StoreError, manifest::Manifest};
+use crate::{StoreError, manifest::Manifest, replica::Replica};
 
 /// With so few segments to sync, syncing them now costs less than a longer replay later.
 const SYNC_CHEAP: usize = 64;
@@ -110,6 +110,11 @@ impl LogStore {
 
     /// All pending batches, or as many as `bytes_max` allows, to segments. The caller holds `flushing`.
     pub(super) fn place_all(&self, bytes_max: u64) -> Result<u64, StoreError> {
+        self.place_those(bytes_max, |_| true)
+    }
+
+    /// The same, of the replicas that are wanted.
+    pub(super) fn place_those(&self, bytes_max: u64, is_wanted: impl Fn(&Replica) -> bool) -> Result<u64, StoreError> {
         let pending: Vec<TopicPartition> = self.lock_work().pending.iter().copied().collect();
         let mut placed = 0;
         for tp in pending {
@@ -120,6 +125,9 @@ impl LogStore {
                 self.lock_work().pending.remove(&tp);
                 continue;
             };
+            if !is_wanted(&replica) {
+                continue;
+            }
             let mut placing = replica.placing();
             placed += self.place_pending(&replica, &mut placing)?;
             self.store_index_when_due(&replica);

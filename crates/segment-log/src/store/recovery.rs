@@ -63,6 +63,30 @@ pub struct RecoveryReport {
     pub stray_directories: Vec<String>,
 }
 
+/// What must be known of later blocks before earlier ones are replayed: for each replica the number of the last one.
+#[derive(Debug, Default)]
+struct Later {
+    /// That tells of segments, or takes the whole log away. Batches before it are in those segments, which must not be written
+    /// again, for they hold more than the journal does; or they are nowhere, like the segments they would be written to.
+    settled: BTreeMap<TopicPartition, u64>,
+    /// That takes segments away, with an offset: those that begin below. Until it is met, batches that would be written to one
+    /// of them wait in memory: its file may be gone, and a truncation says where segments are to be cut that do not hold them.
+    removed: BTreeMap<TopicPartition, (u64, Offset)>,
+}
+
+impl Later {
+    fn removes(&mut self, tp: TopicPartition, seq: u64, below: Offset) {
+        let (last, most) = self.removed.entry(tp).or_insert((seq, below));
+        (*last, *most) = (seq, below.max(*most));
+    }
+
+    /// Whether a block behind `seq` takes the segment away that the next batch would be written to.
+    fn removes_active(&self, replica: &Replica, seq: u64) -> bool {
+        let Some((last, below)) = self.removed.get(&replica.tp) else { return false };
+        *last > seq && replica.state().segments.back().is_none_or(|active| active.base < *below)
+    }
+}
+
 /// What replayed entries took away, to be removed from the disk when the replay is over.
 #[derive(Debug, Default)]
 struct Removed {
@@ -93,10 +117,10 @@ impl LogStore {
         let store = LogStore::from_manifest(vfs, kv, options, &manifest)?;
         if !manifest.clean {
             let mut ahead = JournalReader::open(store.vfs.as_ref(), start, manifest.incarnation)?;
-            let placed = store.look_ahead(&mut ahead)?;
+            let later = store.look_ahead(&mut ahead)?;
             ahead.sync()?;
             reader = reader.with_known_end();
-            store.replay(&mut reader, &manifest, &placed, &mut report)?;
+            store.replay(&mut reader, &manifest, &later, &mut report)?;
         }
         store.take_up_journal(&reader, start)?;
         if !manifest.clean {
@@ -144,25 +168,30 @@ impl LogStore {
         })
     }
 
-    /// The last block for each replica that tells of segments: all batches that come before it are in them, and those segments
-    /// must not be written again, for they hold more than the journal does.
-    fn look_ahead(&self, reader: &mut JournalReader) -> Result<BTreeMap<TopicPartition, u64>, OpenError> {
-        let mut placed = BTreeMap::new();
+    fn look_ahead(&self, reader: &mut JournalReader) -> Result<Later, OpenError> {
+        let mut later = Later::default();
         while let Some(block) = reader.next_block(&self.pool)? {
             for entry in block.entries {
-                if let Entry::Placed { tp, .. } = entry {
-                    placed.insert(tp, block.header.seq);
+                match entry {
+                    Entry::Placed { tp, .. } | Entry::Reset { tp, .. } | Entry::Deleted { tp } => {
+                        later.settled.insert(tp, block.header.seq);
+                    }
+                    Entry::Truncated { tp, .. } => later.removes(tp, block.header.seq, Offset(i64::MAX)),
+                    Entry::LogStart { tp, first_segment: Some(first), .. } => {
+                        later.removes(tp, block.header.seq, first);
+                    }
+                    _ => {}
                 }
             }
         }
-        Ok(placed)
+        Ok(later)
     }
 
     fn replay(
         &self,
         reader: &mut JournalReader,
         manifest: &Manifest,
-        placed: &BTreeMap<TopicPartition, u64>,
+        later: &Later,
         report: &mut RecoveryReport,
     ) -> Result<(), OpenError> {
         let as_of: BTreeMap<TopicPartition, u64> = manifest.replicas.iter().map(|r| (r.tp, r.as_of)).collect();
@@ -170,10 +199,11 @@ impl LogStore {
         while let Some(block) = reader.next_block(&self.pool)? {
             report.replayed_blocks += 1;
             report.replayed_bytes += block.header.size();
-            self.replay_block(block, &as_of, placed, &mut removed)?;
+            let seq = block.header.seq;
+            self.replay_block(block, &as_of, later, &mut removed)?;
             let pending = self.counters.pending_bytes.load(Ordering::Relaxed);
             if pending > self.options.pending_bytes_max() {
-                self.place_all(u64::MAX)?;
+                self.place_those(u64::MAX, |replica| !later.removes_active(replica, seq))?;
                 self.tail.evict();
             }
         }
@@ -202,7 +232,7 @@ impl LogStore {
         &self,
         block: Block,
         as_of: &BTreeMap<TopicPartition, u64>,
-        placed: &BTreeMap<TopicPartition, u64>,
+        later: &Later,
         removed: &mut Removed,
     ) -> Result<(), OpenError> {
         let (seq, size) = (block.header.seq, block.header.size());
@@ -223,8 +253,8 @@ impl LogStore {
             if let Entry::Batch { .. } = entry {
                 owners.insert(tp);
             }
-            let is_placed = placed.get(&tp).is_some_and(|placed| seq < *placed);
-            self.replay_entry(seq, entry, bytes, is_placed, removed)?;
+            let is_settled = later.settled.get(&tp).is_some_and(|settled| seq < *settled);
+            self.replay_entry(seq, entry, bytes, is_settled, removed)?;
         }
         let owners: Vec<Arc<Replica>> = owners.into_iter().filter_map(|tp| self.replica(tp).ok()).collect();
         if !owners.is_empty() {
@@ -239,7 +269,7 @@ impl LogStore {
         seq: u64,
         entry: Entry,
         bytes: Bytes,
-        is_placed: bool,
+        is_settled: bool,
         removed: &mut Removed,
     ) -> Result<(), OpenError> {
         let tp = entry.partition();
@@ -260,8 +290,8 @@ impl LogStore {
                 if header.size() != bytes.len() || header.base_offset != base || base < state.log_end {
                     return Err(impossible("a batch that does not continue the log"));
                 }
-                // What a later block tells to be in segments is of use for its offsets only, until that block is met.
-                let bytes = if is_placed { Bytes::new() } else { bytes };
+                // Of use for its offsets only, until the block is met that settles it.
+                let bytes = if is_settled { Bytes::new() } else { bytes };
                 state.append(TailBatch::new(&header, seq, bytes));
             }
             Entry::Placed { segments, epochs, .. } => {

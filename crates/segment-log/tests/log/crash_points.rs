@@ -11,11 +11,11 @@ use std::{
 };
 
 use base_types::{Incarnation, Offset, Random, TopicPartition};
-use segment_log::{FlushBudget, LogStore};
+use segment_log::{FlushBudget, LogOptions, LogStore};
 use store_api::{DiskOperation, Image, MemKv, MemVfs, Survivors};
 
 use crate::{
-    support::{Disk, bases, batch, options, read_all, replica_options, tp, write},
+    support::{Disk, bases, batch, large_options, options, read_all, replica_options, tp, write},
     twin::{Generator, Operation, Twin, TwinLog, epochs_match, note_epochs, perform},
 };
 
@@ -28,6 +28,7 @@ struct Expected {
     operations: BTreeSet<DiskOperation>,
     /// Of the recoveries, some are themselves crashed, and some go on writing.
     deep_every: u64,
+    options: LogOptions,
 }
 
 /// The log of one partition as recovery found it must be one that `allowed` may have become.
@@ -80,8 +81,8 @@ fn check(store: &LogStore, before: &Twin, during: &Twin, killed: bool, what: &st
     }
 }
 
-fn recover(vfs: &MemVfs, kv: MemKv, what: &str) -> LogStore {
-    let options = options(200);
+fn recover(vfs: &MemVfs, kv: MemKv, options: &LogOptions, what: &str) -> LogStore {
+    let options = options.clone();
     match LogStore::open(Arc::new(vfs.clone()), Arc::new(kv), options) {
         Ok((store, _)) => store,
         Err(error) => panic!("{what}: cannot be opened: {error:?}"),
@@ -94,11 +95,12 @@ fn try_crash(image: &Image<'_>, kv: &MemKv, survivors: Survivors, random: &mut R
     let crashed = |random: &mut Random| if killed { kv.after_kill() } else { kv.after_crash(random) };
     let vfs = if killed { image.after_kill() } else { image.after_crash(survivors, random) };
     let kv_found = crashed(random);
-    let store = recover(&vfs, kv_found, &what);
+    let options = &expected.options;
+    let store = recover(&vfs, kv_found, options, &what);
     check(&store, &expected.before, &expected.during, killed, &what);
     if killed {
         let survivors = Survivors::ALL[random.below(Survivors::ALL.len() as u64) as usize];
-        let after = recover(&vfs.after_crash(survivors, random), kv.after_crash(random), &what);
+        let after = recover(&vfs.after_crash(survivors, random), kv.after_crash(random), options, &what);
         for tp in store.replicas() {
             let (start, end) = store.bounds(tp).unwrap();
             assert_eq!(after.bounds(tp), Some((start, end)), "{what}, then power was lost ({survivors:?}): {tp}");
@@ -110,7 +112,7 @@ fn try_crash(image: &Image<'_>, kv: &MemKv, survivors: Survivors, random: &mut R
     }
     // What recovery itself did to the disk may be lost again, and the log must be of use afterwards.
     let again = vfs.after_crash(Survivors::TornSubset, random);
-    let reopened = recover(&again, crashed(random), &what);
+    let reopened = recover(&again, crashed(random), options, &what);
     check(&reopened, &expected.before, &expected.during, false, &format!("{what}, then crashed after recovery"));
     for tp in store.replicas() {
         let (start, end) = store.bounds(tp).unwrap();
@@ -118,16 +120,27 @@ fn try_crash(image: &Image<'_>, kv: &MemKv, survivors: Survivors, random: &mut R
         let next = batch(end, 1000, 1, 50);
         store.commit(&[write(tp, next.clone())]).unwrap_or_else(|error| panic!("{what}: append to {tp}: {error:?}"));
         let after_loss = vfs.after_crash(Survivors::Nothing, random);
-        let last = recover(&after_loss, MemKv::new(), &what);
+        let last = recover(&after_loss, MemKv::new(), options, &what);
         let found = read_all(&last, tp, start).unwrap();
         assert!(!found.is_empty(), "{what}: {tp} from {start}, appended at {end}, now {:?}", last.bounds(tp));
         assert!(found[..found.len() - 1] == before && found[found.len() - 1] == next, "{what}: appended {tp}");
     }
 }
 
-/// Runs `operations` random operations; at each change of the disk `per_change` kinds of survivors are tried in turn.
+/// [`walk_with`] small batches.
 fn walk(seed: u64, operations: usize, per_change: usize) -> (u64, BTreeSet<DiskOperation>) {
-    let mut disk = Disk::new();
+    walk_with(options, Generator::new(seed), seed, operations, per_change)
+}
+
+/// Runs `operations` random operations; at each change of the disk `per_change` kinds of survivors are tried in turn.
+fn walk_with(
+    options: fn(u8) -> LogOptions,
+    mut generator: Generator,
+    seed: u64,
+    operations: usize,
+    per_change: usize,
+) -> (u64, BTreeSet<DiskOperation>) {
+    let mut disk = Disk::with(options);
     let expected = Arc::new(Mutex::new(Expected {
         before: Twin::default(),
         during: Twin::default(),
@@ -135,10 +148,10 @@ fn walk(seed: u64, operations: usize, per_change: usize) -> (u64, BTreeSet<DiskO
         tried: 0,
         operations: BTreeSet::new(),
         deep_every: 40,
+        options: options(200),
     }));
     let (mut store, _) = disk.open();
     let mut twin = Twin::default();
-    let mut generator = Generator::new(seed);
     let observer = {
         let (expected, kv) = (Arc::clone(&expected), Arc::clone(&disk.kv));
         let random = Mutex::new(Random::new(seed ^ 0xdead));
@@ -211,6 +224,16 @@ fn every_acknowledged_record_is_found_after_a_crash_at_any_moment_of_ten_thousan
 }
 
 #[test]
+fn large_batches_are_found_after_a_crash_at_any_moment_though_the_journal_has_gaps() {
+    let halves: Vec<_> = [1, 2]
+        .map(|seed| std::thread::spawn(move || walk_with(large_options, Generator::large(seed), seed, 400, 2)))
+        .into_iter()
+        .collect();
+    let tried: u64 = halves.into_iter().map(|half| half.join().unwrap().0).sum();
+    assert!(tried > 1500, "{tried}");
+}
+
+#[test]
 fn all_kinds_of_survivors_are_tried_at_every_change_of_short_traces() {
     for seed in 10..22 {
         walk(seed, 60, Survivors::ALL.len());
@@ -249,7 +272,7 @@ fn what_is_built_on_after_a_kill_does_not_vanish_beneath() {
         kills += 1;
         disk.vfs = disk.vfs.after_kill();
         let what = format!("killed at {point}");
-        let store = recover(&disk.vfs, disk.kv.after_kill(), &what);
+        let store = recover(&disk.vfs, disk.kv.after_kill(), &options(200), &what);
         if store.bounds(tp(0)).is_none() {
             assert_eq!(acknowledged, 0, "{what}");
             store.create_replica(tp(0), replica_options()).unwrap();
@@ -261,7 +284,7 @@ fn what_is_built_on_after_a_kill_does_not_vanish_beneath() {
             store.commit(&[write(tp(0), batch(Offset(offset), 2, 1, RECORD_BYTES))]).unwrap();
             let survivors = Survivors::ALL[random.below(Survivors::ALL.len() as u64) as usize];
             if offset % 10 == 9 {
-                let after = recover(&disk.vfs.after_crash(survivors, &mut random), MemKv::new(), &what);
+                let after = recover(&disk.vfs.after_crash(survivors, &mut random), MemKv::new(), &options(200), &what);
                 let expected: Vec<i64> = (0..=offset).collect();
                 assert_eq!(bases(&after, tp(0)), expected, "{what}, then power was lost ({survivors:?})");
                 losses += 1;
@@ -272,6 +295,44 @@ fn what_is_built_on_after_a_kill_does_not_vanish_beneath() {
     assert!(kills > 150, "{kills}");
 }
 
+/// A replay that runs short of memory must not write to segments what a later block takes away again.
+#[test]
+fn a_replay_that_must_make_room_leaves_alone_what_is_cut_later() {
+    const ALL_PENDING: u64 = 1 << 20;
+    const ALL_PLACED: u64 = 16 << 10;
+    type Cut = fn(&LogStore);
+    let cuts: [(u64, Cut, &[i64]); 5] = [
+        (ALL_PENDING, |store| assert_eq!(store.truncate(tp(0), Offset(3)).unwrap(), Offset(3)), &[0, 1, 2]),
+        (ALL_PENDING, |store| assert_eq!(store.truncate(tp(0), Offset(1)).unwrap(), Offset(1)), &[0]),
+        (ALL_PLACED, |store| assert_eq!(store.truncate(tp(0), Offset(1)).unwrap(), Offset(1)), &[0]),
+        (ALL_PENDING, |store| store.reset(tp(0), Offset(7)).unwrap(), &[]),
+        (ALL_PLACED, |store| store.advance_log_start(tp(0), Offset(3)).unwrap(), &[3, 4, 5]),
+    ];
+    for (tail_cache_bytes, cut, left) in cuts {
+        let mut disk = Disk::new();
+        let (store, _) = disk.open_with(|options| options.tail_cache_bytes = tail_cache_bytes);
+        (0..2).for_each(|i| store.create_replica(tp(i), replica_options()).map(|_| ()).unwrap());
+        // Segments of one batch each that the manifest knows.
+        (0..2).for_each(|i| store.commit(&[write(tp(0), batch(Offset(i), 1, 1, 2500))]).map(|_| ()).unwrap());
+        store.flush(FlushBudget::EVERYTHING).unwrap();
+        for offset in 2..6 {
+            store.commit(&[write(tp(0), batch(Offset(offset), 1, 1, 1000))]).unwrap();
+        }
+        // In the journal only, as the manifest has it, and more than the replay has room for.
+        for offset in 0..9 {
+            store.commit(&[write(tp(1), batch(Offset(offset), 1, 1, 1900))]).unwrap();
+        }
+        cut(&store);
+        drop(store);
+        for survivors in [Survivors::Nothing, Survivors::Everything] {
+            let vfs = disk.vfs.after_crash(survivors, &mut Random::new(1));
+            let store = recover(&vfs, MemKv::new(), &options(200), "cut");
+            assert_eq!(bases(&store, tp(0)), left, "{survivors:?}");
+            assert_eq!(bases(&store, tp(1)).len(), 9);
+        }
+    }
+}
+
 #[test]
 fn the_first_opening_may_be_interrupted_anywhere() {
     let vfs = MemVfs::new();
@@ -280,7 +341,7 @@ fn the_first_opening_may_be_interrupted_anywhere() {
         let mut random = random.lock().unwrap();
         for &survivors in Survivors::ALL {
             let found = image.after_crash(survivors, &mut random);
-            let store = recover(&found, MemKv::new(), "first opening");
+            let store = recover(&found, MemKv::new(), &options(200), "first opening");
             assert!(store.replicas().is_empty());
         }
     })));

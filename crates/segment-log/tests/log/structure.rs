@@ -41,6 +41,7 @@ fn a_truncated_end_does_not_come_back() {
             vfs: disk.vfs.after_crash(*survivors, &mut base_types::Random::new(3)),
             kv: disk.kv.clone(),
             life: 50,
+            ..Disk::new()
         };
         let (store, _) = again.open();
         assert_eq!(bases(&store, tp(0)), (0..=20).collect::<Vec<_>>());
@@ -178,7 +179,7 @@ fn a_replay_does_not_write_over_what_a_later_block_tells_of() {
             drop(store);
             for survivors in [Survivors::Nothing, Survivors::Everything] {
                 let vfs = disk.vfs.after_crash(survivors, &mut base_types::Random::new(1));
-                let mut again = Disk { vfs, kv: disk.kv.clone(), life: 60 };
+                let mut again = Disk { vfs, kv: disk.kv.clone(), life: 60, ..Disk::new() };
                 let (store, _) = again.open_with(|options| options.tail_cache_bytes = 4 << 10);
                 assert_eq!(bases(&store, tp(0)), (0..=end).collect::<Vec<_>>());
             }

@@ -31,6 +31,17 @@ pub fn options(life: u8) -> LogOptions {
     }
 }
 
+/// So large that batches of tens of KiB go through the journal, and have gaps before them.
+pub fn large_options(life: u8) -> LogOptions {
+    LogOptions {
+        journal_file_bytes: 512 << 10,
+        journal_bytes_max: 3 << 20,
+        tail_cache_bytes: 1 << 20,
+        bypass_bytes: 128 << 10,
+        ..options(life)
+    }
+}
+
 pub fn replica_options() -> ReplicaOptions {
     ReplicaOptions { segment_bytes: 4 << 10 }
 }
@@ -74,11 +85,17 @@ pub struct Disk {
     pub vfs: MemVfs,
     pub kv: Arc<MemKv>,
     pub life: u8,
+    pub options: fn(u8) -> LogOptions,
 }
 
 impl Disk {
     pub fn new() -> Disk {
-        Disk { vfs: MemVfs::new(), kv: Arc::new(MemKv::new()), life: 0 }
+        Disk::with(options)
+    }
+
+    /// `options`: those of each life.
+    pub fn with(options: fn(u8) -> LogOptions) -> Disk {
+        Disk { vfs: MemVfs::new(), kv: Arc::new(MemKv::new()), life: 0, options }
     }
 
     pub fn open(&mut self) -> (LogStore, RecoveryReport) {
@@ -87,7 +104,7 @@ impl Disk {
 
     pub fn open_with(&mut self, adjust: impl FnOnce(&mut LogOptions)) -> (LogStore, RecoveryReport) {
         self.life += 1;
-        let mut options = options(self.life);
+        let mut options = (self.options)(self.life);
         adjust(&mut options);
         LogStore::open(Arc::new(self.vfs.clone()), self.kv.clone(), options).unwrap()
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use base_types::{LeaderEpoch, Offset, Random, TopicPartition};
 use record_batch::StampedBatch;
-use segment_log::{Checkpoint, Durability, FlushBudget, LogStore, LogWrite};
+use segment_log::{Checkpoint, Durability, FlushBudget, LogStore, LogWrite, ReplicaOptions};
 
 use crate::support::{batch, read_all, replica_options, tp};
 
@@ -31,7 +31,7 @@ pub enum Operation {
     Truncate(TopicPartition, Offset),
     Reset(TopicPartition, Offset),
     LogStart(TopicPartition, Offset),
-    Create(TopicPartition),
+    Create(TopicPartition, ReplicaOptions),
     Delete(TopicPartition),
     Checkpoint(TopicPartition, Offset),
     FlushDue,
@@ -103,7 +103,7 @@ impl Twin {
                 log.batches.retain(|batch| batch.header().next_offset() > start);
                 log.durable_end = log.durable_end.max(start);
             }
-            Operation::Create(tp) => {
+            Operation::Create(tp, _) => {
                 twin.logs.insert(*tp, TwinLog::empty(Offset::ZERO, 0));
             }
             Operation::Delete(tp) => {
@@ -162,16 +162,25 @@ pub fn epochs_match(found: &[(LeaderEpoch, Offset)], expected: &[(LeaderEpoch, O
 pub struct Generator {
     pub random: Random,
     pub partitions: i32,
+    replica_options: ReplicaOptions,
+    /// In thousand: how many commits bring a partition's batches of tens of KiB.
+    large: u64,
 }
 
 impl Generator {
     pub fn new(seed: u64) -> Generator {
-        Generator { random: Random::new(seed), partitions: 5 }
+        Generator { random: Random::new(seed), partitions: 5, replica_options: replica_options(), large: 0 }
+    }
+
+    /// One whose batches are large as often as small.
+    pub fn large(seed: u64) -> Generator {
+        let replica_options = ReplicaOptions { segment_bytes: 1 << 20 };
+        Generator { replica_options, large: 500, ..Generator::new(seed) }
     }
 
     pub fn next(&mut self, twin: &Twin) -> Operation {
         let tp = tp(self.random.below(self.partitions as u64) as i32);
-        let Some(log) = twin.logs.get(&tp) else { return Operation::Create(tp) };
+        let Some(log) = twin.logs.get(&tp) else { return Operation::Create(tp, self.replica_options) };
         let span = log.log_end.since(log.log_start) as u64;
         match self.random.below(100) {
             0..60 => self.commit(twin),
@@ -205,9 +214,15 @@ impl Generator {
             };
             let mut end = log.log_end;
             let epoch = log.epoch + i32::from(self.random.chance(50));
+            let is_large = self.large > 0 && self.random.chance(self.large);
             for _ in 0..self.random.between(1, 3) {
-                let records = self.random.between(1, 3) as i64;
-                let bytes = if self.random.chance(120) { self.random.below(2500) } else { self.random.below(120) };
+                let (records, bytes) = if is_large {
+                    // Pages that differ, so that none can pass for another.
+                    (self.random.between(20, 60) as i64, 1000 + self.random.below(200))
+                } else {
+                    let records = self.random.between(1, 3) as i64;
+                    (records, if self.random.chance(120) { self.random.below(2500) } else { self.random.below(120) })
+                };
                 // Compaction leaves gaps.
                 let base = end.plus(if self.random.chance(50) { 2 } else { 0 });
                 let batch = batch(base, epoch, records, bytes as usize);
@@ -230,7 +245,7 @@ pub fn perform(store: &LogStore, twin: &Twin, operation: &Operation) -> Result<(
         }
         Operation::Reset(tp, start) => store.reset(*tp, *start),
         Operation::LogStart(tp, to) => store.advance_log_start(*tp, *to),
-        Operation::Create(tp) => store.create_replica(*tp, replica_options()).map(|_| ()),
+        Operation::Create(tp, options) => store.create_replica(*tp, *options).map(|_| ()),
         Operation::Delete(tp) => store.delete_replica(*tp),
         Operation::Checkpoint(tp, as_of) => {
             let state = bytes::Bytes::copy_from_slice(&as_of.0.to_be_bytes());
