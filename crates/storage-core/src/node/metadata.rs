@@ -43,7 +43,7 @@ impl StorageNode {
             }
             self.former.retain(|partition, _| partition.topic != *topic);
         }
-        self.refresh_settings(now, &touched, effects);
+        let relaxed = self.refresh_settings(now, &touched, effects);
         let everything = touched.brokers || touched.cluster_configs;
         for partition in if everything { self.all_ours() } else { touched.partitions } {
             if self.slots.contains_key(&partition) {
@@ -53,6 +53,9 @@ impl StorageNode {
             } else if self.is_ours(partition) {
                 self.open(partition, effects);
             }
+        }
+        for partition in relaxed {
+            self.refresh_replica_settings(now, partition, None, effects);
         }
         self.release_strays(effects);
         self.refresh_links(effects);
@@ -165,22 +168,41 @@ impl StorageNode {
         }
     }
 
-    fn refresh_settings(&mut self, now: Now, touched: &Touched, effects: &mut Effects) {
+    ///
+    /// A minimum of replicas in sync and a state of the partition belong together: a smaller one beside an older ISR would commit what
+    /// the next leader may not have. So until replicas have heard of both, the greater minimum holds; given back is where that is the old one.
+    fn refresh_settings(&mut self, now: Now, touched: &Touched, effects: &mut Effects) -> Vec<TopicPartition> {
         let partitions: Vec<TopicPartition> = if touched.cluster_configs {
             self.slots.keys().copied().collect()
         } else {
             let topics = touched.configs.iter().filter_map(|name| self.image.topic_named(name));
             topics.flat_map(|topic| self.slots_of(topic.id)).collect()
         };
+        let mut relaxed = Vec::new();
         for partition in partitions {
             let Some(topic) = self.image.topic(partition.topic) else { continue };
             let settings = TopicSettings::of(&self.image, &topic.name);
             let Some(slot) = self.slots.get_mut(&partition).filter(|slot| slot.settings != settings) else { continue };
-            slot.settings = settings.clone();
-            let event = replica_core::Event::SettingsChanged(replica_settings(&settings));
+            let old = std::mem::replace(&mut slot.settings, settings.clone());
             effects.push(Effect::SettingsChanged { partition, settings });
-            self.replica_step(now, partition, event, effects);
+            let least = replica_settings(&old).min_insync_replicas;
+            self.refresh_replica_settings(now, partition, Some(least), effects);
+            relaxed.push(partition);
         }
+        relaxed
+    }
+
+    fn refresh_replica_settings(
+        &mut self,
+        now: Now,
+        partition: TopicPartition,
+        min_isr: Option<usize>,
+        effects: &mut Effects,
+    ) {
+        let Some(slot) = self.slots.get(&partition) else { return };
+        let mut settings = replica_settings(&slot.settings);
+        settings.min_insync_replicas = settings.min_insync_replicas.max(min_isr.unwrap_or(0));
+        self.replica_step(now, partition, replica_core::Event::SettingsChanged(settings), effects);
     }
 }
 

@@ -156,3 +156,56 @@ fn only_settings_that_changed_are_passed_on() {
     host.opened(tp(2, 0), empty());
     assert_eq!(host.asked(1, 8, append(Acks::All, 3, &[tp(2, 0)])), ["answer 1 #8: 2-0 MessageTooLarge"]);
 }
+
+/// Of two replicas, led here in epoch 3.
+fn led_with(isr: &[i32], partition_epoch: i32) -> Record {
+    let state = PartitionState {
+        replicas: vec![BrokerId(1), BrokerId(2)],
+        isr: isr.iter().map(|&id| BrokerId(id)).collect(),
+        leader: Some(BrokerId(1)),
+        leader_epoch: LeaderEpoch(3),
+        partition_epoch: PartitionEpoch(partition_epoch),
+        ..PartitionState::default()
+    };
+    Record::PartitionChanged { partition: tp(1, 0), state }
+}
+
+fn min_isr(value: &str) -> Record {
+    let resource = ConfigResource::Topic("t1".to_owned());
+    Record::ConfigChanged { resource, name: "min.insync.replicas".to_owned(), value: Some(value.to_owned()) }
+}
+
+/// An append to a partition that asks for so many in sync is durable here, and the follower is silent.
+fn waiting_for_a_follower(min: &str) -> Host {
+    let mut host = Host::registered();
+    host.updated(vec![topic(1), min_isr(min), led_with(&[1, 2], 1)]);
+    host.opened(tp(1, 0), empty());
+    host.asked(1, 7, append(Acks::All, 3, &[tp(1, 0)]));
+    assert!(host.written(tp(1, 0), 1).is_empty());
+    host
+}
+
+#[test]
+fn a_smaller_minimum_in_sync_holds_only_with_the_state_that_comes_with_it() {
+    // Alone in sync, too few: the next leader may be one that is in sync no more.
+    let mut host = waiting_for_a_follower("2");
+    assert!(host.updated(vec![led_with(&[1], 2)]).is_empty());
+    let elected = partition(tp(1, 0), 2, 4, &[1, 2]);
+    let shown = host.updated(vec![elected, min_isr("1")]);
+    assert!(shown.contains(&"answer 1 #7: 1-0 LeaderChanged".to_owned()), "{shown:?}");
+
+    // Still the leader: then it does hold.
+    let mut host = waiting_for_a_follower("2");
+    assert!(host.updated(vec![led_with(&[1], 2)]).is_empty());
+    let shown = host.updated(vec![min_isr("1")]);
+    assert!(shown.contains(&"answer 1 #7: 1-0 @0".to_owned()), "{shown:?}");
+}
+
+#[test]
+fn a_greater_minimum_in_sync_holds_for_the_state_that_comes_with_it() {
+    let mut host = waiting_for_a_follower("1");
+    let shown = host.updated(vec![min_isr("2"), led_with(&[1], 2)]);
+    assert!(!shown.iter().any(|line| line.starts_with("answer")), "{shown:?}");
+    let shown = host.updated(vec![min_isr("1")]);
+    assert!(shown.contains(&"answer 1 #7: 1-0 @0".to_owned()), "{shown:?}");
+}
