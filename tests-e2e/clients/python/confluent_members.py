@@ -13,8 +13,7 @@ import sys
 import threading
 import time
 
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 FINISH_BOUND = 60.0
 WATCH_PAUSE = 0.25
@@ -169,11 +168,16 @@ class Member(threading.Thread):
 
 
 class Watcher(threading.Thread):
-    """Asks for the committed offsets of each group, as a tool would."""
+    """Asks for the committed offsets of each group, with a consumer that is no member.
+
+    Not with librdkafka's admin client: it ends its process (SIGSEGV) when a broker answers that it is not the coordinator, as
+    Kafka's do while one moves (confluent-kafka-javascript, issue 374).
+    """
 
     def __init__(self, groups, bootstrap, topic):
         super().__init__(daemon=True)
-        self.admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 2})
+        settings = {"bootstrap.servers": bootstrap, "log_level": 2, "enable.auto.commit": False}
+        self.consumers = {group: Consumer(settings | {"group.id": group.name}) for group in groups}
         self.groups, self.topic = groups, topic
         self.known = {group: [-1] * len(group.next) for group in groups}
         self.stopping = threading.Event()
@@ -183,9 +187,7 @@ class Watcher(threading.Thread):
         with group.lock:
             acked = list(group.acked)
         places = [TopicPartition(self.topic, partition) for partition in range(len(acked))]
-        asked = ConsumerGroupTopicPartitions(group.name, places)
-        answer = self.admin.list_consumer_group_offsets([asked], request_timeout=timeout)[group.name].result()
-        found = answer.topic_partitions
+        found = self.consumers[group].committed(places, timeout=timeout)
         before = self.known[group]
         for place in found:
             if place.error:

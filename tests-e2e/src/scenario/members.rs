@@ -83,7 +83,9 @@ impl Members {
             match self.lines.recv_timeout(Duration::ZERO) {
                 Ok(line) => self.heard(line?)?,
                 Err(RecvTimeoutError::Timeout) => break,
-                Err(RecvTimeoutError::Disconnected) => bail!("the members of {group} have ended"),
+                Err(RecvTimeoutError::Disconnected) => {
+                    bail!("the members of {group} have ended with {}", self.child.wait()?)
+                }
             }
         }
         Ok(self.owned.iter().filter(|((name, _), _)| name == group).map(|(_, owned)| owned.clone()).collect())
