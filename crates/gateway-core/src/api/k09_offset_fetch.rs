@@ -127,6 +127,11 @@ fn group(cx: &mut Context<'_>, asked: Asked, told: Told) -> OffsetFetchResponseG
             None => Err(ErrorCode::UnknownServerError),
         },
         Ok(_) => Err(ErrorCode::UnknownServerError),
+        // Java's consumer gives up on the one, and librdkafka's admin client crashes on both. This one all of them try again,
+        // and no other broker would know better.
+        Err(ErrorCode::CoordinatorNotAvailable | ErrorCode::NotCoordinator) => {
+            Err(ErrorCode::CoordinatorLoadInProgress)
+        }
         Err(code) => Err(code),
     };
     let group_id = asked.group_id;
@@ -317,6 +322,19 @@ mod tests {
                 vec![("gone".to_owned(), 0, 3, 0), ("t".to_owned(), 0, 5, 0)]
             };
             assert_eq!(told(&response), (expected, 0), "version {version}");
+        }
+    }
+
+    #[test]
+    fn no_coordinator_is_an_error_that_every_client_tries_again() {
+        for (error, code) in [
+            (CoordinatorError::NotAvailable, 14),
+            (CoordinatorError::TimedOut, 14),
+            (CoordinatorError::WriteRefused, -1),
+        ] {
+            let mut world = World::with_groups(1);
+            let (_, response) = world.coordinate(9, &request(9, None), Err(error));
+            assert_eq!(told(&response), (Vec::new(), code), "{error:?}");
         }
     }
 
