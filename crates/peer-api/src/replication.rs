@@ -29,6 +29,8 @@ pub enum FromFollower {
     },
     /// Everything below `log_end` is durable here, and what lay below `log_start` is gone for good.
     Durable { partition: TopicPartition, leader_epoch: LeaderEpoch, log_start: Offset, log_end: Offset },
+    /// The answer to [`FromLeader::Confirm`]: "When I was asked I had taken up no later epoch."
+    Confirmed { partition: TopicPartition, leader_epoch: LeaderEpoch, round: u64 },
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -48,6 +50,8 @@ pub enum FromLeader {
     StartOver { partition: TopicPartition, leader_epoch: LeaderEpoch, log_start: Offset },
     /// The high watermark or the log start moved while nothing was pushed.
     Advanced { partition: TopicPartition, leader_epoch: LeaderEpoch, high_watermark: Offset, log_start: Offset },
+    /// "Am I still your leader?" A follower that has taken up a later epoch does not answer. Rounds count up within the epoch.
+    Confirm { partition: TopicPartition, leader_epoch: LeaderEpoch, round: u64 },
     /// Not the leader in that epoch. The follower waits for newer metadata and tries again.
     Refused { partition: TopicPartition, leader_epoch: LeaderEpoch, code: ErrorCode },
 }
@@ -55,7 +59,9 @@ pub enum FromLeader {
 impl FromFollower {
     pub fn partition(&self) -> TopicPartition {
         match self {
-            FromFollower::Follow { partition, .. } | FromFollower::Durable { partition, .. } => *partition,
+            FromFollower::Follow { partition, .. }
+            | FromFollower::Durable { partition, .. }
+            | FromFollower::Confirmed { partition, .. } => *partition,
         }
     }
 }
@@ -67,6 +73,7 @@ impl FromLeader {
             | FromLeader::Diverged { partition, .. }
             | FromLeader::StartOver { partition, .. }
             | FromLeader::Advanced { partition, .. }
+            | FromLeader::Confirm { partition, .. }
             | FromLeader::Refused { partition, .. } => *partition,
         }
     }

@@ -12,7 +12,7 @@ use crate::event::{ReadId, RequestKey, WriteId};
 /// 1. Effects are performed in order; writes, truncations, start-overs and trims of one replica reach the disk in that order.
 /// 2. A replica never announces a position that is not durable: nothing here needs to wait for a write, because what needs a
 ///    write is asked for only after its completion.
-/// 3. Every [`RequestKey`] gets exactly one `Reply`.
+/// 3. Every [`RequestKey`] gets exactly one `Reply`, `Trimmed` or `Confirmed`.
 /// 4. One step yields a bounded number of effects: a few for each follower and for each request that it settles.
 /// 5. Messages of a stream arrive in order, or the stream ends. Those of an ended stream may come late, or never.
 #[derive(Clone, Debug, PartialEq)]
@@ -70,6 +70,12 @@ pub enum Effect {
     Trimmed {
         request: RequestKey,
         result: Result<Offset, TrimError>,
+    },
+    /// One for each confirmation that was requested. `Ok`: when it was requested, nothing at or above this offset was committed,
+    /// here or by a leader that this one has not heard of.
+    Confirmed {
+        request: RequestKey,
+        result: Result<Offset, AppendError>,
     },
     /// The readable end moved: fetches that wait may go on.
     HighWatermarkAdvanced,

@@ -53,6 +53,11 @@ pub enum Event {
         deadline: Tick,
         to: Option<Offset>,
     },
+    /// Somebody is about to read what follows from the log and must miss nothing that was committed before now.
+    ConfirmationRequested {
+        request: RequestKey,
+        deadline: Tick,
+    },
     /// A [`crate::Effect::Trim`] is durable, and the batch that holds the log start begins there; or it has failed.
     TrimCompleted {
         write: WriteId,

@@ -67,7 +67,7 @@ pub struct Replica {
 #[derive(Debug)]
 enum Duty {
     Idle,
-    Leader(Leader),
+    Leader(Box<Leader>),
     Follower(Follower),
 }
 
@@ -147,6 +147,9 @@ impl Replica {
             }
             Event::WriteCompleted { write, result } => self.write_completed(now, write, result, effects),
             Event::TrimRequested { request, deadline, to } => self.trim_requested(request, deadline, to, effects),
+            Event::ConfirmationRequested { request, deadline } => {
+                self.confirmation_requested(request, deadline, effects);
+            }
             Event::TrimCompleted { write, result } => self.trim_completed(now, write, result, effects),
             Event::LogChanged { write, on_disk } => self.log_changed(now, write, on_disk, effects),
             Event::ReadCompleted { read, batches } => self.read_completed(now, read, batches, effects),
@@ -374,7 +377,9 @@ impl Replica {
             }
             (Duty::Leader(leader), Role::Leader) => leader.assigned(now, self.me, self.log_end, &assignment),
             (Duty::Follower(_), Role::Follower { .. }) if new_role == old_role && !new_epoch => {}
-            (_, Role::Leader) => self.duty = Duty::Leader(Leader::new(now, self.me, self.log_end, &assignment)),
+            (_, Role::Leader) => {
+                self.duty = Duty::Leader(Box::new(Leader::new(now, self.me, self.log_end, &assignment)))
+            }
             (_, Role::Follower { leader }) => self.take_up(Duty::Follower(Follower::new(leader)), effects),
             (_, Role::Idle) => self.take_up(Duty::Idle, effects),
         }

@@ -9,7 +9,9 @@ use base_types::{
 use peer_api::metadata::PartitionState;
 use peer_api::replication::{FromFollower, FromLeader};
 use record_batch::StampedBatch;
-use replica_core::{Assignment, Effect, Effects, Event, OnDisk, ReadId, Replica, Settings, WriteFailure, WriteId};
+use replica_core::{
+    Assignment, Effect, Effects, Event, OnDisk, ReadId, Replica, RequestKey, Settings, WriteFailure, WriteId,
+};
 
 const PARTITION: TopicPartition =
     TopicPartition { topic: base_types::TopicId::ZERO, partition: base_types::PartitionIndex(0) };
@@ -212,4 +214,41 @@ fn completions_of_what_was_never_asked_say_nothing() {
         assert_eq!(follower.step(event), []);
         assert_eq!(format!("{:?}", follower.replica), before);
     }
+}
+
+#[test]
+fn who_confirms_what_it_was_not_asked_confirms_nothing() {
+    let mut leader = Alone::new(ME);
+    let confirmed = |leader_epoch, round| FromFollower::Confirmed { partition: PARTITION, leader_epoch, round };
+    let opens = FromFollower::Follow {
+        partition: PARTITION,
+        leader_epoch: EPOCH,
+        log_start: Offset::ZERO,
+        log_end: Offset::ZERO,
+        last_epoch: LeaderEpoch::UNKNOWN,
+    };
+    leader.is_told(opens);
+    leader.is_told(confirmed(EPOCH, 1));
+    let asked = leader.step(Event::ConfirmationRequested { request: RequestKey(7), deadline: Tick(9_000) });
+    assert!(
+        matches!(asked[..], [Effect::ToFollower { message: FromLeader::Confirm { round: 1, .. }, .. }]),
+        "{asked:?}"
+    );
+    assert_eq!(leader.is_told(confirmed(LeaderEpoch(4), 1)), [], "asked by the leader of another epoch");
+    assert_eq!(leader.is_told(confirmed(EPOCH, 0)), [], "asked before");
+    let message = confirmed(EPOCH, 1);
+    let of_earlier_life = Event::FollowerSaid { follower: OTHER, broker_epoch: BrokerEpoch(11), message };
+    assert_eq!(leader.step(of_earlier_life), [], "said by a life that has ended");
+    let answers = leader.is_told(confirmed(EPOCH, 1));
+    assert_eq!(answers, [Effect::Confirmed { request: RequestKey(7), result: Ok(Offset::ZERO) }]);
+}
+
+#[test]
+fn a_follower_confirms_the_leader_of_its_epoch_only() {
+    let mut follower = Alone::new(OTHER);
+    let confirm = |leader_epoch| FromLeader::Confirm { partition: PARTITION, leader_epoch, round: 3 };
+    assert_eq!(follower.hears(confirm(LeaderEpoch(4))), []);
+    assert_eq!(follower.hears(confirm(LeaderEpoch(6))), []);
+    let message = FromFollower::Confirmed { partition: PARTITION, leader_epoch: EPOCH, round: 3 };
+    assert_eq!(follower.hears(confirm(EPOCH)), [Effect::ToLeader { leader: OTHER, message }]);
 }

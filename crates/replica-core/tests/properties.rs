@@ -52,6 +52,19 @@ fn whatever_happens_nothing_acknowledged_is_lost() {
     assert!(all.into_iter().all(|count| count > 1_000), "too little has happened");
 }
 
+/// Runs of their own, so that those of the other seeds stay what they were.
+#[test]
+fn who_is_confirmed_misses_nothing_that_was_committed() {
+    let mut confirmed = 0;
+    for seed in 0..number("SEEDS").unwrap_or(SEEDS / 2) {
+        let mut run = Run::new(seed);
+        run.confirms = true;
+        confirmed += run.play().cluster.oracle.confirmed;
+    }
+    println!("{confirmed} confirmed");
+    assert!(confirmed > 1_000, "too little has happened");
+}
+
 #[test]
 fn regressions() {
     for &(name, seed) in REGRESSIONS {
@@ -96,6 +109,8 @@ struct Run {
     /// Answers of the controller on their way.
     decided: Vec<(Proposal, Result<PartitionState, ErrorCode>)>,
     next_value: u32,
+    /// Whether it is also asked, before every action, who still leads.
+    confirms: bool,
     proposals: usize,
     refused_sequences: usize,
 }
@@ -158,6 +173,7 @@ impl Run {
             producers,
             decided: Vec::new(),
             next_value: 0,
+            confirms: false,
             proposals: 0,
             refused_sequences: 0,
         }
@@ -167,6 +183,12 @@ impl Run {
         let first = self.cluster.controller.state.isr[0];
         self.cluster.controller.elect(first);
         for _ in 0..STEPS {
+            if self.confirms && self.random.chance(100) {
+                let (id, timeout_ms) = (self.node(), self.random.between(50, 3_000));
+                if self.cluster.replica(id).is_some() {
+                    self.cluster.confirm(id, timeout_ms);
+                }
+            }
             self.act();
             self.hear_answers();
             self.print_trace();
@@ -434,6 +456,7 @@ impl Run {
         let logs_end = |replica: &Replica| replica.high_watermark() == replica.log_end();
         self.cluster.controller.state.isr.len() == 3
             && self.cluster.requests.is_empty()
+            && self.cluster.confirmations.is_empty()
             && self.cluster.nodes.values().all(|node| {
                 node.replica.as_ref().is_some_and(logs_end)
                     && node.disk.log == self.cluster.nodes[&BrokerId(1)].disk.log

@@ -14,6 +14,7 @@
 //! | `full N` · `space N` · `break N` · `unreadable N` · `readable N` | what becomes of node N's disk |
 //! | `produce N vX [acks=1] [records=R] [producer=ID/EPOCH/SEQUENCE] [epoch=E] [timeout=MS]` | |
 //! | `trim N KEY [to=OFFSET] [timeout=MS]` | a gateway wants records deleted |
+//! | `confirm N [timeout=MS]` | node N is asked whether it still leads, before a read |
 //! | `accept` · `accept-silently` · `refuse` | the oldest proposal is decided and answered; decided, and the answer is lost; refused |
 //! | `wait MS` | time passes, and nodes whose deadline has come are told |
 //! | `settle` | everything under way arrives, in no time |
@@ -75,6 +76,7 @@ scenarios! {
     restarted_leader,
     damaged_read,
     trims,
+    confirmations,
 }
 
 fn check(name: &str) {
@@ -185,6 +187,7 @@ impl<'a> Command<'a> {
                 let key = self.words[1].parse().expect("a key");
                 cluster.trim(self.node(0), key, to, self.number("timeout", 30_000) as u64);
             }
+            "confirm" => cluster.confirm(self.node(0), self.number("timeout", 5_000) as u64),
             "accept" => {
                 let (proposal, result) = cluster.decide(0);
                 cluster

@@ -366,6 +366,7 @@ impl StorageNode {
                 self.coordinators.append_settled(request, result);
             }
             replica_core::Effect::Reply { request, result } => self.append_settled(request, result, effects),
+            replica_core::Effect::Confirmed { request, result } => self.coordinators.confirmed(request, result),
             replica_core::Effect::HighWatermarkAdvanced | replica_core::Effect::RoleChanged => {
                 if let Some(slot) = self.slots.get(&partition) {
                     self.fetches.wake(&slot.waiters);

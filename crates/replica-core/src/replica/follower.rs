@@ -144,6 +144,15 @@ impl Replica {
 
     pub(super) fn leader_said(&mut self, now: Now, message: FromLeader, effects: &mut Effects) {
         let Duty::Follower(follower) = &mut self.duty else { return };
+        if let FromLeader::Confirm { leader_epoch, round, .. } = message {
+            // Whatever this follower does otherwise: it has taken up no later epoch.
+            if leader_epoch == self.leader_epoch {
+                let (partition, leader) = (self.partition, follower.leader);
+                let message = FromFollower::Confirmed { partition, leader_epoch, round };
+                effects.push(Effect::ToLeader { leader, message });
+            }
+            return;
+        }
         if self.cutting.is_some() || !matches!(follower.phase, Phase::Asked(_) | Phase::Streaming) {
             return;
         }
@@ -169,7 +178,8 @@ impl Replica {
             FromLeader::Push { .. }
             | FromLeader::Advanced { .. }
             | FromLeader::Diverged { .. }
-            | FromLeader::StartOver { .. } => {}
+            | FromLeader::StartOver { .. }
+            | FromLeader::Confirm { .. } => {}
         }
     }
 

@@ -1,7 +1,8 @@
 //! Decisions of a leader: who waits for what, and how far the log is committed. Its parts: [`append`], [`push`],
-//! [`trims`] and [`membership`].
+//! [`trims`], [`confirmations`] and [`membership`].
 
 mod append;
+mod confirmations;
 mod membership;
 mod progress;
 mod push;
@@ -19,6 +20,7 @@ use crate::event::{Assignment, RequestKey, Settings};
 use crate::high_watermark;
 
 pub(super) use append::Append;
+use confirmations::Confirmations;
 use progress::Progress;
 use trims::Trims;
 use waiting::Waiting;
@@ -43,6 +45,8 @@ pub(super) struct Leader {
     until_durable: Waiting,
     /// They wait until every live replica has deleted the records too.
     trims: Trims,
+    /// They wait until every member has said that it knows of no later leader.
+    confirmations: Confirmations,
 }
 
 impl Leader {
@@ -58,6 +62,7 @@ impl Leader {
             until_committed: Waiting::default(),
             until_durable: Waiting::default(),
             trims: Trims::default(),
+            confirmations: Confirmations::default(),
         };
         leader.assigned(now, me, log_end, assignment);
         leader
@@ -95,8 +100,12 @@ impl Leader {
     }
 
     pub(super) fn next_deadline(&self, settings: &Settings) -> Option<Tick> {
-        let replies =
-            [self.until_committed.next_deadline(), self.until_durable.next_deadline(), self.trims.next_deadline()];
+        let replies = [
+            self.until_committed.next_deadline(),
+            self.until_durable.next_deadline(),
+            self.trims.next_deadline(),
+            self.confirmations.next_deadline(),
+        ];
         let tells = self.followers.values().filter_map(|progress| progress.tell_at);
         replies.into_iter().flatten().chain(tells).chain(self.next_proposal(settings)).min()
     }
@@ -105,6 +114,9 @@ impl Leader {
     pub(super) fn abandon(&self, error: &AppendError, trim_error: TrimError, effects: &mut Effects) {
         for request in self.until_committed.keys().chain(self.until_durable.keys()) {
             effects.push(Effect::Reply { request, result: Err(error.clone()) });
+        }
+        for request in self.confirmations.keys() {
+            effects.push(Effect::Confirmed { request, result: Err(error.clone()) });
         }
         for request in self.trims.keys() {
             effects.push(Effect::Trimmed { request, result: Err(trim_error) });
@@ -162,6 +174,7 @@ impl Replica {
             }
         }
         self.leader_settle(effects);
+        self.leader_settle_confirmations(effects);
     }
 
     pub(super) fn leader_ticked(&mut self, now: Now, effects: &mut Effects) {
@@ -174,6 +187,9 @@ impl Replica {
             }
             for request in expired(&mut leader.until_durable) {
                 effects.push(Effect::Reply { request, result: Err(AppendError::TimedOut) });
+            }
+            for request in leader.confirmations.take_expired(now.tick) {
+                effects.push(Effect::Confirmed { request, result: Err(AppendError::TimedOut) });
             }
             for request in leader.trims.take_expired(now.tick) {
                 effects.push(Effect::Trimmed { request, result: Err(TrimError::TimedOut) });

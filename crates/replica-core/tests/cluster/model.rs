@@ -37,6 +37,8 @@ pub struct Cluster {
     pub streams: BTreeMap<(BrokerId, BrokerId), Stream>,
     pub requests: BTreeMap<RequestKey, Request>,
     pub answers: Vec<(Request, Result<Appended, AppendError>)>,
+    /// Confirmations that were asked for: of which node, and what was committed by then.
+    pub confirmations: BTreeMap<RequestKey, (BrokerId, Offset)>,
     pub oracle: Oracle,
     /// What happened, for people. `None`: nobody reads it.
     pub trace: Option<Vec<String>>,
@@ -106,6 +108,7 @@ impl Cluster {
             streams: BTreeMap::new(),
             requests: BTreeMap::new(),
             answers: Vec::new(),
+            confirmations: BTreeMap::new(),
             oracle: Oracle::default(),
             trace: None,
             last_stream: 0,
@@ -169,13 +172,22 @@ impl Cluster {
         }
     }
 
-    /// Retention has moved the empty log of a node on.
     /// A gateway wants records deleted. Its answers are only traced.
     pub fn trim(&mut self, id: BrokerId, request: u64, to: Option<Offset>, timeout_ms: u64) {
         let deadline = self.now.tick.plus_ms(timeout_ms);
         self.step(id, Event::TrimRequested { request: RequestKey(request), deadline, to });
     }
 
+    /// A coordinator is about to read.
+    pub fn confirm(&mut self, id: BrokerId, timeout_ms: u64) {
+        self.last_request += 1;
+        let request = RequestKey(self.last_request);
+        self.confirmations.insert(request, (id, self.oracle.committed_end()));
+        let deadline = self.now.tick.plus_ms(timeout_ms);
+        self.step(id, Event::ConfirmationRequested { request, deadline });
+    }
+
+    /// Retention has moved the empty log of a node on.
     pub fn begin(&mut self, id: BrokerId, at: Offset) {
         let settings = self.settings;
         let Some(node) = self.nodes.get_mut(&id) else { return };
@@ -307,6 +319,7 @@ impl Cluster {
         for (&(follower, leader), stream) in &mut self.streams {
             stream.open &= follower != id && leader != id;
         }
+        self.confirmations.retain(|_, (node, _)| *node != id);
         let unanswered: Vec<RequestKey> =
             self.requests.values().filter(|request| request.node == id).map(|request| request.key).collect();
         for key in unanswered {
@@ -410,6 +423,11 @@ impl Cluster {
                 self.oracle.check_reply(&request, &result, &self.nodes, self.settings);
                 self.answers.push((request, result));
             }
+            Effect::Confirmed { request, result } => {
+                let (node, committed) = self.confirmations.remove(&request).expect("one answer to each confirmation");
+                assert_eq!(node, id, "somebody else answers");
+                self.oracle.check_confirmation(committed, &result);
+            }
             Effect::HighWatermarkAdvanced | Effect::RoleChanged | Effect::Trimmed { .. } => {}
         }
     }
@@ -459,6 +477,10 @@ impl Cluster {
             Effect::Trimmed { request, result } => match result {
                 Ok(low) => format!("{id} answers trim {}: from {low}", request.0),
                 Err(error) => format!("{id} answers trim {}: {error:?}", request.0),
+            },
+            Effect::Confirmed { result, .. } => match result {
+                Ok(high_watermark) => format!("{id} is confirmed: all below {high_watermark}"),
+                Err(error) => format!("{id} is not confirmed: {error:?}"),
             },
             Effect::Read { from, below, .. } => format!("{id} reads {from}..{below}"),
             Effect::ToFollower { follower, message } => format!("{id} -> {follower} {}", said_by_leader(message)),
@@ -532,6 +554,7 @@ fn said_by_leader(message: &FromLeader) -> String {
             format!("advanced hw {high_watermark} from {log_start}")
         }
         FromLeader::Advanced { high_watermark, .. } => format!("advanced hw {high_watermark}"),
+        FromLeader::Confirm { round, .. } => format!("confirm {round}"),
         FromLeader::Refused { leader_epoch, code, .. } => format!("refused e{leader_epoch} {code}"),
     }
 }
@@ -545,5 +568,6 @@ fn said_by_follower(message: &FromFollower) -> String {
             format!("durable {log_start}..{log_end}")
         }
         FromFollower::Durable { log_end, .. } => format!("durable {log_end}"),
+        FromFollower::Confirmed { round, .. } => format!("confirmed {round}"),
     }
 }

@@ -26,6 +26,7 @@ pub struct Oracle {
     pub acknowledged: usize,
     pub truncated: usize,
     pub duplicates: usize,
+    pub confirmed: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -206,6 +207,17 @@ impl Oracle {
                 assert!(!visible, "R17: {:?} is visible and {error:?} was definite", request.spec);
             }
             Err(_) => {}
+        }
+    }
+
+    /// Whoever reads now misses nothing that was committed, by whomever, before it asked.
+    pub fn check_confirmation(&mut self, committed_then: Offset, result: &Result<Offset, AppendError>) {
+        if let Ok(high_watermark) = result {
+            assert!(
+                *high_watermark >= committed_then,
+                "G4: {high_watermark} is all, and {committed_then} was committed"
+            );
+            self.confirmed += 1;
         }
     }
 

@@ -630,7 +630,7 @@ impl Arbitrary for FromStorage {
 }
 
 impl Arbitrary for FromFollower {
-    const KINDS: u64 = 2;
+    const KINDS: u64 = 3;
 
     fn arbitrary(kind: u64, r: &mut Source) -> FromFollower {
         let (partition, leader_epoch, log_end) = (r.partition(), r.epoch(), r.offset());
@@ -639,13 +639,14 @@ impl Arbitrary for FromFollower {
                 let (log_start, last_epoch) = (r.offset(), r.epoch());
                 FromFollower::Follow { partition, leader_epoch, log_start, log_end, last_epoch }
             }
-            _ => FromFollower::Durable { partition, leader_epoch, log_start: r.offset(), log_end },
+            1 => FromFollower::Durable { partition, leader_epoch, log_start: r.offset(), log_end },
+            _ => FromFollower::Confirmed { partition, leader_epoch, round: r.u64() },
         }
     }
 }
 
 impl Arbitrary for FromLeader {
-    const KINDS: u64 = 5;
+    const KINDS: u64 = 6;
 
     fn arbitrary(kind: u64, r: &mut Source) -> FromLeader {
         let (partition, leader_epoch) = (r.partition(), r.epoch());
@@ -661,6 +662,7 @@ impl Arbitrary for FromLeader {
             1 => FromLeader::Diverged { partition, leader_epoch, epoch: r.epoch(), end_offset: r.offset() },
             2 => FromLeader::StartOver { partition, leader_epoch, log_start: r.offset() },
             3 => FromLeader::Advanced { partition, leader_epoch, high_watermark: r.offset(), log_start: r.offset() },
+            4 => FromLeader::Confirm { partition, leader_epoch, round: r.u64() },
             _ => FromLeader::Refused { partition, leader_epoch, code: r.code() },
         }
     }

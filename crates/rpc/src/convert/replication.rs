@@ -23,6 +23,9 @@ impl Wire for FromFollower {
             FromFollower::Durable { partition: _, leader_epoch, log_start, log_end } => {
                 (leader_epoch, Out::Durable(proto::Durable { log_start: log_start.0, log_end: log_end.0 }))
             }
+            FromFollower::Confirmed { partition: _, leader_epoch, round } => {
+                (leader_epoch, Out::Confirmed(proto::Confirmed { round }))
+            }
         };
         proto::FromFollower { partition, leader_epoch: leader_epoch.0, message: Some(message), traceparent }
     }
@@ -46,6 +49,7 @@ impl Wire for FromFollower {
                 log_start: Offset(durable.log_start),
                 log_end: Offset(durable.log_end),
             },
+            In::Confirmed(confirmed) => FromFollower::Confirmed { partition, leader_epoch, round: confirmed.round },
         };
         Ok((message, header.traceparent))
     }
@@ -82,6 +86,9 @@ impl Wire for FromLeader {
             FromLeader::Advanced { partition: _, leader_epoch, high_watermark, log_start } => {
                 let advanced = proto::Advanced { high_watermark: high_watermark.0, log_start: log_start.0 };
                 (leader_epoch, Out::Advanced(advanced))
+            }
+            FromLeader::Confirm { partition: _, leader_epoch, round } => {
+                (leader_epoch, Out::Confirm(proto::Confirm { round }))
             }
             FromLeader::Refused { partition: _, leader_epoch, code } => {
                 (leader_epoch, Out::Refused(proto::Refused { code: code.code().into() }))
@@ -127,6 +134,7 @@ impl Wire for FromLeader {
                 high_watermark: Offset(advanced.high_watermark),
                 log_start: Offset(advanced.log_start),
             },
+            In::Confirm(confirm) => FromLeader::Confirm { partition, leader_epoch, round: confirm.round },
             In::Refused(refused) => FromLeader::Refused { partition, leader_epoch, code: from_code(refused.code)? },
         };
         payload.finish()?;

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! A coordinator belongs to one leadership: it is told nothing of an earlier one and survives none. What replicas say of
-//! appends, and of their role, is taken up at the end of the node's step, so that no replica is stepped from within its own.
+//! appends and confirmations, and of their role, is taken up at the end of the node's step, so that no replica is stepped from within its own.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -17,7 +17,9 @@ use base_types::{LeaderEpoch, Now, Offset, Random, Tick, TopicId, TopicPartition
 use bytes::Bytes;
 use coordinator_core::{AppendId, GroupCoordinator, LogRecord, RequestKey, Settings, planted};
 use peer_api::config::Lookup;
-use peer_api::groups::{CoordinatorError, GROUPS_TOPIC, GroupKind, GroupResponse, GroupState, ToCoordinator};
+use peer_api::groups::{
+    Caller, CoordinatorError, GROUPS_TOPIC, GroupKind, GroupRequest, GroupResponse, GroupState, ToCoordinator,
+};
 use peer_api::metadata::{ConfigResource, Image, Record, Update};
 use peer_api::storage::{Acks, AppendError, Appended, RequestId, Response};
 use record_batch::{BatchBuilder, BatchLimits, Compression, ProducedBatch, StampedBatch, batches};
@@ -50,11 +52,14 @@ pub(super) struct Coordinators {
     /// Whom each open request is to be answered to. Requests of a gateway that is gone are not here.
     requests: BTreeMap<RequestKey, (GatewayStream, RequestId)>,
     last_request: u64,
+    /// Among them those that the coordinator gets when the replica is confirmed to lead.
+    unconfirmed: BTreeMap<RequestKey, (TopicPartition, Caller, GroupRequest)>,
     /// With the replicas.
     appends: BTreeMap<u64, (TopicPartition, AppendId)>,
     last_append: u64,
     /// What replicas have answered in this step.
     settled: VecDeque<(u64, Result<Appended, AppendError>)>,
+    confirmed: VecDeque<(RequestKey, Result<(), CoordinatorError>)>,
     /// Partitions that may have changed in this step.
     touched: BTreeSet<TopicPartition>,
     /// With the disk.
@@ -135,9 +140,11 @@ impl Coordinators {
             random: Random::new((number >> 64) as u64 ^ number as u64),
             requests: BTreeMap::new(),
             last_request: 0,
+            unconfirmed: BTreeMap::new(),
             appends: BTreeMap::new(),
             last_append: 0,
             settled: VecDeque::new(),
+            confirmed: VecDeque::new(),
             touched: BTreeSet::new(),
             reads: BTreeMap::new(),
             deadlines: BTreeSet::new(),
@@ -170,7 +177,9 @@ impl Coordinators {
 
     /// The gateway is gone. What it asked for goes on, but nobody is there to be told.
     pub(super) fn forget(&mut self, gone: GatewayStream) {
-        self.requests.retain(|_, (stream, _)| *stream != gone);
+        let requests = &mut self.requests;
+        requests.retain(|_, (stream, _)| *stream != gone);
+        self.unconfirmed.retain(|request, _| requests.contains_key(request));
     }
 
     /// A replica took a step.
@@ -186,6 +195,15 @@ impl Coordinators {
 
     pub(super) fn append_settled(&mut self, key: replica_core::RequestKey, result: Result<Appended, AppendError>) {
         self.settled.push_back((key.0, result));
+    }
+
+    pub(super) fn confirmed(&mut self, key: replica_core::RequestKey, result: Result<Offset, AppendError>) {
+        let result = match result {
+            Ok(_) => Ok(()),
+            Err(AppendError::NotEnoughReplicas | AppendError::TimedOut) => Err(CoordinatorError::NotAvailable),
+            Err(_) => Err(CoordinatorError::NotCoordinator),
+        };
+        self.confirmed.push_back((RequestKey(key.0), result));
     }
 
     pub(super) fn is_reading(&self, key: FetchKey) -> bool {
@@ -272,13 +290,24 @@ impl StorageNode {
     ) {
         let ToCoordinator { partition, caller, request } = asked;
         let partition = self.coordinators.topic.map(|topic| TopicPartition { topic, partition });
-        match partition.filter(|partition| self.coordinators.hosts.contains_key(partition)) {
-            None => effects.push(coordinator_answer(stream, id, Err(CoordinatorError::NotCoordinator))),
-            Some(partition) => {
-                self.coordinators.last_request += 1;
-                let key = RequestKey(self.coordinators.last_request);
-                self.coordinators.requests.insert(key, (stream, id));
-                let event = coordinator_core::Event::Requested { request: key, caller, body: request };
+        let host = partition.and_then(|partition| Some((partition, self.coordinators.hosts.get(&partition)?)));
+        let Some((partition, host)) = host else {
+            return effects.push(coordinator_answer(stream, id, Err(CoordinatorError::NotCoordinator)));
+        };
+        let serves = host.load.is_none();
+        self.coordinators.last_request += 1;
+        let key = RequestKey(self.coordinators.last_request);
+        self.coordinators.requests.insert(key, (stream, id));
+        match request {
+            GroupRequest::OffsetFetch(_) if serves => {
+                let deadline = now.tick.plus_ms(self.coordinators.settings.commit_timeout_ms);
+                self.coordinators.unconfirmed.insert(key, (partition, caller, request));
+                let request = replica_core::RequestKey(key.0);
+                let event = replica_core::Event::ConfirmationRequested { request, deadline };
+                self.replica_step(now, partition, event, effects);
+            }
+            body => {
+                let event = coordinator_core::Event::Requested { request: key, caller, body };
                 self.coordinator_step(now, partition, event, effects);
             }
         }
@@ -289,6 +318,8 @@ impl StorageNode {
         loop {
             if let Some((key, result)) = self.coordinators.settled.pop_front() {
                 self.coordinator_append_settled(now, key, result, effects);
+            } else if let Some((key, result)) = self.coordinators.confirmed.pop_front() {
+                self.coordinator_confirmed(now, key, result, effects);
             } else if let Some(partition) = self.coordinators.touched.pop_first() {
                 self.tend(now, partition, effects);
             } else {
@@ -368,13 +399,17 @@ impl StorageNode {
     }
 
     pub(super) fn check_coordinators(&self) {
-        assert!(self.coordinators.settled.is_empty() && self.coordinators.touched.is_empty(), "left for the next step");
+        let Coordinators { settled, confirmed, touched, .. } = &self.coordinators;
+        assert!(settled.is_empty() && confirmed.is_empty() && touched.is_empty(), "left for the next step");
         for (partition, host) in &self.coordinators.hosts {
             host.core.check_invariants();
             let leads = self.leadership(*partition);
             assert_eq!(leads, Some(host.leader_epoch), "{partition} has a coordinator and is not led");
             let scheduled = host.scheduled.is_none_or(|due| self.coordinators.deadlines.contains(&(due, *partition)));
             assert!(scheduled, "{partition} waits for a tick that nobody knows of");
+        }
+        for (partition, _, _) in self.coordinators.unconfirmed.values() {
+            assert!(self.coordinators.hosts.contains_key(partition), "a request to no coordinator for {partition}");
         }
         for (partition, _) in self.coordinators.appends.values() {
             assert!(self.coordinators.hosts.contains_key(partition), "an append of no coordinator for {partition}");
@@ -416,6 +451,10 @@ impl StorageNode {
             && let Some(due) = host.scheduled
         {
             self.coordinators.deadlines.remove(&(due, partition));
+        }
+        let unconfirmed = self.coordinators.unconfirmed.extract_if(.., |_, (of, _, _)| *of == partition);
+        for request in unconfirmed.map(|(request, _)| request).collect::<Vec<_>>() {
+            self.coordinator_reply(request, Err(CoordinatorError::NotCoordinator), effects);
         }
         self.coordinators.forget_appends(partition);
         self.coordinators.reads.retain(|_, of| *of != partition);
@@ -487,12 +526,39 @@ impl StorageNode {
                     self.coordinator_append(now, (partition, leader_epoch), append, &records, effects);
                 }
                 coordinator_core::Effect::Reply { request, response } => {
-                    if let Some((stream, id)) = self.coordinators.requests.remove(&request) {
-                        effects.push(coordinator_answer(stream, id, response));
-                    }
+                    self.coordinator_reply(request, response, effects);
                 }
                 coordinator_core::Effect::Reload => self.reload(now, partition),
             }
+        }
+    }
+
+    fn coordinator_reply(
+        &mut self,
+        request: RequestKey,
+        response: Result<GroupResponse, CoordinatorError>,
+        effects: &mut Effects,
+    ) {
+        if let Some((stream, id)) = self.coordinators.requests.remove(&request) {
+            effects.push(coordinator_answer(stream, id, response));
+        }
+    }
+
+    /// Offsets are read only once it is certain that no later leader had committed others by then (G4).
+    fn coordinator_confirmed(
+        &mut self,
+        now: Now,
+        request: RequestKey,
+        result: Result<(), CoordinatorError>,
+        effects: &mut Effects,
+    ) {
+        let Some((partition, caller, body)) = self.coordinators.unconfirmed.remove(&request) else { return };
+        match result {
+            Ok(()) => {
+                let event = coordinator_core::Event::Requested { request, caller, body };
+                self.coordinator_step(now, partition, event, effects);
+            }
+            Err(error) => self.coordinator_reply(request, Err(error), effects),
         }
     }
 

@@ -199,7 +199,7 @@ impl StorageNode {
             return;
         }
         if self.session.broker_epoch().is_none() {
-            return self.stop(effects); // It leads nothing.
+            return self.stop(now, effects); // It leads nothing.
         }
         let patience = if self.session.is_welcome() { HANDOVER_MS_MAX } else { ANSWER_MS_MAX };
         self.session.shutdown = Shutdown::Wanted(now.tick.plus_ms(patience));
@@ -215,7 +215,7 @@ impl StorageNode {
             self.report(now, effects);
         }
         if matches!(self.session.shutdown, Shutdown::Wanted(until) if until <= now.tick) {
-            self.stop(effects);
+            self.stop(now, effects);
         }
     }
 
@@ -301,7 +301,7 @@ impl StorageNode {
             (Purpose::Heartbeat, Ok(Response::Heartbeat(HeartbeatAnswer { fenced, may_shutdown }))) => {
                 self.session.fenced = fenced;
                 if may_shutdown && matches!(self.session.shutdown, Shutdown::Wanted(_)) {
-                    self.stop(effects);
+                    self.stop(now, effects);
                 }
             }
             // It does not know this life of ours any more.
@@ -332,7 +332,9 @@ impl StorageNode {
         }
     }
 
-    fn stop(&mut self, effects: &mut Effects) {
+    fn stop(&mut self, now: Now, effects: &mut Effects) {
+        // What this step has settled is said before the end.
+        self.run_coordinators(now, effects);
         self.session.shutdown = Shutdown::Stopped;
         self.checkpoint_all(effects);
         effects.push(Effect::Stop);

@@ -119,7 +119,7 @@ fn only_the_leader_coordinates_and_only_of_the_groups_topic() {
     assert_eq!(ask(&mut host, 1, 2, fetch_offset()), ["answer 1 #2: NotCoordinator"], "not opened");
     host.opened(groups(), empty());
     assert_eq!(ask(&mut host, 1, 3, fetch_offset()), ["answer 1 #3: NotCoordinator"], "another leads");
-    host.updated(vec![partition(groups(), 1, 4, &[2, 1])]);
+    host.updated(vec![partition(groups(), 1, 4, &[1])]);
     assert_eq!(ask(&mut host, 1, 4, fetch_offset()), ["answer 1 #4: -1"]);
     assert_eq!(host.node.stats().coordinators.coordinators, 1);
 }
@@ -187,7 +187,10 @@ fn nothing_is_served_before_all_that_the_leader_had_is_committed() {
     let shown = host.step(Event::FollowerSaid { stream: PeerStream(1), message });
     assert!(shown.contains(&"fetch 2: 9-0 1..2".to_owned()), "{shown:?}");
     read(&mut host, 2, &[&batches[1]]);
-    assert_eq!(ask(&mut host, 1, 2, fetch_offset()), ["answer 1 #2: 20"]);
+    assert_eq!(ask(&mut host, 1, 2, fetch_offset()), ["follower 1: confirm 9-0 #1"]);
+    let message = FromFollower::Confirmed { partition: groups(), leader_epoch, round: 1 };
+    let shown = host.step(Event::FollowerSaid { stream: PeerStream(1), message });
+    assert_eq!(shown, ["answer 1 #2: 20"]);
 }
 
 #[test]
@@ -301,13 +304,13 @@ fn in_sync(isr: &[i32], partition_epoch: i32) -> Record {
 }
 
 #[test]
-fn without_enough_replicas_in_sync_nothing_is_written_and_offsets_are_still_told() {
+fn without_enough_replicas_in_sync_nothing_is_written_and_no_offset_is_told() {
     let mut host = Host::registered();
     let min_isr = setting(ConfigResource::Topic(GROUPS_TOPIC.to_owned()), "min.insync.replicas", "2");
     host.updated(vec![groups_topic(), min_isr, in_sync(&[1], 30)]);
     host.opened(groups(), empty());
     assert_eq!(ask(&mut host, 1, 1, commit(42)), ["answer 1 #1: NotAvailable"]);
-    assert_eq!(ask(&mut host, 1, 2, fetch_offset()), ["answer 1 #2: -1"]);
+    assert_eq!(ask(&mut host, 1, 2, fetch_offset()), ["answer 1 #2: NotAvailable"]);
     host.updated(vec![in_sync(&[1, 2], 31)]);
     assert_eq!(ask(&mut host, 1, 3, commit(42)), ["write 1 9-0: 1 at 0"]);
     host.updated(vec![in_sync(&[1], 32)]);
@@ -461,4 +464,73 @@ fn a_heartbeat_during_the_load_is_no_reason_to_leave() {
     let (mut host, _) = elected_over(log(1, 3), 4);
     let heartbeat = GroupRequest::Heartbeat(Heartbeat { group_id: "g".to_owned(), ..Heartbeat::default() });
     assert_eq!(ask(&mut host, 1, 1, heartbeat), ["answer 1 #1: Heartbeat(Ok(()))"]);
+}
+
+/// Leads over one that follows; both are to be in sync for anything to be written.
+fn followed() -> Host {
+    let mut host = Host::registered();
+    let min = setting(ConfigResource::Topic(GROUPS_TOPIC.to_owned()), "min.insync.replicas", "2");
+    host.updated(vec![groups_topic(), topic(1), min, in_sync(&[1, 2], 1)]);
+    host.opened(groups(), empty());
+    let hello = Hello { follower: BrokerId(2), broker_epoch: BrokerEpoch(5) };
+    host.step(Event::FollowerConnected { stream: PeerStream(1), hello });
+    says(&mut host, |partition, leader_epoch| FromFollower::Follow {
+        partition,
+        leader_epoch,
+        log_start: Offset::ZERO,
+        log_end: Offset::ZERO,
+        last_epoch: LeaderEpoch::UNKNOWN,
+    });
+    host
+}
+
+fn says(host: &mut Host, message: impl Fn(base_types::TopicPartition, LeaderEpoch) -> FromFollower) -> Vec<String> {
+    host.step(Event::FollowerSaid { stream: PeerStream(1), message: message(groups(), LeaderEpoch(3)) })
+}
+
+fn confirms(host: &mut Host, round: u64) -> Vec<String> {
+    says(host, |partition, leader_epoch| FromFollower::Confirmed { partition, leader_epoch, round })
+}
+
+#[test]
+fn offsets_are_read_once_those_in_sync_have_confirmed_the_leader() {
+    let mut host = followed();
+    assert_eq!(ask(&mut host, 1, 1, fetch_offset()), ["follower 1: confirm 9-0 #1"]);
+    assert!(ask(&mut host, 1, 2, fetch_offset()).is_empty(), "one question at a time");
+    assert_eq!(confirms(&mut host, 1), ["follower 1: confirm 9-0 #2", "answer 1 #1: -1"]);
+    assert_eq!(confirms(&mut host, 2), ["answer 1 #2: -1"]);
+    // What is committed meanwhile is seen.
+    ask(&mut host, 1, 3, fetch_offset());
+    ask(&mut host, 1, 4, commit(42));
+    host.written(groups(), 1);
+    let durable = |partition, leader_epoch| FromFollower::Durable {
+        partition,
+        leader_epoch,
+        log_start: Offset::ZERO,
+        log_end: Offset(1),
+    };
+    assert_eq!(answers(says(&mut host, durable)), ["answer 1 #4: committed"]);
+    assert_eq!(answers(confirms(&mut host, 3)), ["answer 1 #3: 42"]);
+}
+
+#[test]
+fn whoever_waits_for_a_confirmation_is_told_that_there_is_none() {
+    let mut host = followed();
+    ask(&mut host, 1, 2, fetch_offset());
+    assert_eq!(answers(host.updated(vec![in_sync(&[1], 2)])), ["answer 1 #2: NotAvailable"], "too few are in sync");
+    host.updated(vec![in_sync(&[1, 2], 3)]);
+    ask(&mut host, 1, 3, fetch_offset());
+    let shown = host.updated(vec![partition(groups(), 2, 4, &[1, 2])]);
+    assert_eq!(answers(shown), ["answer 1 #3: NotCoordinator"]);
+    assert_eq!(host.node.stats().coordinators.requests_waiting, 0);
+
+    let mut host = followed();
+    ask(&mut host, 1, 1, fetch_offset());
+    host.step(Event::GatewayLost { stream: gateway(1) });
+    assert!(answers(confirms(&mut host, 1)).is_empty(), "nobody is there to be told");
+
+    let mut host = followed();
+    ask(&mut host, 1, 1, fetch_offset());
+    assert!(answers(host.after_ms(4_999)).is_empty());
+    assert_eq!(answers(host.after_ms(1)), ["answer 1 #1: NotAvailable"], "the follower is silent");
 }

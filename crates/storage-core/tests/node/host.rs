@@ -335,6 +335,7 @@ fn show_push(message: &FromLeader) -> String {
         FromLeader::Diverged { epoch, end_offset, .. } => format!("diverged {partition} {epoch} ends at {end_offset}"),
         FromLeader::StartOver { log_start, .. } => format!("start over {partition} at {log_start}"),
         FromLeader::Advanced { high_watermark, .. } => format!("advanced {partition} to {high_watermark}"),
+        FromLeader::Confirm { round, .. } => format!("confirm {partition} #{round}"),
         FromLeader::Refused { code, .. } => format!("refused {partition}: {code:?}"),
     }
 }
@@ -346,6 +347,7 @@ fn show_follow(message: &FromFollower) -> String {
             format!("follow {partition} in {leader_epoch} from {log_end}")
         }
         FromFollower::Durable { log_end, .. } => format!("durable {partition} to {log_end}"),
+        FromFollower::Confirmed { round, .. } => format!("confirmed {partition} #{round}"),
     }
 }
 

@@ -21,6 +21,10 @@ pub(super) struct Progress {
     /// Where its log begins, as it reported in this leader epoch.
     pub log_start: Option<Offset>,
     pub lag: Lag,
+    /// The last request of [`super::confirmations`] that it was asked to confirm in this opening.
+    pub asked_round: u64,
+    /// And the last one that it has confirmed, in this leader epoch.
+    pub confirmed_round: u64,
     /// The high watermark it was told.
     pub told: Offset,
     /// And the log start.
@@ -55,6 +59,8 @@ impl Progress {
             durable_end: None,
             log_start: None,
             lag: Lag::from(now, log_end),
+            asked_round: 0,
+            confirmed_round: 0,
             told: Offset::UNKNOWN,
             told_start: Offset::UNKNOWN,
             tell_at: None,
@@ -83,6 +89,7 @@ impl Progress {
         self.told = Offset::UNKNOWN;
         self.told_start = Offset::UNKNOWN;
         self.tell_at = Some(now);
+        self.asked_round = 0;
     }
 
     /// The stream ended, or the follower is sent back to opening.

@@ -42,6 +42,11 @@ impl Replica {
                     self.follower_reported(now, (follower, broker_epoch), (log_start, log_end), effects);
                 }
             }
+            FromFollower::Confirmed { leader_epoch, round, .. } => {
+                if leader_epoch == self.leader_epoch {
+                    self.follower_confirmed((follower, broker_epoch), round, effects);
+                }
+            }
         }
     }
 
@@ -147,6 +152,7 @@ impl Replica {
         progress.opened(now.tick, opening.log_end, log_end);
         self.follower_moved(now, follower, effects);
         self.leader_tell(now, effects);
+        self.leader_ask_to_confirm(effects);
     }
 
     /// Why nothing can be said about the follower's log at all.
