@@ -188,6 +188,10 @@ impl Replica {
         }
     }
 
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
     pub fn leader(&self) -> Option<BrokerId> {
         self.leader
     }

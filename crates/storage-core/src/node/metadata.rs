@@ -29,7 +29,7 @@ struct Touched {
 
 impl StorageNode {
     pub(super) fn metadata_updated(&mut self, now: Now, update: Update, effects: &mut Effects) {
-        let touched = Touched::by(&update);
+        let mut touched = Touched::by(&update);
         let news = self.coordinators.news(&self.image, &update);
         let goes_back = matches!(&update, Update::Snapshot { at, .. } if *at < self.image.at());
         if goes_back || !self.image.update(update) {
@@ -44,6 +44,7 @@ impl StorageNode {
             self.former.retain(|partition, _| partition.topic != *topic);
         }
         let relaxed = self.refresh_settings(now, &touched, effects);
+        touched.partitions.extend(relaxed);
         let everything = touched.brokers || touched.cluster_configs;
         for partition in if everything { self.all_ours() } else { touched.partitions } {
             if self.slots.contains_key(&partition) {
@@ -53,9 +54,6 @@ impl StorageNode {
             } else if self.is_ours(partition) {
                 self.open(partition, effects);
             }
-        }
-        for partition in relaxed {
-            self.refresh_replica_settings(now, partition, None, effects);
         }
         self.release_strays(effects);
         self.refresh_links(effects);
@@ -72,6 +70,7 @@ impl StorageNode {
         }
         let assignment = self.assignment(partition).unwrap_or_else(|| no_assignment(replica));
         self.replica_step(now, partition, replica_core::Event::MetadataChanged(assignment), effects);
+        self.relax(now, partition, effects);
     }
 
     fn assignment(&self, partition: TopicPartition) -> Option<Assignment> {
@@ -168,9 +167,10 @@ impl StorageNode {
         }
     }
 
+    /// Passes on settings that have changed. Those of the partitions in the answer hold in full only once [`StorageNode::relax`] says so.
     ///
-    /// A minimum of replicas in sync and a state of the partition belong together: a smaller one beside an older ISR would commit what
-    /// the next leader may not have. So until replicas have heard of both, the greater minimum holds; given back is where that is the old one.
+    /// A minimum of replicas in sync and the state of the partition belong together: a smaller one beside an older ISR would commit
+    /// what the next leader may not have. So the greater minimum holds until the replica has taken up the state.
     fn refresh_settings(&mut self, now: Now, touched: &Touched, effects: &mut Effects) -> Vec<TopicPartition> {
         let partitions: Vec<TopicPartition> = if touched.cluster_configs {
             self.slots.keys().copied().collect()
@@ -183,26 +183,26 @@ impl StorageNode {
             let Some(topic) = self.image.topic(partition.topic) else { continue };
             let settings = TopicSettings::of(&self.image, &topic.name);
             let Some(slot) = self.slots.get_mut(&partition).filter(|slot| slot.settings != settings) else { continue };
-            let old = std::mem::replace(&mut slot.settings, settings.clone());
+            slot.settings = settings.clone();
+            let mut of_replica = replica_settings(&settings);
+            let before = slot.replica.as_ref().map_or(0, |replica| replica.settings().min_insync_replicas);
+            if before > of_replica.min_insync_replicas {
+                of_replica.min_insync_replicas = before;
+                relaxed.push(partition);
+            }
             effects.push(Effect::SettingsChanged { partition, settings });
-            let least = replica_settings(&old).min_insync_replicas;
-            self.refresh_replica_settings(now, partition, Some(least), effects);
-            relaxed.push(partition);
+            self.replica_step(now, partition, replica_core::Event::SettingsChanged(of_replica), effects);
         }
         relaxed
     }
 
-    fn refresh_replica_settings(
-        &mut self,
-        now: Now,
-        partition: TopicPartition,
-        min_isr: Option<usize>,
-        effects: &mut Effects,
-    ) {
+    /// The replica knows the state that its settings came with.
+    fn relax(&mut self, now: Now, partition: TopicPartition, effects: &mut Effects) {
         let Some(slot) = self.slots.get(&partition) else { return };
-        let mut settings = replica_settings(&slot.settings);
-        settings.min_insync_replicas = settings.min_insync_replicas.max(min_isr.unwrap_or(0));
-        self.replica_step(now, partition, replica_core::Event::SettingsChanged(settings), effects);
+        let settings = replica_settings(&slot.settings);
+        if slot.replica.as_ref().is_some_and(|replica| *replica.settings() != settings) {
+            self.replica_step(now, partition, replica_core::Event::SettingsChanged(settings), effects);
+        }
     }
 }
 

@@ -194,6 +194,14 @@ fn a_smaller_minimum_in_sync_holds_only_with_the_state_that_comes_with_it() {
     let shown = host.updated(vec![elected, min_isr("1")]);
     assert!(shown.contains(&"answer 1 #7: 1-0 LeaderChanged".to_owned()), "{shown:?}");
 
+    // Another life of this broker is registered, and the state is not for this one to take up.
+    let mut host = waiting_for_a_follower("2");
+    assert!(host.updated(vec![led_with(&[1], 2)]).is_empty());
+    let Record::BrokerRegistered(mut other) = broker(1, 6, BrokerState::Active) else { unreachable!() };
+    other.incarnation.0[0] ^= 1;
+    let shown = host.updated(vec![Record::BrokerRegistered(other), min_isr("1")]);
+    assert!(!shown.iter().any(|line| line.starts_with("answer")), "{shown:?}");
+
     // Still the leader: then it does hold.
     let mut host = waiting_for_a_follower("2");
     assert!(host.updated(vec![led_with(&[1], 2)]).is_empty());
