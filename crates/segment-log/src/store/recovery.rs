@@ -196,17 +196,21 @@ impl LogStore {
     ) -> Result<(), OpenError> {
         let as_of: BTreeMap<TopicPartition, u64> = manifest.replicas.iter().map(|r| (r.tp, r.as_of)).collect();
         let mut removed = Removed::default();
+        let mut place_at = self.options.pending_bytes_max();
         while let Some(block) = reader.next_block(&self.pool)? {
             report.replayed_blocks += 1;
             report.replayed_bytes += block.header.size();
             let seq = block.header.seq;
             self.replay_block(block, &as_of, later, &mut removed)?;
-            let pending = self.counters.pending_bytes.load(Ordering::Relaxed);
-            if pending > self.options.pending_bytes_max() {
+            if self.counters.pending_bytes.load(Ordering::Relaxed) > place_at {
                 self.place_those(u64::MAX, |replica| !later.removes_active(replica, seq))?;
-                self.tail.evict();
+                self.tail.evict_all_that_can_go();
+                // What waits does not make the others' next pieces smaller.
+                let waiting = self.counters.pending_bytes.load(Ordering::Relaxed);
+                place_at = waiting + self.options.pending_bytes_max();
             }
         }
+        self.tail.evict_all_that_can_go();
         self.finish_removals(removed)
     }
 
@@ -282,18 +286,30 @@ impl LogStore {
         // An entry about a replica that was deleted later, and whose deletion the manifest already knows.
         let Ok(replica) = self.replica(tp) else { return Ok(()) };
         let mut state = replica.state();
+        if let Entry::Batch { base, .. } = entry {
+            let header = BatchHeader::parse(&bytes).map_err(|_| impossible("a batch that is none"))?;
+            if header.size() != bytes.len() || header.base_offset != base || base < state.log_end {
+                return Err(impossible("a batch that does not continue the log"));
+            }
+            // Of use for its offsets only, until the block is met that settles it.
+            let bytes = if is_settled { Bytes::new() } else { bytes };
+            // There may be as many as the journal has room for: they are counted one by one.
+            self.counters.pending_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+            let mut work = self.lock_work();
+            if !bytes.is_empty() {
+                work.pending.insert(tp);
+            }
+            if !state.is_synced() {
+                work.unsynced.insert(tp);
+            }
+            drop(work);
+            state.append(TailBatch::new(&header, seq, bytes));
+            state.check_invariants();
+            return Ok(());
+        }
         self.uncount(&state);
         let mut gone = Vec::new();
         match entry {
-            Entry::Batch { base, .. } => {
-                let header = BatchHeader::parse(&bytes).map_err(|_| impossible("a batch that is none"))?;
-                if header.size() != bytes.len() || header.base_offset != base || base < state.log_end {
-                    return Err(impossible("a batch that does not continue the log"));
-                }
-                // Of use for its offsets only, until the block is met that settles it.
-                let bytes = if is_settled { Bytes::new() } else { bytes };
-                state.append(TailBatch::new(&header, seq, bytes));
-            }
             Entry::Placed { segments, epochs, .. } => {
                 let end = segments.last().map(|segment| segment.next_offset);
                 if end.is_some_and(|end| end < state.placed_end) {
@@ -323,7 +339,7 @@ impl LogStore {
                 return Ok(());
             }
             Entry::Unjournaled { .. } => state.unjournaled = true,
-            Entry::Created { .. } => {}
+            Entry::Batch { .. } | Entry::Created { .. } => {}
         }
         state.last_seq = state.last_seq.max(seq);
         state.check_invariants();
