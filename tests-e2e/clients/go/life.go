@@ -29,6 +29,12 @@ type life struct {
 	scale     int
 }
 
+// recordsOf is how many records a life has: a step after each join and one when a member is alone, who is the first of three in the
+// next round.
+func recordsOf(scale int) int {
+	return recordsPerStep * scale * (3*scale + 1)
+}
+
 func (l life) run(ctx context.Context) error {
 	seen := &seen{places: map[int]map[place]bool{}}
 	var members []member

@@ -223,7 +223,7 @@ func (s *saramaApplication) administration(context.Context) error {
 	return errors.Join(altered, whole, deleted, removed, s.admin.DeleteTopic(topic),
 		expect(errors.Is(again, sarama.ErrTopicAlreadyExists), "made again: %v", again),
 		expect(topics[topic].NumPartitions == 4, "listed: %+v", topics[topic]),
-		expect(at[0].Offset == 5 && at[1].Offset == int64(40*s.scale*s.scale) && at[2].Offset == 0, "offsets: %+v %+v %+v", at[0], at[1], at[2]),
+		expect(at[0].Offset == 5 && at[1].Offset == int64(recordsOf(s.scale)/partitions) && at[2].Offset == 0, "offsets: %+v %+v %+v", at[0], at[1], at[2]),
 		expect(groups["sarama-group-range"] == "consumer", "groups: %v", groups),
 		expect(described[0].State == "Empty" && described[0].Err == sarama.ErrNoError, "described: %+v", described[0]),
 		expect(len(dirs[brokers[0].ID()]) > 0, "log dirs: %v", dirs),
