@@ -1,4 +1,4 @@
-//! CRC-32C of a batch, and its correction when the header changes.
+//! CRC-32C of a batch, its correction when the header changes, and what it makes of that of a larger piece.
 
 use crate::HEADER_LEN;
 
@@ -23,6 +23,11 @@ pub(crate) fn crc32c(bytes: &[u8]) -> u32 {
 pub(crate) fn corrected(crc: u32, old: &[u8; HEADER_LEN], new: &[u8; HEADER_LEN], body_len: usize) -> u32 {
     let difference = crc32c(covered(old)) ^ crc32c(covered(new));
     crc ^ followed_by_zeros(difference, body_len)
+}
+
+/// Of two pieces as if they were one, from the CRC of each: the bytes of neither are read.
+pub fn joined_crc32c(first: u32, second: u32, second_len: usize) -> u32 {
+    followed_by_zeros(first, second_len) ^ second
 }
 
 fn covered(head: &[u8; HEADER_LEN]) -> &[u8] {
@@ -68,6 +73,15 @@ mod tests {
     #[test]
     fn the_check_value_of_crc32c_is_reproduced() {
         assert_eq!(crc32c(b"123456789"), 0xe306_9283);
+    }
+
+    #[test]
+    fn a_joined_crc_is_what_reading_both_pieces_yields() {
+        let bytes: Vec<u8> = (0..300_000_u32).map(|n| (n.wrapping_mul(n) >> 7) as u8).collect();
+        for cut in [0, 1, 4, 255, 4_096, 65_537, 299_999, 300_000] {
+            let (first, second) = bytes.split_at(cut);
+            assert_eq!(joined_crc32c(crc32c(first), crc32c(second), second.len()), crc32c(&bytes), "cut at {cut}");
+        }
     }
 
     #[test]

@@ -48,6 +48,7 @@ mod walk;
 pub use builder::{BatchBuilder, BuildError, Producer};
 pub use compression::DecompressError;
 pub use control::EndTxnMarker;
+pub use crc::joined_crc32c;
 pub use header::{
     Attributes, BatchHeader, Compression, HEADER_LEN, HeaderError, LOG_OVERHEAD, TimestampType, UnknownCompression,
 };

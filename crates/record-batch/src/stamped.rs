@@ -61,6 +61,13 @@ impl StampedBatch {
         &self.header
     }
 
+    /// CRC-32C of all its bytes. Those that the batch's own CRC covers are not read: what happened to them since it was verified
+    /// stays visible.
+    pub fn crc32c_of_all(&self) -> u32 {
+        let (before, covered) = self.head.split_at(CRC_START);
+        crc::joined_crc32c(crc32c(before), self.header.crc, covered.len() + self.body.len())
+    }
+
     /// The whole batch in bytes.
     pub fn size(&self) -> usize {
         HEADER_LEN + self.body.len()

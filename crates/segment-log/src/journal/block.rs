@@ -9,6 +9,7 @@
 
 use base_types::Incarnation;
 use bytes::{BufMut, Bytes, BytesMut};
+use record_batch::{StampedBatch, joined_crc32c};
 use store_api::BLOCK_BYTES;
 
 use super::entry::Entry;
@@ -19,6 +20,8 @@ const MAGIC: u32 = 0x5477_4a31; // "TwJ1"
 pub(crate) const VERSION: u16 = 2;
 pub(crate) const HEADER_BYTES: usize = 64;
 const CRC_AT: usize = 60;
+/// From here on it costs less to join the CRC of a batch than to read its bytes.
+const JOINED_BYTES_MIN: usize = 16 << 10;
 
 /// The first 64 bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -109,13 +112,15 @@ pub(crate) struct BlockBuilder {
     bytes: BytesMut,
     entry_count: u32,
     table_bytes: usize,
+    /// Where batches lie whose CRC is known.
+    known: Vec<(std::ops::Range<usize>, u32)>,
 }
 
 impl BlockBuilder {
     pub(crate) fn new(mut bytes: BytesMut) -> BlockBuilder {
         debug_assert!(bytes.is_empty());
         bytes.put_bytes(0, HEADER_BYTES);
-        BlockBuilder { bytes, entry_count: 0, table_bytes: 0 }
+        BlockBuilder { bytes, entry_count: 0, table_bytes: 0, known: Vec::new() }
     }
 
     pub(crate) fn entry(&mut self, entry: &Entry) {
@@ -134,13 +139,31 @@ impl BlockBuilder {
         self.bytes.put_bytes(0, bytes);
     }
 
-    /// Returns where in the block the pieces lie.
-    pub(crate) fn batch(&mut self, pieces: &[&[u8]]) -> std::ops::Range<usize> {
+    /// Returns where in the block it lies.
+    pub(crate) fn batch(&mut self, batch: &StampedBatch) -> std::ops::Range<usize> {
+        let (head, body) = batch.pieces();
         let start = self.bytes.len();
-        for piece in pieces {
-            self.bytes.extend_from_slice(piece);
+        self.bytes.extend_from_slice(head);
+        self.bytes.extend_from_slice(body);
+        let end = self.bytes.len();
+        if end - start >= JOINED_BYTES_MIN {
+            self.known.push((start..end, batch.crc32c_of_all()));
         }
-        start..self.bytes.len()
+        start..end
+    }
+
+    /// Of all but itself. The bytes of large batches are not read once more: their CRC was found right when they came.
+    fn crc(&self) -> u32 {
+        let mut crc = crc32c(&[&self.bytes[..CRC_AT]]);
+        let mut at = HEADER_BYTES;
+        for (range, known) in &self.known {
+            let between = &self.bytes[at..range.start];
+            crc = joined_crc32c(crc, crc32c(&[between]), between.len());
+            crc = joined_crc32c(crc, *known, range.len());
+            at = range.end;
+        }
+        let rest = &self.bytes[at..];
+        joined_crc32c(crc, crc32c(&[rest]), rest.len())
     }
 
     /// Closes the block with its place in the chain. Returns it with its CRC.
@@ -156,7 +179,7 @@ impl BlockBuilder {
         head.put_u32(self.entry_count);
         head.put_u32(self.table_bytes as u32);
         head.put_u32((used - HEADER_BYTES - self.table_bytes) as u32);
-        let crc = crc32c(&[&self.bytes[..CRC_AT], &self.bytes[HEADER_BYTES..]]);
+        let crc = self.crc();
         self.bytes[CRC_AT..HEADER_BYTES].copy_from_slice(&crc.to_be_bytes());
         let padding = used.next_multiple_of(BLOCK_BYTES) - used;
         self.bytes.put_bytes(0, padding);
@@ -166,42 +189,54 @@ impl BlockBuilder {
 
 #[cfg(test)]
 mod tests {
-    use base_types::{Offset, TopicPartition};
+    use base_types::{Offset, Timestamp, TopicPartition};
+    use record_batch::{BatchBuilder, Compression};
 
     use super::*;
 
-    fn block() -> Bytes {
-        block_with(3)
+    fn batch(bytes: usize) -> StampedBatch {
+        let mut builder = BatchBuilder::new(Compression::None);
+        builder.push(None, Some(&vec![7; bytes]), &[], Timestamp(1));
+        StampedBatch::from_stored(builder.build().unwrap()).unwrap()
     }
 
     /// Whatever its entry says, the gap is three bytes.
-    fn block_with(gap: u16) -> Bytes {
+    fn block_with(gap: u16, batches: &[StampedBatch]) -> Bytes {
         let mut builder = BlockBuilder::new(BytesMut::new());
         let tp = TopicPartition::default();
         builder.entry(&Entry::LogStart { tp, to: Offset(4), first_segment: None });
-        builder.entry(&Entry::Batch { tp, base: Offset(4), len: 10, gap });
-        builder.gap(3);
-        assert_eq!(builder.batch(&[b"01234", b"56789"]).len(), 10);
+        for batch in batches {
+            builder.entry(&Entry::Batch { tp, base: Offset(4), len: batch.size() as u32, gap });
+        }
+        for batch in batches {
+            builder.gap(3);
+            assert_eq!(builder.batch(batch).len(), batch.size());
+        }
         builder.finish(7, Incarnation([3; 16]), 99).0
     }
 
+    /// With batches that are read for the block's CRC, and with such that are not.
     #[test]
     fn a_block_reads_back() {
-        let bytes = block();
-        assert_eq!(bytes.len(), BLOCK_BYTES);
-        let header = BlockHeader::parse(&bytes).unwrap();
-        assert_eq!((header.seq, header.previous_crc, header.incarnation), (7, 99, Incarnation([3; 16])));
-        assert!(header.matches(&bytes));
-        let block = Block::parse(header, &bytes).unwrap();
-        assert_eq!(block.entries.len(), 2);
-        assert_eq!(block.payload[..3], [0; 3]);
-        assert_eq!(&block.payload[3..], b"0123456789");
+        for sizes in [&[10][..], &[20_000], &[10, 20_000, 20_001, 10, 100_000]] {
+            let batches: Vec<StampedBatch> = sizes.iter().map(|&bytes| batch(bytes)).collect();
+            let bytes = block_with(3, &batches);
+            let header = BlockHeader::parse(&bytes).unwrap();
+            assert_eq!((header.seq, header.previous_crc, header.incarnation), (7, 99, Incarnation([3; 16])));
+            assert_eq!(bytes.len() as u64, header.size());
+            assert!(header.matches(&bytes), "{sizes:?}");
+            let block = Block::parse(header, &bytes).unwrap();
+            assert_eq!(block.entries.len(), 1 + batches.len());
+            let expected: Vec<u8> =
+                batches.iter().flat_map(|batch| [vec![0; 3], batch.to_bytes().to_vec()].concat()).collect();
+            assert_eq!(block.payload, expected);
+        }
     }
 
     #[test]
     fn a_gap_that_is_not_as_its_entry_says_is_no_block() {
         for gap in [0, 2, 4, u16::MAX] {
-            let bytes = block_with(gap);
+            let bytes = block_with(gap, &[batch(10)]);
             let header = BlockHeader::parse(&bytes).unwrap();
             assert!(header.matches(&bytes) && Block::parse(header, &bytes).is_none(), "{gap}");
         }
@@ -209,7 +244,7 @@ mod tests {
 
     #[test]
     fn every_flipped_bit_of_what_counts_is_noticed() {
-        let bytes = block();
+        let bytes = block_with(3, &[batch(10)]);
         let used = BlockHeader::parse(&bytes).unwrap().used_bytes() as usize;
         for bit in 0..used * 8 {
             let mut damaged = bytes.to_vec();

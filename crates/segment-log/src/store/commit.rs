@@ -439,9 +439,8 @@ impl LogStore {
         }
         let mut ranges = Vec::with_capacity(batches);
         for &(_, gap, write) in &writes {
-            let (head, body) = write.batch.pieces();
             builder.gap(usize::from(gap));
-            ranges.push(builder.batch(&[head, body]));
+            ranges.push(builder.batch(&write.batch));
         }
         let (seq, block) = journal.append(builder)?;
         for ((index, _, write), range) in writes.into_iter().zip(ranges) {
