@@ -12,11 +12,11 @@ mod waiting;
 use std::collections::{BTreeMap, BTreeSet};
 
 use base_types::{BrokerEpoch, BrokerId, Now, Offset, PartitionEpoch, Tick, invariant};
-use peer_api::storage::{AppendError, TrimError};
+use peer_api::storage::{AppendError, Appended, TrimError};
 
 use super::{Duty, Replica};
 use crate::effect::{Effect, Effects};
-use crate::event::{Assignment, RequestKey, Settings};
+use crate::event::{Assignment, Settings};
 use crate::high_watermark;
 
 pub(super) use append::Append;
@@ -40,12 +40,12 @@ pub(super) struct Leader {
     /// Every other replica.
     followers: BTreeMap<BrokerId, Progress>,
     /// `acks=all`: they wait for the high watermark.
-    until_committed: Waiting,
+    until_committed: Waiting<Offset, Appended>,
     /// `acks=1`: they wait for our own disk.
-    until_durable: Waiting,
+    until_durable: Waiting<Offset, Appended>,
     /// They wait until every live replica has deleted the records too.
     trims: Trims,
-    /// They wait until every member has said that it knows of no later leader.
+    /// They wait until every member has said that it has taken up no later epoch.
     confirmations: Confirmations,
 }
 
@@ -104,7 +104,7 @@ impl Leader {
             self.until_committed.next_deadline(),
             self.until_durable.next_deadline(),
             self.trims.next_deadline(),
-            self.confirmations.next_deadline(),
+            self.confirmations.waiting.next_deadline(),
         ];
         let tells = self.followers.values().filter_map(|progress| progress.tell_at);
         replies.into_iter().flatten().chain(tells).chain(self.next_proposal(settings)).min()
@@ -115,7 +115,7 @@ impl Leader {
         for request in self.until_committed.keys().chain(self.until_durable.keys()) {
             effects.push(Effect::Reply { request, result: Err(error.clone()) });
         }
-        for request in self.confirmations.keys() {
+        for request in self.confirmations.waiting.keys() {
             effects.push(Effect::Confirmed { request, result: Err(error.clone()) });
         }
         for request in self.trims.keys() {
@@ -181,14 +181,13 @@ impl Replica {
         if let Duty::Leader(leader) = &mut self.duty {
             let too_few = leader.isr.len() < leader.min_insync_replicas(&self.settings);
             let error = if too_few { AppendError::NotEnoughReplicasAfterAppend } else { AppendError::TimedOut };
-            let expired = |waiting: &mut Waiting| -> Vec<RequestKey> { waiting.take_expired(now.tick) };
-            for request in expired(&mut leader.until_committed) {
+            for request in leader.until_committed.take_expired(now.tick) {
                 effects.push(Effect::Reply { request, result: Err(error.clone()) });
             }
-            for request in expired(&mut leader.until_durable) {
+            for request in leader.until_durable.take_expired(now.tick) {
                 effects.push(Effect::Reply { request, result: Err(AppendError::TimedOut) });
             }
-            for request in leader.confirmations.take_expired(now.tick) {
+            for request in leader.confirmations.waiting.take_expired(now.tick) {
                 effects.push(Effect::Confirmed { request, result: Err(AppendError::TimedOut) });
             }
             for request in leader.trims.take_expired(now.tick) {
@@ -205,7 +204,7 @@ impl Replica {
         let Duty::Leader(leader) = &mut self.duty else { return };
         for (waiting, reached) in [(&mut leader.until_committed, committed), (&mut leader.until_durable, durable)] {
             while let Some(request) = waiting.pop_reached(reached) {
-                effects.push(Effect::Reply { request: request.key, result: Ok(request.appended) });
+                effects.push(Effect::Reply { request: request.key, result: Ok(request.answer) });
             }
         }
     }

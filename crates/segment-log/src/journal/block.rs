@@ -5,7 +5,8 @@
 //! ```
 //!
 //! Batches of one partition lie side by side, so that a reader of the tail gets them as one piece. Those that are many bytes have a
-//! gap before them, so that they lie in the block's pages as they will lie in those of their segment, and need not be copied again where much is moved at once.
+//! gap before them, so that they lie in the block's pages as they will lie in those of their segment, and need not be copied again
+//! where much is moved at once.
 
 use base_types::Incarnation;
 use bytes::{BufMut, Bytes, BytesMut};

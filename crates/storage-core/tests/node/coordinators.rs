@@ -7,7 +7,7 @@ use peer_api::groups::{
     Caller, CommitPartition, DeleteGroups, FetchGroup, GROUPS_TOPIC, GroupKind, GroupRequest, GroupState, Heartbeat,
     JoinGroup, JoinProtocol, OffsetCommit, OffsetDelete, OffsetFetch, OffsetTopic, ToCoordinator,
 };
-use peer_api::metadata::{ConfigResource, MetadataOffset, PartitionState, Record, Update};
+use peer_api::metadata::{ConfigResource, MetadataOffset, Record, Update};
 use peer_api::replication::{FromFollower, Hello};
 use peer_api::storage::{Acks, Request};
 use record_batch::{BatchBuilder, BatchLimits, Compression, EndTxnMarker, ProducedBatch, StampedBatch};
@@ -22,10 +22,6 @@ fn groups() -> base_types::TopicPartition {
 
 fn groups_topic() -> Record {
     Record::TopicCreated { id: groups().topic, name: GROUPS_TOPIC.to_owned() }
-}
-
-fn setting(resource: ConfigResource, name: &str, value: &str) -> Record {
-    Record::ConfigChanged { resource, name: name.to_owned(), value: Some(value.to_owned()) }
 }
 
 /// Leading the groups' partition alone in epoch 3, with nothing in its log.
@@ -292,15 +288,7 @@ fn a_gateway_that_is_gone_is_not_answered() {
 
 /// The groups' partition, which needs two in sync, in the hands of these.
 fn in_sync(isr: &[i32], partition_epoch: i32) -> Record {
-    let state = PartitionState {
-        replicas: vec![BrokerId(1), BrokerId(2)],
-        isr: isr.iter().map(|&id| BrokerId(id)).collect(),
-        leader: Some(BrokerId(1)),
-        leader_epoch: LeaderEpoch(3),
-        partition_epoch: base_types::PartitionEpoch(partition_epoch),
-        ..PartitionState::default()
-    };
-    Record::PartitionChanged { partition: groups(), state }
+    led_with(groups(), isr, partition_epoch)
 }
 
 #[test]

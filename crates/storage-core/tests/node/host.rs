@@ -7,7 +7,7 @@ use base_types::{
 use bytes::Bytes;
 use peer_api::controller::{Error, FromController, HeartbeatAnswer, Request, Response as Answered, ToController};
 use peer_api::groups::GroupResponse;
-use peer_api::metadata::{Broker, BrokerState, MetadataOffset, PartitionState, Record, Update};
+use peer_api::metadata::{Broker, BrokerState, ConfigResource, MetadataOffset, PartitionState, Record, Update};
 use peer_api::replication::{FromFollower, FromLeader};
 use peer_api::storage::{
     Acks, AppendPartition, AppendRequest, FetchPartition, FetchRequest, Isolation, Request as Asked, RequestId,
@@ -104,6 +104,23 @@ pub fn log(log_end: i64, epoch: i32) -> OnDisk {
 }
 
 /// An append of one small batch to each partition, known to be led in `epoch`.
+/// Of two replicas, led by us in epoch 3.
+pub fn led_with(partition: TopicPartition, isr: &[i32], partition_epoch: i32) -> Record {
+    let state = PartitionState {
+        replicas: vec![BrokerId(1), BrokerId(2)],
+        isr: isr.iter().map(|&id| BrokerId(id)).collect(),
+        leader: Some(BrokerId(1)),
+        leader_epoch: LeaderEpoch(3),
+        partition_epoch: PartitionEpoch(partition_epoch),
+        ..PartitionState::default()
+    };
+    Record::PartitionChanged { partition, state }
+}
+
+pub fn setting(resource: ConfigResource, name: &str, value: &str) -> Record {
+    Record::ConfigChanged { resource, name: name.to_owned(), value: Some(value.to_owned()) }
+}
+
 pub fn append(acks: Acks, epoch: i32, partitions: &[TopicPartition]) -> Asked {
     let append = |&partition: &TopicPartition| AppendPartition {
         partition,

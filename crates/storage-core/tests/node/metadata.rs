@@ -157,28 +157,19 @@ fn only_settings_that_changed_are_passed_on() {
     assert_eq!(host.asked(1, 8, append(Acks::All, 3, &[tp(2, 0)])), ["answer 1 #8: 2-0 MessageTooLarge"]);
 }
 
-/// Of two replicas, led here in epoch 3.
-fn led_with(isr: &[i32], partition_epoch: i32) -> Record {
-    let state = PartitionState {
-        replicas: vec![BrokerId(1), BrokerId(2)],
-        isr: isr.iter().map(|&id| BrokerId(id)).collect(),
-        leader: Some(BrokerId(1)),
-        leader_epoch: LeaderEpoch(3),
-        partition_epoch: PartitionEpoch(partition_epoch),
-        ..PartitionState::default()
-    };
-    Record::PartitionChanged { partition: tp(1, 0), state }
+/// Who is in sync with us.
+fn in_sync(isr: &[i32], partition_epoch: i32) -> Record {
+    led_with(tp(1, 0), isr, partition_epoch)
 }
 
 fn min_isr(value: &str) -> Record {
-    let resource = ConfigResource::Topic("t1".to_owned());
-    Record::ConfigChanged { resource, name: "min.insync.replicas".to_owned(), value: Some(value.to_owned()) }
+    setting(ConfigResource::Topic("t1".to_owned()), "min.insync.replicas", value)
 }
 
 /// An append to a partition that asks for so many in sync is durable here, and the follower is silent.
 fn waiting_for_a_follower(min: &str) -> Host {
     let mut host = Host::registered();
-    host.updated(vec![topic(1), min_isr(min), led_with(&[1, 2], 1)]);
+    host.updated(vec![topic(1), min_isr(min), in_sync(&[1, 2], 1)]);
     host.opened(tp(1, 0), empty());
     host.asked(1, 7, append(Acks::All, 3, &[tp(1, 0)]));
     assert!(host.written(tp(1, 0), 1).is_empty());
@@ -189,14 +180,14 @@ fn waiting_for_a_follower(min: &str) -> Host {
 fn a_smaller_minimum_in_sync_holds_only_with_the_state_that_comes_with_it() {
     // Alone in sync, too few: the next leader may be one that is in sync no more.
     let mut host = waiting_for_a_follower("2");
-    assert!(host.updated(vec![led_with(&[1], 2)]).is_empty());
+    assert!(host.updated(vec![in_sync(&[1], 2)]).is_empty());
     let elected = partition(tp(1, 0), 2, 4, &[1, 2]);
     let shown = host.updated(vec![elected, min_isr("1")]);
     assert!(shown.contains(&"answer 1 #7: 1-0 LeaderChanged".to_owned()), "{shown:?}");
 
     // Another life of this broker is registered, and the state is not for this one to take up.
     let mut host = waiting_for_a_follower("2");
-    assert!(host.updated(vec![led_with(&[1], 2)]).is_empty());
+    assert!(host.updated(vec![in_sync(&[1], 2)]).is_empty());
     let Record::BrokerRegistered(mut other) = broker(1, 6, BrokerState::Active) else { unreachable!() };
     other.incarnation.0[0] ^= 1;
     let shown = host.updated(vec![Record::BrokerRegistered(other), min_isr("1")]);
@@ -204,7 +195,7 @@ fn a_smaller_minimum_in_sync_holds_only_with_the_state_that_comes_with_it() {
 
     // Still the leader: then it does hold.
     let mut host = waiting_for_a_follower("2");
-    assert!(host.updated(vec![led_with(&[1], 2)]).is_empty());
+    assert!(host.updated(vec![in_sync(&[1], 2)]).is_empty());
     let shown = host.updated(vec![min_isr("1")]);
     assert!(shown.contains(&"answer 1 #7: 1-0 @0".to_owned()), "{shown:?}");
 }
@@ -212,7 +203,7 @@ fn a_smaller_minimum_in_sync_holds_only_with_the_state_that_comes_with_it() {
 #[test]
 fn a_greater_minimum_in_sync_holds_for_the_state_that_comes_with_it() {
     let mut host = waiting_for_a_follower("1");
-    let shown = host.updated(vec![min_isr("2"), led_with(&[1], 2)]);
+    let shown = host.updated(vec![min_isr("2"), in_sync(&[1], 2)]);
     assert!(!shown.iter().any(|line| line.starts_with("answer")), "{shown:?}");
     let shown = host.updated(vec![min_isr("1")]);
     assert!(shown.contains(&"answer 1 #7: 1-0 @0".to_owned()), "{shown:?}");

@@ -89,7 +89,7 @@ impl Replica {
             Acks::Leader => &mut leader.until_durable,
         };
         let appended = Appended { base_offset, log_append_time, log_start };
-        queue.push(Request { key: append.request, deadline: append.deadline, end, appended });
+        queue.push(Request { key: append.request, deadline: append.deadline, until: end, answer: appended });
         self.leader_settle(effects);
     }
 

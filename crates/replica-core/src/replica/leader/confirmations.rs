@@ -6,13 +6,12 @@
 //! committed elsewhere before the request came. With too few replicas in sync the next leader may be one that is in sync no more
 //! (KIP-966): then nothing is certain, and nobody is confirmed.
 
-use std::collections::VecDeque;
-
 use base_types::{BrokerEpoch, BrokerId, Tick};
 use peer_api::replication::FromLeader;
 use peer_api::storage::AppendError;
 
 use super::Leader;
+use super::waiting::{Request, Waiting};
 use crate::effect::{Effect, Effects};
 use crate::event::RequestKey;
 use crate::replica::{Duty, Replica};
@@ -21,56 +20,13 @@ use crate::replica::{Duty, Replica};
 pub(super) struct Confirmations {
     /// The number of the last request. A follower is asked for the newest, and that is the answer to all before it.
     last_round: u64,
-    /// In the order of their rounds.
-    waiting: VecDeque<Confirmation>,
-    /// No deadline is earlier; exact after each [`Confirmations::take_expired`].
-    earliest: Option<Tick>,
-}
-
-#[derive(Debug)]
-struct Confirmation {
-    key: RequestKey,
-    deadline: Tick,
-    round: u64,
+    pub waiting: Waiting<u64, ()>,
 }
 
 impl Confirmations {
     fn push(&mut self, key: RequestKey, deadline: Tick) {
         self.last_round += 1;
-        self.earliest = Some(self.earliest.map_or(deadline, |earliest| earliest.min(deadline)));
-        self.waiting.push_back(Confirmation { key, deadline, round: self.last_round });
-    }
-
-    /// The oldest request, if all have answered it.
-    fn pop_confirmed(&mut self, round: u64) -> Option<RequestKey> {
-        let waiting = self.waiting.pop_front_if(|waiting| waiting.round <= round);
-        if self.waiting.is_empty() {
-            self.earliest = None;
-        }
-        waiting.map(|waiting| waiting.key)
-    }
-
-    pub(super) fn next_deadline(&self) -> Option<Tick> {
-        self.earliest
-    }
-
-    pub(super) fn keys(&self) -> impl Iterator<Item = RequestKey> {
-        self.waiting.iter().map(|waiting| waiting.key)
-    }
-
-    pub(super) fn take_expired(&mut self, now: Tick) -> Vec<RequestKey> {
-        let mut expired = Vec::new();
-        if self.earliest.is_some_and(|earliest| earliest <= now) {
-            self.waiting.retain(|waiting| {
-                let stays = waiting.deadline > now;
-                if !stays {
-                    expired.push(waiting.key);
-                }
-                stays
-            });
-            self.earliest = self.waiting.iter().map(|waiting| waiting.deadline).min();
-        }
-        expired
+        self.waiting.push(Request { key, deadline, until: self.last_round, answer: () });
     }
 }
 
@@ -104,7 +60,7 @@ impl Replica {
     pub(super) fn leader_ask_to_confirm(&mut self, effects: &mut Effects) {
         let (partition, leader_epoch) = (self.partition, self.leader_epoch);
         let Duty::Leader(leader) = &mut self.duty else { return };
-        let Some(round) = leader.confirmations.waiting.back().map(|waiting| waiting.round) else { return };
+        let Some(round) = leader.confirmations.waiting.ends().map(|(_, last)| last) else { return };
         for (&follower, progress) in &mut leader.followers {
             let owes_answer = progress.asked_round > progress.confirmed_round;
             if progress.stream().is_some() && !owes_answer && progress.confirmed_round < round {
@@ -142,8 +98,8 @@ impl Replica {
         } else {
             (leader.confirmed_round(me), Ok(high_watermark))
         };
-        while let Some(request) = leader.confirmations.pop_confirmed(last) {
-            effects.push(Effect::Confirmed { request, result: result.clone() });
+        while let Some(request) = leader.confirmations.waiting.pop_reached(last) {
+            effects.push(Effect::Confirmed { request: request.key, result: result.clone() });
         }
     }
 }
@@ -158,14 +114,13 @@ mod tests {
         for (key, deadline) in [(1, 9), (2, 4), (3, 8)] {
             confirmations.push(RequestKey(key), Tick(deadline));
         }
-        assert_eq!(confirmations.next_deadline(), Some(Tick(4)));
-        assert_eq!(confirmations.take_expired(Tick(4)), [RequestKey(2)]);
-        assert_eq!(confirmations.next_deadline(), Some(Tick(8)));
-        assert_eq!(confirmations.keys().collect::<Vec<_>>(), [RequestKey(1), RequestKey(3)]);
-        assert_eq!(
-            [2, 2, 3].map(|round| confirmations.pop_confirmed(round)),
-            [Some(RequestKey(1)), None, Some(RequestKey(3))]
-        );
-        assert_eq!(confirmations.next_deadline(), None);
+        let mut waiting = confirmations.waiting;
+        assert_eq!(waiting.next_deadline(), Some(Tick(4)));
+        assert_eq!(waiting.take_expired(Tick(4)), [RequestKey(2)]);
+        assert_eq!(waiting.next_deadline(), Some(Tick(8)));
+        assert_eq!(waiting.keys().collect::<Vec<_>>(), [RequestKey(1), RequestKey(3)]);
+        let mut confirmed = |round| waiting.pop_reached(round).map(|request| request.key);
+        assert_eq!([2, 2, 3].map(&mut confirmed), [Some(RequestKey(1)), None, Some(RequestKey(3))]);
+        assert_eq!(waiting.next_deadline(), None);
     }
 }

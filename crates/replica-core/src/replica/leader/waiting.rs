@@ -1,39 +1,45 @@
-//! Requests that wait until the log is safe up to the end of their batch.
+//! Requests that wait until something has come so far: the log is safe up to the end of their batch, or their question is answered.
 
 use std::collections::VecDeque;
 
-use base_types::{Offset, Tick};
-use peer_api::storage::Appended;
+use base_types::Tick;
 
 use crate::event::RequestKey;
 
-#[derive(Debug, Default)]
-pub(super) struct Waiting {
-    /// In order of `end`.
-    requests: VecDeque<Request>,
+#[derive(Debug)]
+pub(super) struct Waiting<P, T> {
+    /// In order of `until`.
+    requests: VecDeque<Request<P, T>>,
     /// No deadline is earlier; exact after each [`Waiting::take_expired`].
     earliest: Option<Tick>,
 }
 
 #[derive(Debug)]
-pub(super) struct Request {
+pub(super) struct Request<P, T> {
     pub key: RequestKey,
     pub deadline: Tick,
-    pub end: Offset,
-    pub appended: Appended,
+    pub until: P,
+    /// What it is told when that is reached.
+    pub answer: T,
 }
 
-impl Waiting {
-    pub(super) fn push(&mut self, request: Request) {
+impl<P, T> Default for Waiting<P, T> {
+    fn default() -> Waiting<P, T> {
+        Waiting { requests: VecDeque::new(), earliest: None }
+    }
+}
+
+impl<P: Copy + Ord, T> Waiting<P, T> {
+    pub(super) fn push(&mut self, request: Request<P, T>) {
         self.earliest = Some(self.earliest.map_or(request.deadline, |earliest| earliest.min(request.deadline)));
         // Nearly always the last place; a duplicate waits for a batch appended earlier.
-        let place = self.requests.partition_point(|earlier| earlier.end <= request.end);
+        let place = self.requests.partition_point(|earlier| earlier.until <= request.until);
         self.requests.insert(place, request);
     }
 
-    /// The oldest request, if the log is safe up to its end.
-    pub(super) fn pop_reached(&mut self, safe: Offset) -> Option<Request> {
-        let request = self.requests.pop_front_if(|request| request.end <= safe);
+    /// The oldest request, if what it waits for is reached.
+    pub(super) fn pop_reached(&mut self, reached: P) -> Option<Request<P, T>> {
+        let request = self.requests.pop_front_if(|request| request.until <= reached);
         if self.requests.is_empty() {
             self.earliest = None;
         }
@@ -63,24 +69,22 @@ impl Waiting {
         self.requests.iter().map(|request| request.key)
     }
 
-    /// The smallest and the largest end waited for.
-    pub(super) fn ends(&self) -> Option<(Offset, Offset)> {
-        Some((self.requests.front()?.end, self.requests.back()?.end))
+    /// The first and the last that is waited for.
+    pub(super) fn ends(&self) -> Option<(P, P)> {
+        Some((self.requests.front()?.until, self.requests.back()?.until))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use base_types::Timestamp;
+    use base_types::Offset;
 
     use super::*;
 
-    fn waiting(requests: &[(u64, u64, i64)]) -> Waiting {
+    fn waiting(requests: &[(u64, u64, i64)]) -> Waiting<Offset, ()> {
         let mut waiting = Waiting::default();
         for &(key, deadline, end) in requests {
-            let end = Offset(end);
-            let appended = Appended { base_offset: end, log_append_time: Timestamp::NONE, log_start: Offset::ZERO };
-            waiting.push(Request { key: RequestKey(key), deadline: Tick(deadline), end, appended });
+            waiting.push(Request { key: RequestKey(key), deadline: Tick(deadline), until: Offset(end), answer: () });
         }
         waiting
     }
