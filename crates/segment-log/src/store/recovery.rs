@@ -295,14 +295,7 @@ impl LogStore {
             let bytes = if is_settled { Bytes::new() } else { bytes };
             // There may be as many as the journal has room for: they are counted one by one.
             self.counters.pending_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-            let mut work = self.lock_work();
-            if !bytes.is_empty() {
-                work.pending.insert(tp);
-            }
-            if !state.is_synced() {
-                work.unsynced.insert(tp);
-            }
-            drop(work);
+            self.note_work(&state, tp, !bytes.is_empty());
             state.append(TailBatch::new(&header, seq, bytes));
             state.check_invariants();
             return Ok(());
@@ -356,15 +349,10 @@ impl LogStore {
     fn count(&self, state: &State, tp: TopicPartition) {
         let pending = state.pending_bytes();
         self.counters.pending_bytes.fetch_add(pending, Ordering::Relaxed);
-        let mut work = self.lock_work();
-        if pending > 0 {
-            work.pending.insert(tp);
-        } else {
-            work.pending.remove(&tp);
+        if pending == 0 {
+            self.lock_work().pending.remove(&tp);
         }
-        if !state.is_synced() {
-            work.unsynced.insert(tp);
-        }
+        self.note_work(state, tp, pending > 0);
     }
 
     /// Goes on writing where the chain ended.

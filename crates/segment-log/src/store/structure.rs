@@ -341,8 +341,13 @@ impl LogStore {
         self.counters.pending_bytes.fetch_add(pending, Ordering::Relaxed);
         // What is left unsynced of such bytes is not known; it only says when to sync.
         self.counters.unjournaled_bytes.fetch_add(state.unjournaled_bytes, Ordering::Relaxed);
+        self.note_work(state, tp, pending > 0);
+    }
+
+    /// What is to be done for a replica: batches to place, segments to sync.
+    pub(super) fn note_work(&self, state: &State, tp: TopicPartition, is_pending: bool) {
         let mut work = self.lock_work();
-        if pending > 0 {
+        if is_pending {
             work.pending.insert(tp);
         }
         if !state.is_synced() {
