@@ -336,6 +336,10 @@ impl VfsFile for MemFile {
         self.write(position, pieces.concat(), false)
     }
 
+    fn write_direct(&self, position: u64, pieces: &[&[u8]]) -> Result<(), DiskError> {
+        self.write(position, pieces.concat(), false)
+    }
+
     fn write_durable(&self, position: u64, pieces: &[&[u8]]) -> Result<(), DiskError> {
         self.write(position, pieces.concat(), true)
     }

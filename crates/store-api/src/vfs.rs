@@ -12,14 +12,16 @@ use crate::DiskError;
 pub enum FileUse {
     /// Appended and read through the page cache.
     Buffered,
-    /// Mostly written by [`VfsFile::write_durable`] in whole aligned blocks: direct I/O where the file system offers it.
+    /// Mostly written in whole aligned blocks by [`VfsFile::write_durable`] and [`VfsFile::write_direct`]: direct I/O where the file
+    /// system offers it.
     Journal,
 }
 
 /// A directory tree on one disk.
 ///
 /// What is promised, and what is not:
-/// - what [`VfsFile::write_at`] wrote may be lost, wholly or in part and in any order, until [`VfsFile::sync_data`] returned `Ok`;
+/// - what [`VfsFile::write_at`] and [`VfsFile::write_direct`] wrote may be lost, wholly or in part and in any order, until
+///   [`VfsFile::sync_data`] returned `Ok`;
 /// - what [`VfsFile::write_durable`] wrote is there after a crash, once it returned `Ok`; it makes no promise for other writes;
 /// - names made, changed or removed may come back or vanish until [`Vfs::sync_dir`] of their directory returned `Ok` (S7);
 /// - a rename inside one directory happens wholly or not at all;
@@ -62,8 +64,12 @@ pub trait VfsFile: Send + Sync {
     /// Writes the pieces one after the other from `position` on. All or an error; on an error some of it may be there.
     fn write_at(&self, position: u64, pieces: &[&[u8]]) -> Result<(), DiskError>;
 
-    /// Writes the pieces one after the other and makes durable what it wrote. Fastest when `position`, and the length and the
-    /// address of each piece, are multiples of [`crate::BLOCK_BYTES`] and the file was opened for [`FileUse::Journal`].
+    /// The same, past the page cache when `position`, and the length and the address of each piece, are multiples of
+    /// [`crate::BLOCK_BYTES`] and the file was opened for [`FileUse::Journal`].
+    fn write_direct(&self, position: u64, pieces: &[&[u8]]) -> Result<(), DiskError>;
+
+    /// Writes the pieces one after the other and makes durable what it wrote. Fastest where [`VfsFile::write_direct`] goes past the
+    /// page cache.
     fn write_durable(&self, position: u64, pieces: &[&[u8]]) -> Result<(), DiskError>;
 
     /// Makes durable all that was written so far, and the size of the file.
@@ -77,6 +83,6 @@ pub trait VfsFile: Send + Sync {
     /// Reserves space up to `size`; the file then is at least that long and reads as zeros where nothing was written.
     fn preallocate(&self, size: u64) -> Result<(), DiskError>;
 
-    /// Whether [`VfsFile::write_durable`] of aligned memory goes past the page cache.
+    /// Whether a durable or direct write of aligned memory goes past the page cache.
     fn is_direct(&self) -> bool;
 }

@@ -3,13 +3,17 @@
 mod file;
 
 use std::{
-    fmt, io,
+    fmt,
+    io::{self, IoSlice},
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::{
+    fs::{FlockOperation, Mode, OFlags},
+    io::ReadWriteFlags,
+};
 use store_api::{BLOCK_BYTES, DiskError, DiskOperation, FileUse, Vfs, VfsFile};
 
 use self::file::OsFile;
@@ -140,11 +144,12 @@ fn sync_names(root: &Path) -> io::Result<()> {
 /// Tries what the journal will do.
 fn probe_direct(root: &Path) -> bool {
     let path = root.join(PROBE);
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::DIRECT | OFlags::DSYNC;
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::DIRECT;
     let Ok(fd) = rustix::fs::open(&path, flags, Mode::from_raw_mode(0o640)) else { return false };
     let memory = vec![0_u8; 2 * BLOCK_BYTES];
     let start = memory.as_ptr().align_offset(BLOCK_BYTES);
-    let written = rustix::io::pwrite(&fd, &memory[start..start + BLOCK_BYTES], 0);
+    let block = [IoSlice::new(&memory[start..start + BLOCK_BYTES])];
+    let written = rustix::io::pwritev2(&fd, &block, 0, ReadWriteFlags::DSYNC);
     let _ = std::fs::remove_file(&path);
     written.is_ok_and(|written| written == BLOCK_BYTES)
 }

@@ -254,7 +254,7 @@ impl LogStore {
             }
             Route::Bypass => {
                 let items = items(&part.writes, seq);
-                let (placement, tail) = match self.place(replica, &mut stage.placing, &items, Way::DirectAndKept) {
+                let (placement, tail) = match self.place(replica, &mut stage.placing, &items, Way::DurableAndKept) {
                     Ok(done) => done,
                     Err(error) => {
                         self.cut_off(replica, stage.before);

@@ -37,10 +37,10 @@ impl Item<'_> {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Way {
     PageCache,
-    /// Past the page cache, durable at once.
+    /// Past the page cache.
     Direct,
-    /// The same, and what is written is kept in memory for readers.
-    DirectAndKept,
+    /// The same, durable at once, and what is written is kept in memory for readers.
+    DurableAndKept,
 }
 
 /// Pieces that are written from where they lie are at least this large: each is a request of its own to the disk's driver.
@@ -64,7 +64,8 @@ struct End {
 
 impl LogStore {
     /// Moves all pending batches of a replica into its segments: large extents past the page cache, which costs a fraction of
-    /// the CPU and is durable at once, small ones through it. Returns how many bytes.
+    /// the CPU, small ones through it. They are synced before the journal lets go of them: a sync for each extent would cost more than
+    /// its write. Returns how many bytes.
     pub(super) fn place_pending(&self, replica: &Replica, placing: &mut Placing) -> Result<u64, StoreError> {
         let pending: Vec<TailBatch> = replica.state().pending().cloned().collect();
         let Some(first) = pending.first() else { return Ok(0) };
@@ -72,25 +73,17 @@ impl LogStore {
         let items: Vec<Item<'_>> =
             pending.iter().map(|batch| Item { pieces: [&batch.bytes, &[]], batch: batch.clone() }).collect();
         let bytes = items.iter().map(Item::size).sum::<u64>();
-        let durable = {
-            let state = replica.state();
-            // A direct write ends in zeros. During recovery there may be batches behind that only a look will find.
-            bytes >= self.options.direct_bytes_min() && !state.unjournaled
-        };
-        if durable && !replica.state().is_synced() {
-            self.sync_replica(replica)?;
-        }
-        let way = if durable { Way::Direct } else { Way::PageCache };
+        // A direct write ends in zeros. During recovery there may be batches behind that only a look will find.
+        let is_direct = bytes >= self.options.direct_bytes_min() && !replica.state().unjournaled;
+        let way = if is_direct { Way::Direct } else { Way::PageCache };
         let (placement, _) = self.place(replica, placing, &items, way)?;
         {
             let mut state = replica.state();
             self.apply(&mut state, &placement);
             // Under the replica's lock: a commit that appends more tells of it after it has published.
             let mut work = self.lock_work();
-            if !durable {
-                state.unsynced_seq.get_or_insert(first_seq);
-                work.unsynced.insert(replica.tp);
-            }
+            state.unsynced_seq.get_or_insert(first_seq);
+            work.unsynced.insert(replica.tp);
             if state.first_pending_index().is_none() {
                 work.pending.remove(&replica.tp);
             }
@@ -102,8 +95,8 @@ impl LogStore {
     }
 
     /// Writes batches behind the placed end, closing and beginning segments as needed. Nothing is published: the caller applies
-    /// the placement. With `Way::Direct` the written bytes are durable (names of new segments included); everything placed before must
-    /// be synced then. With `Way::DirectAndKept` the batches come back with memory of their own.
+    /// the placement. With `Way::DurableAndKept` the written bytes are durable (names of new segments included), everything placed before
+    /// must be synced, and the batches come back with memory of their own.
     pub(super) fn place(
         &self,
         replica: &Replica,
@@ -111,7 +104,7 @@ impl LogStore {
         items: &[Item<'_>],
         way: Way,
     ) -> Result<(Placement, Vec<TailBatch>), StoreError> {
-        let durable = way != Way::PageCache;
+        let is_direct = way != Way::PageCache;
         let (mut end, segment_bytes) = {
             let state = replica.state();
             let end = |s: &Segment| End { base: s.base, len: s.len };
@@ -147,7 +140,7 @@ impl LogStore {
             for item in rest {
                 let span = item.batch.next.since(current.base);
                 let fits = len + item.size() <= segment_bytes && span <= i64::from(i32::MAX);
-                if count > 0 && !fits || durable && len - current.len >= EXTENT_BYTES_MAX as u64 {
+                if count > 0 && !fits || is_direct && len - current.len >= EXTENT_BYTES_MAX as u64 {
                     break;
                 }
                 len += item.size();
@@ -155,9 +148,9 @@ impl LogStore {
             }
             let (now, later) = rest.split_at(count);
             let file = self.files.open(replica.tp, current.base).map_err(|error| self.poison.judge(error))?;
-            if durable {
-                let block = self.write_durable(replica, placing, file.as_ref(), current, now, way)?;
-                if way == Way::DirectAndKept {
+            if is_direct {
+                let block = self.write_extent(replica, placing, file.as_ref(), current, now, way)?;
+                if way == Way::DurableAndKept {
                     let mut rest = block;
                     let own = |item: &Item<'_>| TailBatch {
                         bytes: rest.split_to(item.size() as usize),
@@ -185,7 +178,7 @@ impl LogStore {
             end = Some(End { len, ..current });
             rest = later;
         }
-        if durable {
+        if way == Way::DurableAndKept {
             if placement.grown.iter().any(|growth| growth.is_new) {
                 self.sync_names(replica)?;
             }
@@ -260,11 +253,11 @@ impl LogStore {
         Ok(())
     }
 
-    /// One extent, durable: whole blocks past the page cache. The ragged end of the segment is written again in front of it, which
+    /// One extent: whole blocks past the page cache. The ragged end of the segment is written again in front of it, which
     /// does no harm when power fails, since those bytes are the same before and after.
     ///
     /// Returns the items' bytes where they are to be kept. Assumes: a sector is old or new, never a mixture.
-    fn write_durable(
+    fn write_extent(
         &self,
         replica: &Replica,
         placing: &mut Placing,
@@ -277,7 +270,7 @@ impl LogStore {
         let start = end.len - ragged as u64;
         let bytes = items.iter().map(Item::size).sum::<u64>() as usize;
         let mut block = match way {
-            Way::DirectAndKept => self.pool.carve(ragged + bytes),
+            Way::DurableAndKept => self.pool.carve(ragged + bytes),
             Way::Direct | Way::PageCache => self.pool.carve_passing(ragged + bytes),
         };
         match placing.ragged_end.take() {
@@ -315,7 +308,11 @@ impl LogStore {
             from = before;
         }
         pieces.push(&block[from..]);
-        file.write_durable(start, &pieces).map_err(|error| self.poison.judge(error))?;
+        let written = match way {
+            Way::DurableAndKept => file.write_durable(start, &pieces),
+            Way::Direct | Way::PageCache => file.write_direct(start, &pieces),
+        };
+        written.map_err(|error| self.poison.judge(error))?;
         let len = end.len + bytes as u64;
         let keep = (len % BLOCK_BYTES as u64) as usize;
         // A copy, so that 4 KiB at most are held and not the whole extent.

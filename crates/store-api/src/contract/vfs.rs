@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{BLOCK_BYTES, DiskErrorKind, FileUse, Vfs};
+use crate::{BLOCK_BYTES, DiskError, DiskErrorKind, FileUse, Vfs, VfsFile};
 
 type Case = (&'static str, fn(&dyn Vfs));
 
@@ -11,6 +11,7 @@ pub const CASES: &[Case] = &[
     ("a file reads back what was written, and short at its end", reads_back),
     ("pieces are written one after the other", writes_pieces),
     ("a durable write reads back, aligned or not", writes_durably),
+    ("a direct write reads back, aligned or not", writes_directly),
     ("sizes grow with zeros and shrink for good", sizes),
     ("preallocation reads as zeros and keeps what is there", preallocates),
     ("names are made, listed, moved and removed", names),
@@ -62,15 +63,23 @@ fn writes_pieces(vfs: &dyn Vfs) {
 }
 
 fn writes_durably(vfs: &dyn Vfs) {
+    writes_blocks(vfs, |file, position, pieces| file.write_durable(position, pieces));
+}
+
+fn writes_directly(vfs: &dyn Vfs) {
+    writes_blocks(vfs, |file, position, pieces| file.write_direct(position, pieces));
+}
+
+fn writes_blocks(vfs: &dyn Vfs, write: impl Fn(&dyn VfsFile, u64, &[&[u8]]) -> Result<(), DiskError>) {
     let file = vfs.create("f", FileUse::Journal).unwrap();
     file.preallocate(8 * BLOCK_BYTES as u64).unwrap();
     let mut memory = vec![5_u8; 4 * BLOCK_BYTES];
     let start = memory.as_ptr().align_offset(BLOCK_BYTES);
     memory[start + 2 * BLOCK_BYTES..].fill(6);
     let (two, one) = memory[start..start + 3 * BLOCK_BYTES].split_at(2 * BLOCK_BYTES);
-    file.write_durable(BLOCK_BYTES as u64, &[two]).unwrap();
-    file.write_durable(4 * BLOCK_BYTES as u64, &[one, &[], two]).unwrap();
-    file.write_durable(0, &[b"odd", &[], b" and ends"]).unwrap();
+    write(file.as_ref(), BLOCK_BYTES as u64, &[two]).unwrap();
+    write(file.as_ref(), 4 * BLOCK_BYTES as u64, &[one, &[], two]).unwrap();
+    write(file.as_ref(), 0, &[b"odd", &[], b" and ends"]).unwrap();
     let mut expected = vec![0; 8 * BLOCK_BYTES];
     expected[BLOCK_BYTES..3 * BLOCK_BYTES].fill(5);
     expected[4 * BLOCK_BYTES..5 * BLOCK_BYTES].fill(6);

@@ -7,7 +7,10 @@ use std::{
     sync::OnceLock,
 };
 
-use rustix::fs::{FallocateFlags, Mode, OFlags};
+use rustix::{
+    fs::{FallocateFlags, Mode, OFlags},
+    io::ReadWriteFlags,
+};
 use store_api::{BLOCK_BYTES, DiskError, DiskOperation, VfsFile};
 
 /// What one `pwritev` takes.
@@ -19,7 +22,7 @@ pub(super) struct OsFile {
     buffered: OwnedFd,
     /// Whether to go past the page cache.
     wants_direct: bool,
-    /// `O_DIRECT | O_DSYNC`, opened by the first write that can use it. Readers never need it.
+    /// `O_DIRECT`, opened by the first write that can use it. Readers never need it.
     direct: OnceLock<Option<OwnedFd>>,
 }
 
@@ -34,15 +37,29 @@ impl OsFile {
 
     fn direct(&self) -> Option<&OwnedFd> {
         let open = || {
-            let flags = OFlags::WRONLY | OFlags::DIRECT | OFlags::DSYNC | OFlags::CLOEXEC;
+            let flags = OFlags::WRONLY | OFlags::DIRECT | OFlags::CLOEXEC;
             rustix::fs::open(&self.full, flags, Mode::empty()).ok()
         };
         if self.wants_direct { self.direct.get_or_init(open).as_ref() } else { None }
     }
 
-    fn write_all(&self, fd: &OwnedFd, mut position: u64, mut bytes: &[u8]) -> Result<(), DiskError> {
+    /// The way past the page cache, where all of a write can take it.
+    fn direct_for(&self, position: u64, pieces: &[&[u8]]) -> Option<&OwnedFd> {
+        let is_aligned =
+            |piece: &&[u8]| piece.len().is_multiple_of(BLOCK_BYTES) && piece.as_ptr().align_offset(BLOCK_BYTES) == 0;
+        let aligned = position.is_multiple_of(BLOCK_BYTES as u64) && pieces.iter().all(is_aligned);
+        if aligned { self.direct() } else { None }
+    }
+
+    fn write_all(
+        &self,
+        fd: &OwnedFd,
+        mut position: u64,
+        mut bytes: &[u8],
+        flags: ReadWriteFlags,
+    ) -> Result<(), DiskError> {
         while !bytes.is_empty() {
-            match rustix::io::pwrite(fd, bytes, position) {
+            match rustix::io::pwritev2(fd, &[IoSlice::new(bytes)], position, flags) {
                 Ok(0) => {
                     let error = io::Error::from(io::ErrorKind::WriteZero);
                     return Err(DiskError::from_io(DiskOperation::Write, &self.path, error));
@@ -58,12 +75,18 @@ impl OsFile {
         Ok(())
     }
 
-    fn write_pieces(&self, fd: &OwnedFd, mut position: u64, pieces: &[&[u8]]) -> Result<(), DiskError> {
+    fn write_pieces(
+        &self,
+        fd: &OwnedFd,
+        mut position: u64,
+        pieces: &[&[u8]],
+        flags: ReadWriteFlags,
+    ) -> Result<(), DiskError> {
         let pieces: Vec<&[u8]> = pieces.iter().copied().filter(|piece| !piece.is_empty()).collect();
         for group in pieces.chunks(PIECES_MAX) {
             let slices: Vec<IoSlice<'_>> = group.iter().map(|piece| IoSlice::new(piece)).collect();
             let mut written = loop {
-                match rustix::io::pwritev(fd, &slices, position) {
+                match rustix::io::pwritev2(fd, &slices, position, flags) {
                     Ok(written) => break written,
                     Err(rustix::io::Errno::INTR) => {}
                     Err(error) => return Err(self.failed(DiskOperation::Write)(error)),
@@ -74,7 +97,7 @@ impl OsFile {
                 let skip = written.min(piece.len());
                 written -= skip;
                 if skip < piece.len() {
-                    self.write_all(fd, position + skip as u64, &piece[skip..])?;
+                    self.write_all(fd, position + skip as u64, &piece[skip..], flags)?;
                 }
                 position += piece.len() as u64;
             }
@@ -98,17 +121,19 @@ impl VfsFile for OsFile {
     }
 
     fn write_at(&self, position: u64, pieces: &[&[u8]]) -> Result<(), DiskError> {
-        self.write_pieces(&self.buffered, position, pieces)
+        self.write_pieces(&self.buffered, position, pieces, ReadWriteFlags::empty())
+    }
+
+    fn write_direct(&self, position: u64, pieces: &[&[u8]]) -> Result<(), DiskError> {
+        let fd = self.direct_for(position, pieces).unwrap_or(&self.buffered);
+        self.write_pieces(fd, position, pieces, ReadWriteFlags::empty())
     }
 
     fn write_durable(&self, position: u64, pieces: &[&[u8]]) -> Result<(), DiskError> {
-        let is_aligned =
-            |piece: &&[u8]| piece.len().is_multiple_of(BLOCK_BYTES) && piece.as_ptr().align_offset(BLOCK_BYTES) == 0;
-        let aligned = position.is_multiple_of(BLOCK_BYTES as u64) && pieces.iter().all(is_aligned);
-        match self.direct().filter(|_| aligned) {
-            Some(direct) => self.write_pieces(direct, position, pieces),
+        match self.direct_for(position, pieces) {
+            Some(direct) => self.write_pieces(direct, position, pieces, ReadWriteFlags::DSYNC),
             None => {
-                self.write_pieces(&self.buffered, position, pieces)?;
+                self.write_pieces(&self.buffered, position, pieces, ReadWriteFlags::empty())?;
                 self.sync_data()
             }
         }
