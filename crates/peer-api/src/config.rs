@@ -3,7 +3,7 @@
 //! ```text
 //!  TOPIC_CONFIGS, BROKER_CONFIGS ── validate_topic, validate_broker ──► what the controller accepts
 //!            │                   ── Lookup (topic → broker → cluster → static → default) ──► DescribeConfigs
-//!            └────────────────────── TopicSettings ──► what storage nodes act on
+//!            └────────────────────── TopicSettings, ReplicationThrottles, ReplicationRates ──► what storage nodes act on
 //! ```
 //!
 //! What it must not know: who asks and over which protocol. Names, types, defaults, bounds and the order of lookup are those of
@@ -15,6 +15,7 @@ mod broker;
 mod definition;
 mod lookup;
 mod settings;
+mod throttles;
 mod topic;
 mod validate;
 
@@ -22,6 +23,7 @@ pub use broker::BROKER_CONFIGS;
 pub use definition::{Definition, Dynamic, Kind, Rule, ServerName, Unit};
 pub use lookup::{Effective, Lookup, Source, Synonym};
 pub use settings::{CleanupPolicy, Durability, TimestampType, TopicCompression, TopicSettings};
+pub use throttles::{ReplicationRates, ReplicationThrottles, ThrottledReplicas};
 pub use topic::TOPIC_CONFIGS;
 pub use validate::{InvalidConfig, canonical, validate_broker, validate_topic, validate_value};
 

@@ -39,7 +39,7 @@ const fn config(
 /// A rate that Kafka keeps apart from its other configs: it is told only where it is set.
 const fn replication_rate(name: &'static str, documentation: &'static str) -> Definition {
     let default = Some("9223372036854775807");
-    let definition = config(name, Kind::Long, default, Rule::AtLeast(0), PER_BROKER, &[], documentation);
+    let definition = config(name, Kind::Long, default, Rule::AtLeast(0), CLUSTER_WIDE, &[], documentation);
     Definition { internal: true, ..definition }
 }
 
