@@ -38,8 +38,9 @@ pub enum Effect {
         write: WriteId,
         to: Offset,
     },
-    /// Read whole batches in `from..below`, for a follower that lags. Answered by `ReadCompleted`.
+    /// Read whole batches in `from..below`, for a follower that lags. Answered by `ReadCompleted`, whenever it suits the owner.
     Read {
+        follower: BrokerId,
         read: ReadId,
         from: Offset,
         below: Offset,

@@ -5,7 +5,7 @@
 //!   gateways ──► appends.rs fetches.rs lookups.rs  │
 //!                trims.rs (gathering.rs) ──────────┤
 //!                coordinators.rs ───────────────┤
-//!   peers    ──► links.rs ─────────────────────────┼──► Replica (replica-core), one per partition
+//!   peers    ──► links.rs throttles.rs ────────────┼──► Replica (replica-core), one per partition
 //!   controller ► session.rs metadata.rs ───────────┤
 //!   disk     ──► disk.rs ──────────────────────────┘
 //! ```

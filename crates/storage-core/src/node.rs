@@ -9,6 +9,7 @@ mod links;
 mod lookups;
 mod metadata;
 mod session;
+mod throttles;
 mod trims;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,6 +30,7 @@ use fetches::Fetches;
 use links::Links;
 use lookups::Lookups;
 use session::Session;
+use throttles::{Read, Throttles};
 use trims::Trims;
 
 pub use coordinators::{CoordinatorStats, Loads};
@@ -69,6 +71,7 @@ pub struct StorageNode {
     lookups: Lookups,
     trims: Trims,
     coordinators: Coordinators,
+    throttles: Throttles,
     /// Until then producers are held off, because the disk said that it is full.
     disk_full_until: Tick,
     /// When which partition wants to be looked at.
@@ -136,6 +139,7 @@ impl StorageNode {
             fetches: Fetches::default(),
             lookups: Lookups::default(),
             trims: Trims::default(),
+            throttles: Throttles::default(),
             disk_full_until: Tick::default(),
             deadlines: BTreeSet::new(),
             replica_effects: replica_core::Effects::default(),
@@ -172,6 +176,7 @@ impl StorageNode {
                 self.log_changed(now, partition, write, on_disk, effects);
             }
             Event::ReadCompleted { partition, read, batches } => {
+                self.throttles.read_completed(partition, read);
                 self.replica_step(now, partition, replica_core::Event::ReadCompleted { read, batches }, effects);
             }
             Event::TrimCompleted { partition, write, result } => {
@@ -193,13 +198,19 @@ impl StorageNode {
         self.run_coordinators(now, effects);
         self.serve_woken_fetches(now, effects);
         self.propose_isr_changes(now, effects);
+        self.let_throttled_go(now, effects);
     }
 
     /// When [`Event::Ticked`] is due next, if ever.
     pub fn next_deadline(&self) -> Option<Tick> {
         let replicas = self.deadlines.first().map(|&(tick, _)| tick);
-        let all =
-            [replicas, self.fetches.next_deadline(), self.session.next_deadline(), self.coordinators.next_deadline()];
+        let all = [
+            replicas,
+            self.fetches.next_deadline(),
+            self.session.next_deadline(),
+            self.coordinators.next_deadline(),
+            self.throttles.next_deadline(),
+        ];
         all.into_iter().flatten().min()
     }
 
@@ -219,6 +230,7 @@ impl StorageNode {
         assert_eq!(self.deadlines.len(), scheduled, "a tick is due for a partition that is gone");
         self.check_fetches();
         self.check_coordinators();
+        self.check_throttles();
     }
 
     pub fn broker(&self) -> BrokerId {
@@ -328,7 +340,7 @@ impl StorageNode {
             self.schedule(partition, due);
         }
         for effect in asked.drain() {
-            self.replica_asked(partition, effect, effects);
+            self.replica_asked(now, partition, effect, effects);
         }
         self.replica_effects = asked;
     }
@@ -341,7 +353,13 @@ impl StorageNode {
         self.deadlines.extend(due.map(|due| (due, partition)));
     }
 
-    fn replica_asked(&mut self, partition: TopicPartition, effect: replica_core::Effect, effects: &mut Effects) {
+    fn replica_asked(
+        &mut self,
+        now: Now,
+        partition: TopicPartition,
+        effect: replica_core::Effect,
+        effects: &mut Effects,
+    ) {
         match effect {
             replica_core::Effect::Write { write, batch } => self.write(partition, write, batch, effects),
             replica_core::Effect::Truncate { write, to } => {
@@ -354,12 +372,16 @@ impl StorageNode {
             }
             replica_core::Effect::Trim { write, to } => self.trim_log(partition, write, to, effects),
             replica_core::Effect::Trimmed { request, result } => self.trim_settled(request, result, effects),
-            replica_core::Effect::Read { read, from, below, bytes_max } => {
-                effects.push(Effect::Read { partition, read, from, below, bytes_max });
+            replica_core::Effect::Read { follower, read, from, below, bytes_max } => {
+                self.read_for(partition, follower, Read { read, from, below, bytes_max }, effects);
             }
-            replica_core::Effect::ToFollower { follower, message } => self.send_to_follower(follower, message, effects),
-            replica_core::Effect::ToLeader { leader, message } => self.send_to_leader(leader, message, effects),
+            replica_core::Effect::ToFollower { follower, message } => {
+                self.count_push(now, follower, &message);
+                self.send_to_follower(follower, message, effects);
+            }
+            replica_core::Effect::ToLeader { leader, message } => self.say_to_leader(now, leader, message, effects),
             replica_core::Effect::ProposeIsr { leader_epoch, partition_epoch, isr } => {
+                self.throttles.look_again();
                 self.session.propose(partition, leader_epoch, partition_epoch, isr);
             }
             replica_core::Effect::Reply { request, result } if coordinators::is_ours(request) => {

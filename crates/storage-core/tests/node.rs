@@ -19,5 +19,7 @@ mod lookups;
 mod metadata;
 #[path = "node/session.rs"]
 mod session;
+#[path = "node/throttles.rs"]
+mod throttles;
 #[path = "node/trims.rs"]
 mod trims;

@@ -405,7 +405,7 @@ impl Cluster {
                 node.disk.jobs.push_back(Job::StartOver { write, at });
             }
             Effect::Trim { write, to } => node.disk.jobs.push_back(Job::Trim { write, to }),
-            Effect::Read { read, from, below, bytes_max } => {
+            Effect::Read { read, from, below, bytes_max, .. } => {
                 node.disk.jobs.push_back(Job::Read { read, from, below, bytes_max });
             }
             Effect::ToFollower { follower, message } => {

@@ -82,6 +82,7 @@ impl StorageNode {
         let partition = message.partition();
         // A message of a node that leads no more says nothing to us.
         if self.replica(partition).and_then(followed) == Some(leader) {
+            self.count_arrival(&message);
             self.replica_step(now, partition, replica_core::Event::LeaderSaid(message), effects);
         }
     }
@@ -95,7 +96,7 @@ impl StorageNode {
     }
 
     /// Without a link the message is dropped: the replica opens again as soon as there is one.
-    pub(super) fn send_to_leader(&mut self, leader: BrokerId, message: FromFollower, effects: &mut Effects) {
+    pub(super) fn send_to_leader(&self, leader: BrokerId, message: FromFollower, effects: &mut Effects) {
         if self.links.leaders.get(&leader).is_some_and(|link| link.connected) {
             effects.push(Effect::ToLeader { leader, message });
         }

@@ -7,8 +7,8 @@
 use std::collections::BTreeSet;
 
 use base_types::{BrokerEpoch, BrokerId, Now, PartitionIndex, TopicId, TopicPartition};
-use peer_api::config::{TimestampType, TopicSettings};
-use peer_api::metadata::{BrokerState, ConfigResource, PartitionState, Record, Update};
+use peer_api::config::{ReplicationRates, ReplicationThrottles, TimestampType, TopicSettings};
+use peer_api::metadata::{BrokerState, ConfigResource, PartitionState, Record, Topic, Update};
 use replica_core::{Assignment, Replica, Settings};
 
 use super::{Slot, StorageNode};
@@ -24,6 +24,8 @@ struct Touched {
     configs: BTreeSet<String>,
     /// A default, and so every topic.
     cluster_configs: bool,
+    /// Some broker's own.
+    broker_configs: bool,
     deleted: BTreeSet<TopicId>,
 }
 
@@ -43,6 +45,7 @@ impl StorageNode {
             }
             self.former.retain(|partition, _| partition.topic != *topic);
         }
+        self.refresh_throttles(now, &touched);
         let relaxed = self.refresh_settings(now, &touched, effects);
         touched.partitions.extend(relaxed);
         let everything = touched.brokers || touched.cluster_configs;
@@ -167,6 +170,23 @@ impl StorageNode {
         }
     }
 
+    fn refresh_throttles(&mut self, now: Now, touched: &Touched) {
+        if touched.cluster_configs || touched.broker_configs {
+            self.throttles.set_rates(now, ReplicationRates::of(&self.image, self.me.broker));
+        }
+        let image = &self.image;
+        let named = touched.configs.iter().filter_map(|name| image.topic_named(name));
+        let topics: Vec<&Topic> = if touched.cluster_configs { image.topics().collect() } else { named.collect() };
+        for topic in topics {
+            self.throttles.set_replicas(topic.id, ReplicationThrottles::of(image, &topic.name));
+        }
+        for topic in &touched.deleted {
+            self.throttles.set_replicas(*topic, ReplicationThrottles::default());
+        }
+        // Whoever has come into the ISR, or is a replica no more, waits no more either.
+        self.throttles.look_again();
+    }
+
     /// Passes on settings that have changed. Those of the partitions in the answer hold in full only once [`StorageNode::relax`] says so.
     ///
     /// A minimum of replicas in sync and the state of the partition belong together: a smaller one beside an older ISR would commit
@@ -231,14 +251,17 @@ impl Touched {
                 self.configs.insert(name.clone());
             }
             Record::ConfigChanged { resource: ConfigResource::Cluster, .. } => self.cluster_configs = true,
+            Record::ConfigChanged { resource: ConfigResource::Broker(_), .. } => self.broker_configs = true,
             Record::TopicRemoved { id } => {
                 self.deleted.insert(*id);
             }
-            Record::ConfigChanged { resource: ConfigResource::Broker(_), .. }
-            | Record::ClusterNamed { .. }
+            // Its configs may have come before it.
+            Record::TopicCreated { name, .. } => {
+                self.configs.insert(name.clone());
+            }
+            Record::ClusterNamed { .. }
             | Record::GatewayRegistered(_)
             | Record::GatewayRemoved { .. }
-            | Record::TopicCreated { .. }
             | Record::ProducerIdsAllocated { .. }
             | Record::FeatureChanged { .. }
             | Record::ControllerChanged { .. }

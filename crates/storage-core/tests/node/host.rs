@@ -8,14 +8,15 @@ use bytes::Bytes;
 use peer_api::controller::{Error, FromController, HeartbeatAnswer, Request, Response as Answered, ToController};
 use peer_api::groups::GroupResponse;
 use peer_api::metadata::{Broker, BrokerState, ConfigResource, MetadataOffset, PartitionState, Record, Update};
-use peer_api::replication::{FromFollower, FromLeader};
+use peer_api::replication::{FromFollower, FromLeader, Hello};
 use peer_api::storage::{
     Acks, AppendPartition, AppendRequest, FetchPartition, FetchRequest, Isolation, Request as Asked, RequestId,
     Response, ToStorage,
 };
 use record_batch::{BatchBuilder, BatchLimits, Compression, ProducedBatch, StampedBatch};
 use storage_core::{
-    ControllerStream, Effect, Effects, Event, GatewayStream, Identity, OnDisk, StorageNode, WriteFailure, WriteId,
+    ControllerStream, Effect, Effects, Event, GatewayStream, Identity, OnDisk, PeerStream, StorageNode, WriteFailure,
+    WriteId,
 };
 
 /// The node under test.
@@ -144,6 +145,22 @@ pub fn fetch_from(partition: TopicPartition, offset: i64) -> FetchPartition {
 pub fn fetch(bytes_min: u32, partitions: Vec<FetchPartition>) -> Asked {
     let isolation = Isolation::ReadUncommitted;
     Asked::Fetch(FetchRequest { wait_ms_max: 500, bytes_min, bytes_max: 1 << 20, isolation, partitions })
+}
+
+pub fn follower_connected(host: &mut Host, stream: u64, follower: i32, epoch: i64) -> Vec<String> {
+    let hello = Hello { follower: BrokerId(follower), broker_epoch: BrokerEpoch(epoch) };
+    host.step(Event::FollowerConnected { stream: PeerStream(stream), hello })
+}
+
+pub fn follow(host: &mut Host, stream: u64, partition: TopicPartition, log_end: i64) -> Vec<String> {
+    let message = FromFollower::Follow {
+        partition,
+        leader_epoch: LeaderEpoch(3),
+        log_start: Offset::ZERO,
+        log_end: Offset(log_end),
+        last_epoch: LeaderEpoch::UNKNOWN,
+    };
+    host.step(Event::FollowerSaid { stream: PeerStream(stream), message })
 }
 
 impl Host {

@@ -1,27 +1,11 @@
 use base_types::{BrokerEpoch, BrokerId, ErrorCode, LeaderEpoch, Offset, TopicPartition};
 use peer_api::controller::{Error, Refusal, Response};
 use peer_api::metadata::BrokerState;
-use peer_api::replication::{FromFollower, FromLeader, Hello};
+use peer_api::replication::{FromFollower, FromLeader};
 use peer_api::storage::Acks;
 use storage_core::{Event, PeerStream};
 
 use crate::host::*;
-
-fn follower_connected(host: &mut Host, stream: u64, follower: i32, epoch: i64) -> Vec<String> {
-    let hello = Hello { follower: BrokerId(follower), broker_epoch: BrokerEpoch(epoch) };
-    host.step(Event::FollowerConnected { stream: PeerStream(stream), hello })
-}
-
-fn follow(host: &mut Host, stream: u64, partition: TopicPartition, log_end: i64) -> Vec<String> {
-    let message = FromFollower::Follow {
-        partition,
-        leader_epoch: LeaderEpoch(3),
-        log_start: Offset::ZERO,
-        log_end: Offset(log_end),
-        last_epoch: LeaderEpoch::UNKNOWN,
-    };
-    host.step(Event::FollowerSaid { stream: PeerStream(stream), message })
-}
 
 fn durable(host: &mut Host, stream: u64, partition: TopicPartition, log_end: i64) -> Vec<String> {
     let message = FromFollower::Durable {

@@ -70,6 +70,35 @@ impl Controller {
         self.commit(vec![Record::TopicRemoved { id }]);
     }
 
+    /// Sets or takes away one part of a throttle of replication.
+    pub fn throttle(&mut self, nodes: usize, random: &mut Random) {
+        let side = if random.chance(500) { "leader" } else { "follower" };
+        let (resource, kind, values) = if random.chance(600) {
+            let broker = random.below(nodes as u64 + 1) as i32;
+            let resource = if broker == 0 { ConfigResource::Cluster } else { ConfigResource::Broker(BrokerId(broker)) };
+            (resource, "rate", [None, Some("0"), Some("2000"), Some("200000")])
+        } else {
+            let topics: Vec<&str> = self.image.topics().map(|topic| topic.name.as_str()).collect();
+            let topic = topics[random.below(topics.len() as u64) as usize];
+            (ConfigResource::Topic(topic.to_owned()), "replicas", [None, Some("*"), Some("*"), Some("0:1,0:2,1:3")])
+        };
+        let name = format!("{side}.replication.throttled.{kind}");
+        let value = values[random.below(values.len() as u64) as usize].map(str::to_owned);
+        self.commit(vec![Record::ConfigChanged { resource, name, value }]);
+    }
+
+    /// Every rate that is set becomes one that lets everything through in time.
+    pub fn raise_rates(&mut self) {
+        let mut raised = Vec::new();
+        for resource in self.image.config_resources() {
+            for (name, _) in self.image.configs(resource).filter(|(name, _)| name.ends_with("throttled.rate")) {
+                let (name, value) = (name.to_owned(), Some("10000000".to_owned()));
+                raised.push(Record::ConfigChanged { resource: resource.clone(), name, value });
+            }
+        }
+        self.commit(raised);
+    }
+
     pub fn is_active(&self, id: BrokerId) -> bool {
         self.image.broker(id).is_some_and(|broker| broker.state == BrokerState::Active)
     }

@@ -144,6 +144,7 @@ impl World {
             machine.disk.full = false;
             machine.disk.failed = false;
         }
+        self.controller.raise_rates();
         let end = self.now_ms + HEALED_WITHIN_MS;
         while !self.is_quiet() {
             assert!(self.now_ms < end, "not healed: {}", self.describe());
@@ -514,7 +515,7 @@ impl World {
     fn trouble(&mut self) {
         let n = self.any_machine();
         let id = self.machines[n].id;
-        match self.random.below(14) {
+        match self.random.below(16) {
             0 => self.crash(n),
             1 => {
                 self.tell(n, Event::ShutdownRequested);
@@ -541,6 +542,7 @@ impl World {
                     self.controller.move_leader(partition, &mut self.random);
                 }
             }
+            12 | 13 => self.controller.throttle(self.machines.len(), &mut self.random),
             _ => {
                 if let Some(partition) = self.any_partition() {
                     self.controller.reassign(partition, self.machines.len(), &mut self.random);

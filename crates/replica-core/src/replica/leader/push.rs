@@ -85,6 +85,13 @@ impl Replica {
         }
     }
 
+    /// Whether anything would come of that read for the follower, were it answered now.
+    pub fn awaits(&self, follower: BrokerId, read: ReadId) -> bool {
+        let Duty::Leader(leader) = &self.duty else { return false };
+        let stream = leader.followers.get(&follower).and_then(Progress::stream);
+        stream.is_some_and(|stream| stream.reading == Some(read))
+    }
+
     pub(in crate::replica) fn leader_pump_all(&mut self, effects: &mut Effects) {
         let Duty::Leader(leader) = &self.duty else { return };
         let followers: Vec<BrokerId> = leader.followers.keys().copied().collect();
@@ -234,7 +241,7 @@ impl Replica {
                 // Of the first batch, a part may be gone for readers; it is sent whole.
                 let from = from.max(self.log_start);
                 let (read, below) = (self.next_read, self.durable_end);
-                return effects.push(Effect::Read { read, from, below, bytes_max: CATCH_UP_BYTES });
+                return effects.push(Effect::Read { follower, read, from, below, bytes_max: CATCH_UP_BYTES });
             }
             let batches = self.pending_from(from);
             self.push_to(follower, batches, effects);
