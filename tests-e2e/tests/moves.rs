@@ -8,18 +8,20 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
-use tests_e2e::clients::{self, Client};
+use tests_e2e::clients::{self, Client, Codec, Produce};
 use tests_e2e::cluster::{Cluster, ClusterSpec, Role};
 use tests_e2e::oracle::tool;
+use tests_e2e::record::Record;
 use tests_e2e::scenario::faults::{Fault, while_faults_strike};
 use tests_e2e::scenario::packages;
 use tests_e2e::wait;
 
 const REASSIGN: &str = "org.apache.kafka.tools.reassign.ReassignPartitionsCommand";
+const CONFIGS: &str = "kafka.admin.ConfigCommand";
 const LOG_DIRS: &str = "org.apache.kafka.tools.LogDirsCommand";
 const MOVED_WITHIN: Duration = Duration::from_secs(60);
 
@@ -29,12 +31,12 @@ type Target = [[i32; 2]; 3];
 struct Mover<'a> {
     bootstrap: &'a str,
     folder: &'a Path,
+    topic: &'a str,
 }
 
 impl Mover<'_> {
-    fn run(&self, target: &Target, verb: &[&str]) -> Result<String> {
-        let one =
-            |(index, replicas): (usize, &[i32; 2])| json!({"topic": "moved", "partition": index, "replicas": replicas});
+    fn run<const REPLICAS: usize>(&self, target: &[[i32; REPLICAS]], verb: &[&str]) -> Result<String> {
+        let one = |(index, replicas): (usize, &[i32; REPLICAS])| json!({"topic": self.topic, "partition": index, "replicas": &replicas[..]});
         let partitions: Vec<Value> = target.iter().enumerate().map(one).collect();
         let file = self.folder.join("moves.json");
         std::fs::write(&file, json!({"version": 1, "partitions": partitions}).to_string())?;
@@ -91,7 +93,7 @@ fn replicas_move_under_load_and_nothing_is_lost_though_a_node_dies_in_the_middle
     let bootstrap = cluster.borrow().bootstrap();
     clients::create_topics(&bootstrap, &["moved:3:2:min.insync.replicas=1"])?;
     let folder = tempfile::tempdir()?;
-    let mover = Mover { bootstrap: &bootstrap, folder: folder.path() };
+    let mover = Mover { bootstrap: &bootstrap, folder: folder.path(), topic: "moved" };
     let there: Target = [[1, 2], [2, 3], [3, 1]];
     let elsewhere: Target = [[3, 1], [1, 2], [2, 3]];
     mover.begin(&there)?;
@@ -126,5 +128,46 @@ fn replicas_move_under_load_and_nothing_is_lost_though_a_node_dies_in_the_middle
         Ok((on_disk(&bootstrap)? == expected).then_some(()))
     })
     .with_context(|| format!("on the disks: {:?}", on_disk(&bootstrap)))?;
+    a_move_takes_as_long_as_its_throttle_says(&bootstrap, folder.path())
+}
+
+/// A partition on one node gets two more replicas, and its leader may send a megabyte a second to both of them together.
+fn a_move_takes_as_long_as_its_throttle_says(bootstrap: &str, folder: &Path) -> Result<()> {
+    const RATE: usize = 1_000_000;
+    const BYTES: usize = 60 * 50_000;
+    /// Of the leader's budget: a second that was saved up, and one read. Nothing else can make it faster.
+    const BEYOND: usize = RATE + (1 << 20);
+    clients::create_topics(bootstrap, &["slow:1:1"])?;
+    let records: Vec<Record> = (0..60).map(|n| Record::text(&n.to_string(), &"x".repeat(50_000))).collect();
+    Client::Confluent.produce(&Produce::new(bootstrap, "slow", Codec::None), &records)?;
+    let mover = Mover { bootstrap, folder, topic: "slow" };
+    let target = [[1, 2, 3]];
+    let start = Instant::now();
+    let printed = mover.run(&target, &["--execute", "--throttle", &RATE.to_string()])?;
+    if !printed.contains("Successfully started partition reassignment for slow-0") {
+        bail!("{printed}");
+    }
+    let executed = start.elapsed();
+    wait::until("three replicas in sync", MOVED_WITHIN, || {
+        let listed = String::from_utf8(clients::kcat(&["-b", bootstrap, "-L", "-t", "slow"], None)?)?;
+        let in_sync = listed.lines().find_map(|line| Some(line.split_once("isrs: ")?.1.split(',').count()));
+        Ok((in_sync == Some(3)).then_some(()))
+    })?;
+    let moved = start.elapsed();
+    let least = Duration::from_secs_f64((2 * BYTES - BEYOND) as f64 / RATE as f64);
+    println!("a throttled move took {moved:?}, {executed:?} of it to ask for; it may take {least:?}");
+    if moved < least {
+        bail!("{} bytes at {RATE} bytes a second took {moved:?}", 2 * BYTES);
+    }
+    let printed = mover.run(&target, &["--verify"])?;
+    if !printed.contains("partition slow-0 is completed.") {
+        bail!("{printed}");
+    }
+    for entity in ["brokers", "topics"] {
+        let set = tool(CONFIGS, &["--bootstrap-server", bootstrap, "--describe", "--entity-type", entity])?;
+        if !set.contains("configs for") || set.contains("throttled") {
+            bail!("{entity} are still throttled: {set}");
+        }
+    }
     Ok(())
 }

@@ -313,6 +313,13 @@ fn kafkas_tool_that_moves_partitions_prints_what_it_prints_against_kafka() -> Re
         CONFIGS,
         &tool_with(&throttled, &["leader.replication.throttled.rate=-1"]),
     )?);
+    let of_all = ["--entity-type", "brokers", "--entity-default", "--alter", "--add-config"];
+    differences.extend(same(
+        &ours,
+        &theirs,
+        CONFIGS,
+        &tool_with(&of_all, &["leader.replication.throttled.rate=1000"]),
+    )?);
     assert!(differences.is_empty(), "{}", differences.concat());
     assert_eq!(dev.unexpected_errors(&[])?, Vec::<String>::new());
     Ok(())
