@@ -7,7 +7,7 @@
 //!   RocksKv   derived state, with little memory
 //! ```
 //!
-//! Assumes: `fdatasync` and `RWF_DSYNC` make data reach the medium, and a sector of 512 bytes is written whole or not at all.
+//! Assumes: `fdatasync` and `O_DSYNC` make data reach the medium, and a sector of 512 bytes is written whole or not at all.
 //!
 //! Tested by the contract suites of `store-api` and by `segment-log` on real files, in `tests/`.
 

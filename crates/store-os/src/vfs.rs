@@ -3,17 +3,13 @@
 mod file;
 
 use std::{
-    fmt,
-    io::{self, IoSlice},
+    fmt, io,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use rustix::{
-    fs::{FlockOperation, Mode, OFlags},
-    io::ReadWriteFlags,
-};
+use rustix::fs::{FlockOperation, Mode, OFlags};
 use store_api::{BLOCK_BYTES, DiskError, DiskOperation, FileUse, Vfs, VfsFile};
 
 use self::file::OsFile;
@@ -21,7 +17,7 @@ use self::file::OsFile;
 const LOCK: &str = "lock";
 const PROBE: &str = "probe";
 
-/// Whether durable writes may go past the page cache.
+/// Whether writes may go past the page cache.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum DirectIo {
     /// Where a trial write shows that it works.
@@ -89,7 +85,7 @@ impl OsVfs {
         Ok(OsVfs { root: root.to_owned(), direct, _lock: lock })
     }
 
-    /// Whether durable writes go past the page cache.
+    /// Whether writes go past the page cache, where the log wants that.
     pub fn uses_direct_io(&self) -> bool {
         self.direct
     }
@@ -144,12 +140,11 @@ fn sync_names(root: &Path) -> io::Result<()> {
 /// Tries what the journal will do.
 fn probe_direct(root: &Path) -> bool {
     let path = root.join(PROBE);
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::DIRECT;
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::DIRECT | OFlags::DSYNC;
     let Ok(fd) = rustix::fs::open(&path, flags, Mode::from_raw_mode(0o640)) else { return false };
     let memory = vec![0_u8; 2 * BLOCK_BYTES];
     let start = memory.as_ptr().align_offset(BLOCK_BYTES);
-    let block = [IoSlice::new(&memory[start..start + BLOCK_BYTES])];
-    let written = rustix::io::pwritev2(&fd, &block, 0, ReadWriteFlags::DSYNC);
+    let written = rustix::io::pwrite(&fd, &memory[start..start + BLOCK_BYTES], 0);
     let _ = std::fs::remove_file(&path);
     written.is_ok_and(|written| written == BLOCK_BYTES)
 }

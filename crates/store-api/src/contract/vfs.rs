@@ -12,6 +12,7 @@ pub const CASES: &[Case] = &[
     ("pieces are written one after the other", writes_pieces),
     ("a durable write reads back, aligned or not", writes_durably),
     ("a direct write reads back, aligned or not", writes_directly),
+    ("direct writes and those through the page cache make one file", writes_both_ways),
     ("sizes grow with zeros and shrink for good", sizes),
     ("preallocation reads as zeros and keeps what is there", preallocates),
     ("names are made, listed, moved and removed", names),
@@ -90,6 +91,28 @@ fn writes_blocks(vfs: &dyn Vfs, write: impl Fn(&dyn VfsFile, u64, &[&[u8]]) -> R
     let mut into = [0; 7];
     assert_eq!(file.read_at(BLOCK_BYTES as u64 - 3, &mut into).unwrap(), 7);
     assert_eq!(into, [0, 0, 0, 5, 5, 5, 5]);
+}
+
+fn writes_both_ways(vfs: &dyn Vfs) {
+    let file = vfs.create("f", FileUse::Journal).unwrap();
+    let mut memory = vec![1_u8; 3 * BLOCK_BYTES];
+    let start = memory.as_ptr().align_offset(BLOCK_BYTES);
+    memory[start + BLOCK_BYTES..].fill(2);
+    let (one, two) = memory[start..start + 2 * BLOCK_BYTES].split_at(BLOCK_BYTES);
+    // Over a page that is in the cache and not yet on the disk; then beyond the end of the file.
+    file.write_at(BLOCK_BYTES as u64 - 2, b"abcd".chunks(1).collect::<Vec<_>>().as_slice()).unwrap();
+    file.write_direct(BLOCK_BYTES as u64, &[one]).unwrap();
+    file.write_direct(2 * BLOCK_BYTES as u64, &[two, one]).unwrap();
+    // Through the cache again, in the middle and behind the end.
+    file.write_at(2 * BLOCK_BYTES as u64 - 1, &[b"x"]).unwrap();
+    file.write_at(4 * BLOCK_BYTES as u64, &[b"end"]).unwrap();
+    file.sync_data().unwrap();
+    let mut expected = vec![0; BLOCK_BYTES - 2];
+    expected.extend_from_slice(b"ab");
+    expected.extend_from_slice(&[one, two, one].concat());
+    expected.extend_from_slice(b"end");
+    expected[2 * BLOCK_BYTES - 1] = b'x';
+    assert!(read(vfs, "f") == expected);
 }
 
 fn sizes(vfs: &dyn Vfs) {

@@ -55,6 +55,17 @@ fn a_durable_write_promises_nothing_for_the_writes_before_it() {
 }
 
 #[test]
+fn a_direct_write_is_lost_without_a_sync() {
+    let vfs = MemVfs::new();
+    write(&vfs, "f", 0, &[0; 4096]);
+    synced(&vfs, "f");
+    vfs.open("f", FileUse::Journal).unwrap().write_direct(0, &[&[7; 4096]]).unwrap();
+    assert_eq!(vfs.after_crash(Survivors::Nothing, &mut Random::new(1)).bytes_of("f").unwrap(), [0; 4096]);
+    synced(&vfs, "f");
+    assert_eq!(vfs.after_crash(Survivors::Nothing, &mut Random::new(1)).bytes_of("f").unwrap(), [7; 4096]);
+}
+
+#[test]
 fn names_need_a_sync_of_their_directory() {
     let vfs = MemVfs::new();
     write(&vfs, "a", 0, b"1");
