@@ -31,7 +31,7 @@ pub(crate) struct Replica {
 /// Held by whoever writes to the segments.
 #[derive(Debug, Default)]
 pub(crate) struct Placing {
-    /// Whether the directory was made and its name synced.
+    /// Whether the directory was made.
     pub(crate) directory_ready: bool,
     /// The bytes of the active segment behind its last whole 4 KiB, so that the next direct write need not read them:
     /// `(base, len, bytes)`.
@@ -56,8 +56,10 @@ pub(crate) struct State {
     pub(crate) cut: u64,
     /// The journal said that batches may be in the active segment that it does not know.
     pub(crate) unjournaled: bool,
-    /// Batches of which the journal knows nothing are not synced yet.
+    /// Batches of which the journal knows nothing are not synced yet. It only says when to sync.
     pub(crate) unjournaled_bytes: u64,
+    /// Where the last batch ends that has no entry of its own in the journal.
+    pub(crate) unjournaled_end: Offset,
     /// The manifest or a `Placed` entry tells of segments and epochs up to here.
     pub(crate) told_end: Offset,
     /// The active segment that they name.
@@ -136,6 +138,7 @@ impl State {
             cut: seq,
             unjournaled: false,
             unjournaled_bytes: 0,
+            unjournaled_end: start,
             told_end: start,
             told_segment: None,
             deleted: false,
@@ -212,6 +215,11 @@ impl State {
 
     pub(crate) fn size(&self) -> u64 {
         self.segments.iter().map(|segment| segment.len).sum::<u64>() + self.pending_bytes()
+    }
+
+    /// Whether batches are in segments that neither the journal nor the manifest tells of. A sync alone does not change that.
+    pub(crate) fn is_untold(&self) -> bool {
+        self.unjournaled_end > self.told_end
     }
 
     pub(crate) fn is_synced(&self) -> bool {
@@ -386,6 +394,7 @@ impl State {
         }
         self.log_end = to;
         self.told_end = self.told_end.min(to);
+        self.unjournaled_end = self.unjournaled_end.min(to);
         // The entry itself tells which segment is now the last one.
         self.told_segment = self
             .segments
@@ -403,6 +412,12 @@ impl State {
         let gone = self.segments.iter().map(|segment| segment.base).collect();
         *self = State::empty(self.options, start, seq);
         gone
+    }
+
+    /// Whether a segment that could go when the log starts at `to` stays only because it is not synced.
+    pub(crate) fn is_unsynced_below(&self, to: Offset) -> bool {
+        let sealed = self.segments.iter().rev().skip(1);
+        sealed.filter(|segment| segment.next_offset <= to).any(|segment| !segment.is_synced())
     }
 
     /// The first segment that stays when the log starts at `to`, where any goes. The active one stays (S9).

@@ -1,7 +1,7 @@
 //! The log store: what a storage node asks of its disk.
 //!
-//! Locks, in the order in which they are taken: `flushing`, `journal`, a replica's `placing`, a replica's `state`. Only `state`
-//! is taken by readers, and it is never held over I/O.
+//! Locks, in the order in which they are taken: `flushing`, `journal`, a replica's `placing`, a replica's `state`, `work`. Only
+//! `state` is taken by readers, and neither it nor `work` is ever held over I/O.
 
 mod commit;
 mod flush;

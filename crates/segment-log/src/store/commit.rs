@@ -232,7 +232,7 @@ impl LogStore {
     /// Does what a part needs done to its segments before the block can be written; `None` when that is nothing.
     fn stage<'a>(&self, part: &'a Part<'_>, seq: u64) -> Result<Option<Staged<'a>>, StoreError> {
         let replica = &*part.replica;
-        if part.route == Route::Journal && replica.state().unjournaled_bytes == 0 {
+        if part.route == Route::Journal && !replica.state().is_untold() {
             return Ok(None);
         }
         let mut placing = replica.placing();
@@ -462,6 +462,7 @@ impl LogStore {
                 state.unjournaled = true;
                 let synced = !stage.placement.grown.is_empty() && stage.placement.grown.iter().all(|g| g.is_synced);
                 if !synced {
+                    state.unjournaled_end = state.placed_end;
                     state.unjournaled_bytes += part.bytes as u64;
                     self.counters.unjournaled_bytes.fetch_add(part.bytes as u64, Ordering::Relaxed);
                 }
@@ -567,7 +568,7 @@ fn entry_estimate(entry: &Entry) -> usize {
 /// An upper bound for what the entries of a part that touches its segments take.
 fn special_estimate(part: &Part<'_>) -> u64 {
     let state = part.replica.state();
-    if part.route == Route::Journal && state.unjournaled_bytes == 0 {
+    if part.route == Route::Journal && !state.is_untold() {
         return 0;
     }
     let new_segments = 2 + part.bytes as u64 / u64::from(state.options.segment_bytes.max(1)) + part.writes.len() as u64;

@@ -7,7 +7,7 @@ use base_types::TopicPartition;
 use super::LogStore;
 use crate::{StoreError, manifest::Manifest, replica::Replica};
 
-/// With so few segments to sync, syncing them now costs less than a longer replay later.
+/// With so few replicas to sync, or one for each MiB of the journal, syncing them now costs less than a longer replay later.
 const SYNC_CHEAP: usize = 64;
 
 /// How much of the background work to do.
@@ -89,8 +89,7 @@ impl LogStore {
     }
 
     fn is_sync_due(&self) -> bool {
-        let unsynced = self.lock_work().unsynced.len();
-        unsynced <= SYNC_CHEAP && self.is_journal_worth_releasing()
+        self.is_journal_worth_releasing()
             || self.is_journal_half_full()
             || self.counters.unjournaled_bytes.load(Ordering::Relaxed) >= self.options.unsynced_bytes_max
     }
@@ -101,7 +100,9 @@ impl LogStore {
     }
 
     fn is_journal_worth_releasing(&self) -> bool {
-        self.lock_journal().unreleased_bytes() >= self.options.journal_file_bytes / 2
+        let bytes = self.lock_journal().unreleased_bytes();
+        let cheap = SYNC_CHEAP.max((bytes >> 20) as usize);
+        bytes >= self.options.journal_file_bytes / 2 && self.lock_work().unsynced.len() <= cheap
     }
 
     pub(super) fn lock_flushing(&self) -> MutexGuard<'_, ()> {

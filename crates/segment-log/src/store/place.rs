@@ -271,7 +271,7 @@ impl LogStore {
         let bytes = items.iter().map(Item::size).sum::<u64>() as usize;
         let mut block = match way {
             Way::DurableAndKept => self.pool.carve(ragged + bytes),
-            Way::Direct | Way::PageCache => self.pool.carve_passing(ragged + bytes),
+            _ => self.pool.carve_passing(ragged + bytes),
         };
         match placing.ragged_end.take() {
             Some((base, len, bytes)) if base == end.base && len == end.len => block.extend_from_slice(&bytes),
@@ -310,7 +310,7 @@ impl LogStore {
         pieces.push(&block[from..]);
         let written = match way {
             Way::DurableAndKept => file.write_durable(start, &pieces),
-            Way::Direct | Way::PageCache => file.write_direct(start, &pieces),
+            _ => file.write_direct(start, &pieces),
         };
         written.map_err(|error| self.poison.judge(error))?;
         let len = end.len + bytes as u64;

@@ -422,6 +422,7 @@ impl LogStore {
                     state.append(batch);
                 }
                 state.apply(&Placement { grown: vec![growth] }, self.options.index_interval_bytes);
+                state.unjournaled_end = state.placed_end;
                 // Memory of recovery's own; read again from the segment when someone asks.
                 state.tail.clear();
                 state.check_invariants();

@@ -238,6 +238,9 @@ impl LogStore {
         if made_known && unjournaled {
             entries.push(Entry::Unjournaled { tp });
         }
+        if replica.state().is_unsynced_below(to) {
+            self.sync_replica(&replica)?;
+        }
         let first_segment = replica.state().first_segment_kept(to);
         entries.push(Entry::LogStart { tp, to, first_segment });
         let seq = self.write_change(&mut journal, &entries)?;
@@ -288,9 +291,10 @@ impl LogStore {
         self.kv.write(&batch, KvDurability::Lazy).map_err(StoreError::Kv)
     }
 
-    /// Syncs batches that the journal knows nothing of, if there are any, and returns the entry that tells of them.
+    /// Syncs batches that the journal knows nothing of, if there are any that the manifest does not tell of either, and returns the
+    /// entry that does.
     fn make_known(&self, replica: &Replica) -> Result<Vec<Entry>, StoreError> {
-        if replica.state().unjournaled_bytes == 0 {
+        if !replica.state().is_untold() {
             return Ok(Vec::new());
         }
         self.sync_replica(replica)?;

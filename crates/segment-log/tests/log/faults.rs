@@ -26,12 +26,19 @@ fn a_failed_sync_fails_the_directory_until_a_restart_and_reads_go_on() {
     let page_cache: Meets = |store| store.commit(&[lazy(tp(0), batch(Offset(1), 1, 1, 10))]).map(|_| ());
     let flush: Meets = |store| store.flush(FlushBudget::EVERYTHING).map(|_| ());
     let truncate: Meets = |store| store.truncate(tp(0), Offset(0)).map(|_| ());
-    let cases: [(DiskOperation, &str, Meets); 8] = [
+    // Enough to go past the page cache.
+    let extent: Meets = |store| {
+        store.commit(&[write(tp(0), batch(Offset(1), 1, 1, 1500))])?;
+        store.flush(FlushBudget::EVERYTHING).map(|_| ())
+    };
+    let cases: [(DiskOperation, &str, Meets); 10] = [
         (DiskOperation::Write, "journal/", journal),
         (DiskOperation::Write, "partitions/", bypass),
         (DiskOperation::SyncDirectory, "partitions/", bypass),
         (DiskOperation::Sync, "partitions/", page_cache),
         (DiskOperation::Sync, "partitions/", flush),
+        (DiskOperation::Write, "partitions/", extent),
+        (DiskOperation::Sync, "partitions/", extent),
         (DiskOperation::Sync, "manifest", flush),
         (DiskOperation::Rename, "manifest", flush),
         (DiskOperation::Write, "journal/", truncate),
@@ -105,6 +112,43 @@ fn a_full_disk_refuses_and_goes_on_by_itself() {
             Offset(*end),
             "refused batches stay away after a restart too"
         );
+    }
+}
+
+/// Batches of which only the manifest would tell are synced, and there is no room for the manifest.
+fn synced_and_not_told(disk: &mut Disk) -> LogStore {
+    let (store, _) = disk.open();
+    store.create_replica(tp(0), replica_options()).unwrap();
+    for i in 0..3 {
+        store.commit(&[lazy(tp(0), batch(Offset(i), 1, 1, 10))]).unwrap();
+    }
+    disk.vfs.inject(fault(DiskOperation::Write, "manifest", DiskErrorKind::NoSpace));
+    assert!(matches!(store.flush(FlushBudget::EVERYTHING), Err(StoreError::NoSpace)));
+    store
+}
+
+#[test]
+fn what_is_synced_is_not_yet_known_to_recovery() {
+    let after_kill = |mut disk: Disk, store: LogStore| {
+        drop(store);
+        disk.vfs = disk.vfs.after_kill();
+        disk.open().0
+    };
+    // (what builds on it, what there is then)
+    type BuildsOn = fn(&LogStore);
+    let cases: [(BuildsOn, &[i64]); 4] = [
+        (|store| drop(store.commit(&[write(tp(0), batch(Offset(3), 1, 1, 10))]).unwrap()), &[0, 1, 2, 3]),
+        (|store| drop(store.commit(&[write(tp(0), batch(Offset(3), 1, 1, 3000))]).unwrap()), &[0, 1, 2, 3]),
+        (|store| store.advance_log_start(tp(0), Offset(2)).unwrap(), &[2]),
+        (|store| assert_eq!(store.truncate(tp(0), Offset(1)).unwrap(), Offset(1)), &[0]),
+    ];
+    for (builds_on, expected) in cases {
+        let mut disk = Disk::new();
+        let store = synced_and_not_told(&mut disk);
+        builds_on(&store);
+        let store = after_kill(disk, store);
+        let (start, _) = store.bounds(tp(0)).unwrap();
+        assert_eq!(bases(&store, tp(0)), expected, "from {start}");
     }
 }
 

@@ -50,6 +50,26 @@ fn a_truncated_end_does_not_come_back() {
     }
 }
 
+#[test]
+fn a_log_start_frees_segments_that_were_not_synced_yet() {
+    let mut disk = Disk::new();
+    let (store, _) = disk.open();
+    store.create_replica(tp(0), replica_options()).unwrap();
+    // Commits help when much is pending, and no flush syncs.
+    for i in 0..10 {
+        store.commit(&[write(tp(0), batch(Offset(i), 1, 1, 1500))]).unwrap();
+    }
+    assert!(store.stats().placed_bytes > 9 * 1500);
+    let segments = || disk.vfs.list(&format!("partitions/{}", tp(0))).unwrap().len();
+    assert_eq!(segments(), 5);
+    store.advance_log_start(tp(0), Offset(7)).unwrap();
+    assert_eq!(segments(), 2);
+    drop(store);
+    disk.vfs = disk.vfs.after_crash(Survivors::Nothing, &mut base_types::Random::new(1));
+    let (store, _) = disk.open();
+    assert_eq!(bases(&store, tp(0)), [7, 8, 9]);
+}
+
 /// R11: what was trimmed leaves no epoch that begins where the next one does.
 #[test]
 fn an_epoch_of_which_no_record_is_left_is_gone_once_the_next_one_begins() {
