@@ -131,9 +131,9 @@ fn replicas_move_under_load_and_nothing_is_lost_though_a_node_dies_in_the_middle
     a_move_takes_as_long_as_its_throttle_says(&bootstrap, folder.path())
 }
 
-/// A partition on one node gets two more replicas, and its leader may send a megabyte a second to both of them together.
+/// A partition on one node gets two more replicas, and its leader may send half a megabyte a second to both of them together.
 fn a_move_takes_as_long_as_its_throttle_says(bootstrap: &str, folder: &Path) -> Result<()> {
-    const RATE: usize = 1_000_000;
+    const RATE: usize = 500_000;
     const BYTES: usize = 60 * 50_000;
     /// Of the leader's budget: a second that was saved up, and one read. Nothing else can make it faster.
     const BEYOND: usize = RATE + (1 << 20);

@@ -38,7 +38,8 @@ pub enum Effect {
         write: WriteId,
         to: Offset,
     },
-    /// Read whole batches in `from..below`, for a follower that lags. Answered by `ReadCompleted`, whenever it suits the owner.
+    /// Read whole batches in `from..below`, for a follower that lags. Answered by `ReadCompleted` whenever it suits the owner, or never
+    /// once [`crate::Replica::awaits`] says that nothing would come of it.
     Read {
         follower: BrokerId,
         read: ReadId,

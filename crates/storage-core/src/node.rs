@@ -180,6 +180,8 @@ impl StorageNode {
                 self.replica_step(now, partition, replica_core::Event::ReadCompleted { read, batches }, effects);
             }
             Event::TrimCompleted { partition, write, result } => {
+                // A read of what is gone need not wait.
+                self.throttles.look_again();
                 self.trim_completed(now, partition, write, result, effects);
             }
             Event::FetchRead { fetch, parts } if self.coordinators.is_reading(fetch) => {

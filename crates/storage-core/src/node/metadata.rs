@@ -174,6 +174,10 @@ impl StorageNode {
         if touched.cluster_configs || touched.broker_configs {
             self.throttles.set_rates(now, ReplicationRates::of(&self.image, self.me.broker));
         }
+        if touched.cluster_configs {
+            // All is looked at, and what a snapshot leaves out is gone.
+            self.throttles.forget_replicas();
+        }
         let image = &self.image;
         let named = touched.configs.iter().filter_map(|name| image.topic_named(name));
         let topics: Vec<&Topic> = if touched.cluster_configs { image.topics().collect() } else { named.collect() };

@@ -6,13 +6,13 @@
 //!   following  a report of what is durable     ──► waits its turn ──► counted when it goes: it lets the leader push as much again
 //! ```
 //!
-//! Nothing that is acknowledged waits for what is held back here. A leader counts its maximal ISR (R4), so a read waits only if it
-//! is for somebody outside that; a follower whose report reaches the high watermark, as last told, may be counted, and that report
-//! never waits.
+//! With enough replicas in sync, nothing that is acknowledged waits for what is held back here. A leader counts its maximal ISR (R4), so a
+//! read waits only if it is for somebody outside that; a follower whose report reaches the high watermark, as last told, may be
+//! counted, and that report never waits. With fewer than `min.insync.replicas`, writers wait for whoever is to join, and so for its throttle.
 //!
 //! Bounds: in any time, a leader sends what is earned in it, a second's worth, and one read more; and what is pushed from memory to
-//! those who have reached the end of the disk. A follower receives what is earned, a second's worth, and one window of each
-//! leader's stream (8 MiB and a read) for each throttled partition.
+//! those who have reached the end of the disk. A follower receives what is earned, a second's worth, and for each throttled partition one
+//! window of its leader's stream (8 MiB and a read) each time that it opens one. What is not held is counted, up to a second's worth of debt.
 //!
 //! What it must not know: the state of a replica's streams. What waits for a stream that has ended is dropped when its turn comes.
 
@@ -42,6 +42,8 @@ pub(super) struct Throttles {
     reads: Turns<(TopicPartition, BrokerId), Read>,
     /// The read that has had its turn, until the disk answers: only then is it known how much it is.
     reading: Option<(TopicPartition, BrokerId, ReadId)>,
+    /// Whose read the disk has answered in this step: the push that follows has had its turn.
+    had_turn: Option<(TopicPartition, BrokerId)>,
     /// With the leader that they are for.
     reports: Turns<TopicPartition, (BrokerId, FromFollower)>,
     /// For each throttled follower here that its leader has spoken to since it opened.
@@ -81,13 +83,18 @@ impl Throttles {
         }
     }
 
+    pub(super) fn forget_replicas(&mut self) {
+        self.replicas.clear();
+    }
+
     /// At the end of the step, whoever is throttled no more goes on.
     pub(super) fn look_again(&mut self) {
         self.changed = true;
     }
 
     pub(super) fn read_completed(&mut self, partition: TopicPartition, read: ReadId) {
-        self.reading.take_if(|&mut (of, _, reading)| (of, reading) == (partition, read));
+        let answered = self.reading.take_if(|&mut (of, _, reading)| (of, reading) == (partition, read));
+        self.had_turn = answered.map(|(partition, follower, _)| (partition, follower));
     }
 
     pub(super) fn next_deadline(&self) -> Option<Tick> {
@@ -118,7 +125,7 @@ impl StorageNode {
         read: Read,
         effects: &mut Effects,
     ) {
-        if self.throttles_sending(partition, follower) {
+        if self.holds(partition, follower, read) {
             self.throttles.reads.wait((partition, follower), read);
         } else {
             effects.push(read.of(partition));
@@ -129,7 +136,11 @@ impl StorageNode {
         if let FromLeader::Push { partition, batches, .. } = message
             && self.throttles_sending(*partition, follower)
         {
-            self.throttles.leading.spend(now.tick, batches.iter().map(StampedBatch::size).sum());
+            let bytes = batches.iter().map(StampedBatch::size).sum();
+            match self.throttles.had_turn.take_if(|&mut turn| turn == (*partition, follower)) {
+                Some(_) => self.throttles.leading.spend(now.tick, bytes),
+                None => self.throttles.leading.spend_at_most(now.tick, bytes),
+            }
         }
     }
 
@@ -161,11 +172,11 @@ impl StorageNode {
                 if arrival.is_some_and(|arrival| *log_end < arrival.high_watermark) {
                     return self.throttles.reports.wait(partition, (leader, message));
                 }
-                self.count_report(now, partition);
+                self.count_unheld_report(now, partition);
             }
             // It says what a report would, and begins another stream.
             FromFollower::Follow { .. } => {
-                self.count_report(now, partition);
+                self.count_unheld_report(now, partition);
                 self.throttles.arrivals.remove(&partition);
             }
             FromFollower::Confirmed { .. } => {}
@@ -175,6 +186,7 @@ impl StorageNode {
 
     /// At the end of each step: as much as the budgets allow.
     pub(super) fn let_throttled_go(&mut self, now: Now, effects: &mut Effects) {
+        self.throttles.had_turn = None;
         if std::mem::take(&mut self.throttles.changed) {
             self.let_unthrottled_go(effects);
         }
@@ -185,7 +197,8 @@ impl StorageNode {
             }
         }
         while let Some((partition, (leader, message))) = self.throttles.next_report(now) {
-            self.count_report(now, partition);
+            let bytes = self.reported(partition);
+            self.throttles.following.spend(now.tick, bytes);
             self.send_to_leader(leader, message, effects);
         }
     }
@@ -205,7 +218,7 @@ impl StorageNode {
         let mut reads = std::mem::take(&mut self.throttles.reads);
         reads.retain(|&(partition, follower), read| {
             let awaited = self.awaits(partition, follower, read.read);
-            let stays = awaited && self.throttles_sending(partition, follower);
+            let stays = awaited && self.holds(partition, follower, *read);
             if awaited && !stays {
                 effects.push(read.of(partition));
             }
@@ -230,12 +243,21 @@ impl StorageNode {
         self.throttles.reading = reading.filter(|&(partition, follower, read)| self.awaits(partition, follower, read));
     }
 
-    /// Whatever arrived for the follower is reported, one way or another.
-    fn count_report(&mut self, now: Now, partition: TopicPartition) {
+    fn count_unheld_report(&mut self, now: Now, partition: TopicPartition) {
+        let bytes = self.reported(partition);
+        self.throttles.following.spend_at_most(now.tick, bytes);
+    }
+
+    /// All that arrived for the follower is reported, one way or another: so many bytes since the last time.
+    fn reported(&mut self, partition: TopicPartition) -> usize {
         self.throttles.reports.remove(partition);
-        if let Some(arrival) = self.throttles.arrivals.get_mut(&partition) {
-            self.throttles.following.spend(now.tick, std::mem::take(&mut arrival.bytes));
-        }
+        self.throttles.arrivals.get_mut(&partition).map_or(0, |arrival| std::mem::take(&mut arrival.bytes))
+    }
+
+    /// Whether the read has to wait its turn. Where the log begins later by now, nothing is sent, and the follower has to hear of it.
+    fn holds(&self, partition: TopicPartition, follower: BrokerId, read: Read) -> bool {
+        let is_there = self.replica(partition).is_some_and(|replica| read.from >= replica.log_start());
+        is_there && self.throttles_sending(partition, follower)
     }
 
     fn throttles_sending(&self, partition: TopicPartition, follower: BrokerId) -> bool {

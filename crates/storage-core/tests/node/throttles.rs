@@ -6,6 +6,7 @@ use record_batch::StampedBatch;
 use storage_core::{Event, OnDisk, PeerStream, ReadId};
 
 use crate::host::*;
+use crate::trims::trim;
 
 const RATE: usize = 1_000_000;
 /// So many go in a second at [`RATE`], or one fewer: a batch has a head.
@@ -371,7 +372,7 @@ fn a_report_that_waits_is_forgotten_with_its_stream_its_leader_and_its_replica()
 }
 
 #[test]
-fn an_opening_counts_what_was_not_reported_so_that_who_opens_often_gets_no_more() {
+fn an_opening_counts_what_was_not_reported() {
     let mut host = following(2, &[rate(FOLLOWING, RATE), replicas(FOLLOWING, 1, "*")]);
     assert!(pushed(&mut host, tp(1, 0), 0, 9).is_empty());
     host.step(Event::LeaderLost { leader: BrokerId(2) });
@@ -379,6 +380,61 @@ fn an_opening_counts_what_was_not_reported_so_that_who_opens_often_gets_no_more(
     assert!(pushed(&mut host, tp(1, 1), 0, 9).is_empty());
     assert!(of_replication(host.after_ms(BATCH_BYTES as u64 * 1_000 / RATE as u64)).is_empty());
     assert_eq!(of_replication(host.after_ms(2)), ["leader 2: durable 1-1 to 1"]);
+}
+
+#[test]
+fn what_had_its_turn_is_paid_for_in_full() {
+    const SLOW: usize = RATE / 25;
+    const PAID_AFTER_MS: u64 = 2_500;
+    let mut host = leading(1, &[rate(LEADING, SLOW), replicas(LEADING, 1, "*")]);
+    follow(&mut host, 1, tp(1, 0), 0);
+    let mut pushed_of = [0];
+    push_for(&mut host, 1, &mut pushed_of);
+    push_for(&mut host, PAID_AFTER_MS - 1, &mut pushed_of);
+    assert_eq!(pushed_of, [1]);
+    push_for(&mut host, 10, &mut pushed_of);
+    assert_eq!(pushed_of, [2]);
+
+    let mut host = following(2, &[rate(FOLLOWING, SLOW), replicas(FOLLOWING, 1, "*")]);
+    pushed(&mut host, tp(1, 0), 0, 9);
+    assert_eq!(of_replication(host.after_ms(1)), ["leader 2: durable 1-0 to 1"]);
+    pushed(&mut host, tp(1, 1), 0, 9);
+    for second in 1..=2 {
+        assert_eq!(of_replication(host.after_ms(1_000)), [""; 0], "second {second}");
+    }
+    assert_eq!(of_replication(host.after_ms(510)), ["leader 2: durable 1-1 to 1"]);
+}
+
+#[test]
+fn what_is_pushed_from_memory_does_not_keep_reads_waiting_for_long() {
+    // Broker 2 cannot be asked for while it is fenced, and hears of every batch.
+    let mut host = Host::registered();
+    host.updated(vec![topic(1), rate(LEADING, 100), replicas(LEADING, 1, "*")]);
+    host.updated(vec![led_with(tp(1, 0), &[1], 30), led_with(tp(1, 1), &[1], 30), state(2, BrokerState::Fenced)]);
+    host.opened(tp(1, 0), OnDisk { high_watermark: Offset(0), ..log(0, 2) });
+    host.opened(tp(1, 1), log(40, 2));
+    follower_connected(&mut host, 1, 2, 5);
+    follow(&mut host, 1, tp(1, 0), 0);
+    for n in 0..50 {
+        let shown = host.asked(1, 7 + n, append(Acks::Leader, 3, &[tp(1, 0)]));
+        assert!(shown.iter().any(|line| line.starts_with("follower 1: push 1-0")), "{shown:?}");
+        host.written(tp(1, 0), 1 + n);
+    }
+    follow(&mut host, 1, tp(1, 1), 0);
+    let shown = host.after_ms(1_001);
+    assert!(shown.contains(&"read 1 1-1: 0..40".to_owned()), "{shown:?}");
+}
+
+#[test]
+fn a_read_of_what_has_been_deleted_meanwhile_does_not_wait() {
+    let mut host = leading(1, &[rate(LEADING, 0), replicas(LEADING, 1, "*")]);
+    follow(&mut host, 1, tp(1, 0), 0);
+    let shown = host.asked(1, 7, trim(&[(tp(1, 0), Some(40))]));
+    assert!(!shown.iter().any(|line| line.starts_with("read")), "{shown:?}");
+    let completed =
+        Event::TrimCompleted { partition: tp(1, 0), write: storage_core::WriteId(1), result: Ok(Offset(40)) };
+    let shown = host.step(completed);
+    assert!(shown.contains(&"read 1 1-0: 0..40".to_owned()), "{shown:?}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use storage_core::{Event, WriteFailure, WriteId};
 
 use crate::host::*;
 
-fn trim(asks: &[(TopicPartition, Option<i64>)]) -> Request {
+pub fn trim(asks: &[(TopicPartition, Option<i64>)]) -> Request {
     let ask = |&(partition, to): &(TopicPartition, Option<i64>)| TrimPartition { partition, to: to.map(Offset) };
     Request::Trim(TrimRequest { timeout_ms: 500, partitions: asks.iter().map(ask).collect() })
 }

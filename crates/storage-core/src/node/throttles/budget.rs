@@ -2,7 +2,7 @@
 
 use base_types::Tick;
 
-/// What was not used in so much time is lost.
+/// What was not used in so much time is lost, and what could not wait is forgotten after as much.
 const BURST_MS: i128 = 1_000;
 
 /// Earns its rate, and is open while it has anything. What goes while it is open is counted afterwards and may be more than there
@@ -36,6 +36,14 @@ impl Budget {
     pub(super) fn spend(&mut self, now: Tick, bytes: usize) {
         self.earn(now);
         self.level = self.level.saturating_sub(1_000 * bytes as i128);
+    }
+
+    /// For what was not asked whether it may go: it takes what is there and a second's worth beyond, so that it cannot keep those who do
+    /// ask waiting for longer.
+    pub(super) fn spend_at_most(&mut self, now: Tick, bytes: usize) {
+        self.earn(now);
+        let least = self.level.min(-i128::from(self.rate.unwrap_or(0)) * BURST_MS);
+        self.level = self.level.saturating_sub(1_000 * bytes as i128).max(least);
     }
 
     /// When it is open; `None`: never, at this rate.
@@ -116,6 +124,20 @@ mod tests {
             assert!(sent <= earned + (1 << 20), "rate {rate}: {sent} of {earned}");
             assert!(earned <= sent + u128::from(rate) / 1_000 + 1, "rate {rate}: {sent} of {earned}");
         }
+    }
+
+    #[test]
+    fn what_could_not_wait_keeps_others_waiting_for_a_second_at_most() {
+        let mut budget = limited(1_000);
+        budget.spend_at_most(Tick(500), 2_000_000_000);
+        assert_eq!(budget.opens_at(), Some(Tick(1_501)));
+        // A debt of somebody's own turn is neither forgiven nor made greater.
+        budget.spend(Tick(2_000), 9_500);
+        budget.spend_at_most(Tick(2_000), 2_000_000_000);
+        assert_eq!(budget.opens_at(), Some(Tick(11_001)));
+        // A little is counted as it is.
+        budget.spend_at_most(Tick(12_000), 1_200);
+        assert_eq!(budget.opens_at(), Some(Tick(12_201)));
     }
 
     #[test]
