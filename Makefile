@@ -31,8 +31,8 @@ codegen: ; cargo xtask codegen
 bench: ; cargo xtask setup run && cargo bench --workspace $(ARGS)
 ## make fuzz           ten million hostile frames against the gateway (make test: a hundred thousand)
 fuzz: ; FUZZ_FRAMES=10000000 cargo test --release --package gateway-core --test fuzz -- --nocapture
-## make sim SEED=n     the whole cluster in one thread, from one seed (no SEED: a fresh range)
-sim: ; cargo build --release --workspace --bins && $(CARGO_TARGET_DIR)/release/sim run $(if $(SEED),--seed $(SEED)) $(ARGS)
+## make sim SEED=n     the whole cluster in one thread, from one seed (no SEED: seeds 1 to 200; ARGS="--first 1000 --seeds 200": others)
+sim: ; cargo xtask setup run && cargo build --release --workspace --bins && $(CARGO_TARGET_DIR)/release/sim run $(if $(SEED),--seed $(SEED)) $(ARGS)
 ## make planted        bugs planted in the group coordinators: the simulator must find each five times (make test: once)
 planted: ; PLANTED_ROUNDS=5 cargo test --release --workspace --features sim/planted --test planted -- --nocapture
 ## make oracle         a real Apache Kafka on 127.0.0.1, to compare with by hand

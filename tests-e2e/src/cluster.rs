@@ -71,7 +71,7 @@ pub struct ClusterSpec {
     pub folder: Option<PathBuf>,
     /// The ports of `make cluster` instead of free ones.
     pub fixed_ports: bool,
-    /// Handed to every process, e.g. `THALWEG_LOG__LEVEL`.
+    /// Handed to every process, e.g. `THALWEG_LOG__FILTER`.
     pub environment: Vec<(String, String)>,
     /// What stands in the configuration file of a role's services.
     pub config: Vec<(Role, &'static str)>,

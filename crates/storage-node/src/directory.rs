@@ -154,7 +154,7 @@ impl fmt::Display for DirectoryError {
             DirectoryError::WrongBroker { path, owner, asked } => write!(
                 f,
                 "{} says that the directory belongs to broker {owner}, and this is broker {asked}: \
-                 check node.id and data_dir",
+                 check node_id and data_dir",
                 path.display()
             ),
             DirectoryError::Identity { path, line } => {
