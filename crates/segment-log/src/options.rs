@@ -20,7 +20,7 @@ pub struct LogOptions {
     pub index_interval_bytes: u32,
     /// Below this much free space nothing is appended, so that truncation, manifests and a clean stop still find room (S8).
     pub reserve_bytes: u64,
-    /// Open segment files.
+    /// Open segment files, with up to three descriptors each.
     pub open_files_max: usize,
     /// Written but not synced bytes of partitions with page-cache durability, after which `flush` syncs them.
     pub unsynced_bytes_max: u64,
@@ -38,7 +38,7 @@ impl LogOptions {
             bypass_bytes: 768 << 10,
             index_interval_bytes: 64 << 10,
             reserve_bytes: 64 * MIB,
-            open_files_max: 256,
+            open_files_max: 170,
             unsynced_bytes_max: 64 * MIB,
         }
     }

@@ -27,7 +27,8 @@ impl Poison {
     /// What a failed write means to the caller. A full disk is no failure, unless it was met by a sync: then pages that were
     /// already acknowledged to the writer may be gone.
     pub(crate) fn judge(&self, error: DiskError) -> StoreError {
-        if error.is_no_space() && error.operation != DiskOperation::Sync {
+        let by_sync = matches!(error.operation, DiskOperation::Sync | DiskOperation::SyncDirectory);
+        if error.is_no_space() && !by_sync {
             return StoreError::NoSpace;
         }
         self.give_up(error)
@@ -50,6 +51,11 @@ mod tests {
         let error = |path: &str, kind| DiskError::new(DiskOperation::Write, path, kind);
         assert!(matches!(poison.judge(error("a", DiskErrorKind::NoSpace)), StoreError::NoSpace));
         assert!(poison.check().is_ok());
+        for operation in [DiskOperation::Sync, DiskOperation::SyncDirectory] {
+            let met_by_sync = Poison::default();
+            met_by_sync.judge(DiskError::new(operation, "a", DiskErrorKind::NoSpace));
+            assert!(met_by_sync.check().is_err(), "{operation:?}");
+        }
         poison.judge(error("b", DiskErrorKind::Failed));
         poison.judge(error("c", DiskErrorKind::Failed));
         assert_eq!(poison.reason().map(|reason| reason.path.clone()).as_deref(), Some("b"));

@@ -336,11 +336,13 @@ impl State {
 
     /// Takes up what a `Placed` entry tells.
     pub(crate) fn apply_placed(&mut self, segments: &[SegmentExtent], epochs: &[(LeaderEpoch, Offset)]) {
+        // The manifest may know some of them already: it is stored while commits go on.
+        if let Some(first) = segments.first() {
+            let known = self.segments.partition_point(|segment| segment.base < first.base);
+            self.segments.truncate(known);
+        }
         for &extent in segments {
-            match self.segments.back_mut() {
-                Some(active) if active.base == extent.base => *active = Segment::durable(extent),
-                _ => self.segments.push_back(Segment::durable(extent)),
-            }
+            self.segments.push_back(Segment::durable(extent));
             self.placed_end = extent.next_offset;
         }
         for &(epoch, start) in epochs {
@@ -396,11 +398,8 @@ impl State {
         self.told_end = self.told_end.min(to);
         self.unjournaled_end = self.unjournaled_end.min(to);
         // The entry itself tells which segment is now the last one.
-        self.told_segment = self
-            .segments
-            .back()
-            .map(|segment| segment.base)
-            .filter(|base| self.told_segment.is_some_and(|told| told >= *base));
+        let last = self.segments.back().map(|segment| segment.base);
+        self.told_segment = self.told_segment.and_then(|told| last.map(|last| told.min(last)));
         self.cut = seq;
         self.last_seq = seq;
         self.unjournaled = false;
@@ -460,8 +459,38 @@ impl State {
         } else {
             assert_eq!(self.placed_end, self.log_end, "what is not in the tail is placed");
         }
+        let rising = self.segments.iter().zip(self.segments.iter().skip(1)).all(|(a, b)| a.next_offset <= b.base);
+        assert!(rising && self.segments.iter().all(|s| s.base <= s.next_offset), "segments follow each other");
         for pair in self.epochs.windows(2) {
             invariant!(R11, pair[0].0 < pair[1].0 && pair[0].1 < pair[1].1, "{pair:?}");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn extent(base: i64, next: i64) -> SegmentExtent {
+        let (base, next_offset) = (Offset(base), Offset(next));
+        SegmentExtent { base, len: 100, next_offset, max_timestamp: Timestamp(0) }
+    }
+
+    fn placed(told: &[&[SegmentExtent]]) -> Vec<(i64, i64)> {
+        let mut state = State::empty(ReplicaOptions::default(), Offset::ZERO, 0);
+        for segments in told {
+            state.apply_placed(segments, &[]);
+            state.check_invariants();
+        }
+        state.segments.iter().map(|segment| (segment.base.0, segment.next_offset.0)).collect()
+    }
+
+    #[test]
+    fn what_is_told_again_takes_the_place_of_what_was_known() {
+        let known = [extent(0, 50), extent(50, 100), extent(100, 120)];
+        assert_eq!(placed(&[&known, &[extent(100, 130)]]), [(0, 50), (50, 100), (100, 130)]);
+        assert_eq!(placed(&[&known, &[extent(120, 130)]]), [(0, 50), (50, 100), (100, 120), (120, 130)]);
+        assert_eq!(placed(&[&known, &[extent(50, 100), extent(100, 130)]]), [(0, 50), (50, 100), (100, 130)]);
+        assert_eq!(placed(&[&known, &known]), [(0, 50), (50, 100), (100, 120)]);
     }
 }

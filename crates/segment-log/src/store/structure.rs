@@ -126,8 +126,8 @@ impl LogStore {
         self.published.store(seq, Ordering::Release);
         drop(journal);
         placing.directory_ready = false;
-        self.files.close_partition(tp);
         self.remove_directory(tp)?;
+        self.files.close_partition(tp);
         self.forget_derived(tp);
         Ok(())
     }
@@ -222,6 +222,13 @@ impl LogStore {
     /// Records below `to` are gone for readers; segments that lie wholly below are removed.
     pub fn advance_log_start(&self, tp: TopicPartition, to: Offset) -> Result<(), StoreError> {
         let replica = self.replica(tp)?;
+        {
+            // Before the journal is locked, for others commit meanwhile. What becomes unsynced after this stays until the next time.
+            let _placing = replica.placing();
+            if replica.state().is_unsynced_below(to) {
+                self.sync_replica(&replica)?;
+            }
+        }
         let mut journal = self.begin_change(1)?;
         let _placing = replica.placing();
         let (log_start, log_end, unjournaled) = {
@@ -237,9 +244,6 @@ impl LogStore {
         let made_known = !entries.is_empty();
         if made_known && unjournaled {
             entries.push(Entry::Unjournaled { tp });
-        }
-        if replica.state().is_unsynced_below(to) {
-            self.sync_replica(&replica)?;
         }
         let first_segment = replica.state().first_segment_kept(to);
         entries.push(Entry::LogStart { tp, to, first_segment });

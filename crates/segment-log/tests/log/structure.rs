@@ -70,6 +70,31 @@ fn a_log_start_frees_segments_that_were_not_synced_yet() {
     assert_eq!(bases(&store, tp(0)), [7, 8, 9]);
 }
 
+#[test]
+fn segments_that_the_manifest_does_not_know_are_told_of_once_after_a_truncation() {
+    let mut disk = Disk::new();
+    let (store, _) = disk.open();
+    store.create_replica(tp(0), replica_options()).unwrap();
+    let commit = |offsets: std::ops::Range<i64>, bytes| {
+        for i in offsets {
+            store.commit(&[write(tp(0), batch(Offset(i), 1, 1, bytes))]).unwrap();
+        }
+    };
+    commit(0..4, 1500);
+    store.flush(FlushBudget::EVERYTHING).unwrap();
+    // More segments, and no manifest.
+    commit(4..14, 1500);
+    assert_eq!(store.truncate(tp(0), Offset(11)).unwrap(), Offset(11));
+    // Past the journal, which tells of all that is new.
+    commit(11..13, 3000);
+    let size = store.size(tp(0));
+    drop(store);
+    disk.vfs = disk.vfs.after_kill();
+    let (store, _) = disk.open();
+    assert_eq!(store.size(tp(0)), size);
+    assert_eq!(bases(&store, tp(0)), (0..13).collect::<Vec<_>>());
+}
+
 /// R11: what was trimmed leaves no epoch that begins where the next one does.
 #[test]
 fn an_epoch_of_which_no_record_is_left_is_gone_once_the_next_one_begins() {
