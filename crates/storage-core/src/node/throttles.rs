@@ -12,7 +12,8 @@
 //!
 //! Bounds: in any time, a leader sends what is earned in it, a second's worth, and one read more; and what is pushed from memory to
 //! those who have reached the end of the disk. A follower receives what is earned, a second's worth, and for each throttled partition one
-//! window of its leader's stream (8 MiB and a read) each time that it opens one. What is not held is counted, up to a second's worth of debt.
+//! window of its leader's stream (8 MiB and a read) each time that it opens one. What is not held
+//! takes what was saved.
 //!
 //! What it must not know: the state of a replica's streams. What waits for a stream that has ended is dropped when its turn comes.
 
@@ -139,7 +140,7 @@ impl StorageNode {
             let bytes = batches.iter().map(StampedBatch::size).sum();
             match self.throttles.had_turn.take_if(|&mut turn| turn == (*partition, follower)) {
                 Some(_) => self.throttles.leading.spend(now.tick, bytes),
-                None => self.throttles.leading.spend_at_most(now.tick, bytes),
+                None => self.throttles.leading.spend_saved(now.tick, bytes),
             }
         }
     }
@@ -245,7 +246,7 @@ impl StorageNode {
 
     fn count_unheld_report(&mut self, now: Now, partition: TopicPartition) {
         let bytes = self.reported(partition);
-        self.throttles.following.spend_at_most(now.tick, bytes);
+        self.throttles.following.spend_saved(now.tick, bytes);
     }
 
     /// All that arrived for the follower is reported, one way or another: so many bytes since the last time.

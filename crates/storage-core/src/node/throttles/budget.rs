@@ -2,7 +2,7 @@
 
 use base_types::Tick;
 
-/// What was not used in so much time is lost, and what could not wait is forgotten after as much.
+/// What was not used in so much time is lost.
 const BURST_MS: i128 = 1_000;
 
 /// Earns its rate, and is open while it has anything. What goes while it is open is counted afterwards and may be more than there
@@ -38,11 +38,10 @@ impl Budget {
         self.level = self.level.saturating_sub(1_000 * bytes as i128);
     }
 
-    /// For what was not asked whether it may go: it takes what is there and a second's worth beyond, so that it cannot keep those who do
-    /// ask waiting for longer.
-    pub(super) fn spend_at_most(&mut self, now: Tick, bytes: usize) {
+    /// For what did not ask whether it may go: it takes what was saved, and no more, so that it does not keep those who do ask waiting.
+    pub(super) fn spend_saved(&mut self, now: Tick, bytes: usize) {
         self.earn(now);
-        let least = self.level.min(-i128::from(self.rate.unwrap_or(0)) * BURST_MS);
+        let least = self.level.min(0);
         self.level = self.level.saturating_sub(1_000 * bytes as i128).max(least);
     }
 
@@ -127,17 +126,18 @@ mod tests {
     }
 
     #[test]
-    fn what_could_not_wait_keeps_others_waiting_for_a_second_at_most() {
+    fn what_does_not_wait_takes_only_what_was_saved() {
         let mut budget = limited(1_000);
-        budget.spend_at_most(Tick(500), 2_000_000_000);
-        assert_eq!(budget.opens_at(), Some(Tick(1_501)));
+        budget.spend_saved(Tick(500), 2_000_000_000);
+        assert_eq!(budget.opens_at(), Some(Tick(501)));
         // A debt of somebody's own turn is neither forgiven nor made greater.
-        budget.spend(Tick(2_000), 9_500);
-        budget.spend_at_most(Tick(2_000), 2_000_000_000);
+        budget.spend(Tick(2_000), 10_000);
+        budget.spend_saved(Tick(2_000), 2_000_000_000);
         assert_eq!(budget.opens_at(), Some(Tick(11_001)));
-        // A little is counted as it is.
-        budget.spend_at_most(Tick(12_000), 1_200);
-        assert_eq!(budget.opens_at(), Some(Tick(12_201)));
+        // Of a second's worth, so much less can follow at once.
+        budget.spend_saved(Tick(12_000), 800);
+        budget.spend(Tick(12_000), 1_200);
+        assert_eq!(budget.opens_at(), Some(Tick(13_001)));
     }
 
     #[test]
