@@ -83,6 +83,7 @@ const LAW: &[(&str, &[&str])] = &[
             "store-api",
         ],
     ),
+    ("history-checker", &[]),
     ("xtask", &[]),
     ("tests-e2e", &[]),
 ];

@@ -1,0 +1,3 @@
+//! `text.rs`: the text form.
+
+mod text;
