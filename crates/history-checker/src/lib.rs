@@ -16,10 +16,14 @@
 //! Tested in `tests/histories/`.
 
 mod history;
+mod judge;
 mod text;
+mod verdict;
 
 pub use history::{
     Action, Client, Delivery, History, Isolation, Key, Moment, Operation, OperationId, Outcome, Partition, Polled,
     Record, Sent, Value,
 };
+pub use judge::judge;
 pub use text::{ParseError, Problem};
+pub use verdict::{Finding, Judged, Kind, Verdict};
