@@ -18,7 +18,8 @@ use crate::log::Log;
 #[derive(Clone, Debug)]
 pub struct Config {
     pub id: BrokerId,
-    /// Everyone who votes, this node included. Only read when the store is empty; later changes are in the log.
+    /// Everyone who votes, this node included: the membership until the first snapshot, which has its own. Until then all nodes must be
+    /// given the same, at every start.
     pub voters: Vec<BrokerId>,
     pub tick_ms: u64,
     pub heartbeat_ticks: usize,

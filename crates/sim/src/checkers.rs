@@ -40,9 +40,9 @@ pub fn replicas(world: &World, epochs: &mut Epochs) -> Result<(), String> {
         }
     }
     for (partition, holders) in by_partition {
-        for pair in holders.windows(2) {
-            if let [(a, first), (b, second)] = pair {
-                logs_match(partition, (*a, first), (*b, second))?;
+        for (at, &(a, first)) in holders.iter().enumerate() {
+            for &(b, second) in &holders[at + 1..] {
+                logs_match(partition, (a, first), (b, second))?;
             }
         }
     }

@@ -175,6 +175,8 @@ impl Shell {
             self.disk.submit();
             self.metrics.core(&self.core, now.tick);
         }
+        // The disk's threads finish what was begun, and would wait for room in a queue that nobody reads any more.
+        drop(events);
         self.disk.stop().await
     }
 

@@ -31,8 +31,9 @@ impl Controller {
                 records.extend(new_records);
                 created
             }));
+            // At each topic, so that a request never takes the memory of more than is allowed and one topic.
+            check_size(&records)?;
         }
-        check_size(&records)?;
         if validate_only {
             records.clear();
         }
@@ -206,8 +207,8 @@ impl Controller {
                 Err(refusal(ErrorCode::InvalidRequest, "Duplicate topic name."))
             };
             results.push(result.map(|new_records| records.extend(new_records)));
+            check_size(&records)?;
         }
-        check_size(&records)?;
         if validate_only {
             records.clear();
         }
