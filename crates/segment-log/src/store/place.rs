@@ -104,7 +104,7 @@ impl LogStore {
         items: &[Item<'_>],
         way: Way,
     ) -> Result<(Placement, Vec<TailBatch>), StoreError> {
-        let is_direct = way != Way::PageCache;
+        let (is_direct, durable_and_kept) = (way != Way::PageCache, way == Way::DurableAndKept);
         let (mut end, segment_bytes) = {
             let state = replica.state();
             let end = |s: &Segment| End { base: s.base, len: s.len };
@@ -149,8 +149,8 @@ impl LogStore {
             let (now, later) = rest.split_at(count);
             let file = self.files.open(replica.tp, current.base).map_err(|error| self.poison.judge(error))?;
             if is_direct {
-                let block = self.write_extent(replica, placing, file.as_ref(), current, now, way)?;
-                if way == Way::DurableAndKept {
+                let block = self.write_extent(replica, placing, file.as_ref(), current, now, durable_and_kept)?;
+                if durable_and_kept {
                     let mut rest = block;
                     let own = |item: &Item<'_>| TailBatch {
                         bytes: rest.split_to(item.size() as usize),
@@ -178,7 +178,7 @@ impl LogStore {
             end = Some(End { len, ..current });
             rest = later;
         }
-        if way == Way::DurableAndKept {
+        if durable_and_kept {
             if placement.grown.iter().any(|growth| growth.is_new) {
                 self.sync_names(replica)?;
             }
@@ -264,15 +264,13 @@ impl LogStore {
         file: &dyn VfsFile,
         end: End,
         items: &[Item<'_>],
-        way: Way,
+        durable_and_kept: bool,
     ) -> Result<Bytes, StoreError> {
         let ragged = (end.len % BLOCK_BYTES as u64) as usize;
         let start = end.len - ragged as u64;
         let bytes = items.iter().map(Item::size).sum::<u64>() as usize;
-        let mut block = match way {
-            Way::DurableAndKept => self.pool.carve(ragged + bytes),
-            _ => self.pool.carve_passing(ragged + bytes),
-        };
+        let size = ragged + bytes;
+        let mut block = if durable_and_kept { self.pool.carve(size) } else { self.pool.carve_passing(size) };
         match placing.ragged_end.take() {
             Some((base, len, bytes)) if base == end.base && len == end.len => block.extend_from_slice(&bytes),
             _ => {
@@ -289,7 +287,7 @@ impl LogStore {
         // What lies in memory as it will lie in the file is written from where it is; `block` holds the rest.
         let mut lent: Vec<(usize, &[u8])> = Vec::new();
         for bytes in items.iter().flat_map(|item| item.pieces) {
-            let (head, whole) = if way == Way::Direct { lendable(bytes, block.len()) } else { (0, 0) };
+            let (head, whole) = if durable_and_kept { (0, 0) } else { lendable(bytes, block.len()) };
             if whole == 0 {
                 block.extend_from_slice(bytes);
                 continue;
@@ -308,10 +306,8 @@ impl LogStore {
             from = before;
         }
         pieces.push(&block[from..]);
-        let written = match way {
-            Way::DurableAndKept => file.write_durable(start, &pieces),
-            _ => file.write_direct(start, &pieces),
-        };
+        let written =
+            if durable_and_kept { file.write_durable(start, &pieces) } else { file.write_direct(start, &pieces) };
         written.map_err(|error| self.poison.judge(error))?;
         let len = end.len + bytes as u64;
         let keep = (len % BLOCK_BYTES as u64) as usize;

@@ -12,10 +12,11 @@
 //!
 //! Bounds: in any time, a leader sends what is earned in it, a second's worth, and one read more; and what is pushed from memory to
 //! those who have reached the end of the disk. A follower receives what is earned, a second's worth, and for each throttled partition one
-//! window of its leader's stream (8 MiB and a read) each time that it opens one. What is not held
-//! takes what was saved.
+//! window of its leader's stream (8 MiB and a read) each time that it opens one. What is not held takes what was saved.
 //!
 //! What it must not know: the state of a replica's streams. What waits for a stream that has ended is dropped when its turn comes.
+//!
+//! Tested in `tests/node/throttles.rs`, and at the bottom of `budget.rs` and `turns.rs`.
 
 mod budget;
 mod turns;

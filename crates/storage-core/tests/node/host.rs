@@ -104,13 +104,22 @@ pub fn log(log_end: i64, epoch: i32) -> OnDisk {
     }
 }
 
-/// An append of one small batch to each partition, known to be led in `epoch`.
 /// Of two replicas, led by us in epoch 3.
 pub fn led_with(partition: TopicPartition, isr: &[i32], partition_epoch: i32) -> Record {
+    of_two(partition, [1, 2], isr, partition_epoch)
+}
+
+/// The same, led by broker 2.
+pub fn followed(partition: TopicPartition, isr: &[i32], partition_epoch: i32) -> Record {
+    of_two(partition, [2, 1], isr, partition_epoch)
+}
+
+/// The first of the replicas leads.
+fn of_two(partition: TopicPartition, replicas: [i32; 2], isr: &[i32], partition_epoch: i32) -> Record {
     let state = PartitionState {
-        replicas: vec![BrokerId(1), BrokerId(2)],
+        replicas: replicas.map(BrokerId).to_vec(),
         isr: isr.iter().map(|&id| BrokerId(id)).collect(),
-        leader: Some(BrokerId(1)),
+        leader: Some(BrokerId(replicas[0])),
         leader_epoch: LeaderEpoch(3),
         partition_epoch: PartitionEpoch(partition_epoch),
         ..PartitionState::default()
@@ -122,6 +131,7 @@ pub fn setting(resource: ConfigResource, name: &str, value: &str) -> Record {
     Record::ConfigChanged { resource, name: name.to_owned(), value: Some(value.to_owned()) }
 }
 
+/// An append of one small batch to each partition, known to be led in `epoch`.
 pub fn append(acks: Acks, epoch: i32, partitions: &[TopicPartition]) -> Asked {
     let append = |&partition: &TopicPartition| AppendPartition {
         partition,

@@ -1,5 +1,5 @@
-use base_types::{BrokerEpoch, BrokerId, LeaderEpoch, Offset, PartitionEpoch, TopicPartition};
-use peer_api::metadata::{BrokerState, ConfigResource, PartitionState, Record};
+use base_types::{BrokerEpoch, BrokerId, LeaderEpoch, Offset, TopicPartition};
+use peer_api::metadata::{BrokerState, ConfigResource, Record};
 use peer_api::replication::FromLeader;
 use peer_api::storage::Acks;
 use record_batch::StampedBatch;
@@ -215,18 +215,6 @@ fn a_follower_that_may_be_in_sync_by_now_is_not_held_back() {
 }
 
 // A follower of broker 2.
-
-fn followed(partition: TopicPartition, isr: &[i32], partition_epoch: i32) -> Record {
-    let state = PartitionState {
-        replicas: vec![BrokerId(2), BrokerId(1)],
-        isr: isr.iter().map(|&id| BrokerId(id)).collect(),
-        leader: Some(BrokerId(2)),
-        leader_epoch: LeaderEpoch(3),
-        partition_epoch: PartitionEpoch(partition_epoch),
-        ..PartitionState::default()
-    };
-    Record::PartitionChanged { partition, state }
-}
 
 fn following(partitions: i32, throttles: &[Record]) -> Host {
     let mut host = Host::registered();
