@@ -41,6 +41,11 @@ pub enum Effect {
         node: BrokerId,
         address: Option<String>,
     },
+    /// End the stream there may be to that node, and report what was on it as if it had broken: the node is fenced, and one that
+    /// stands still or is cut off would never answer.
+    LeaveStorage {
+        node: BrokerId,
+    },
     /// On the ordered stream to that node, which the shell opens when there is none. A request that cannot be handed over is
     /// reported with [`crate::Event::StorageFailed`]; each one is either answered or reported, once.
     ToStorage {

@@ -6,7 +6,7 @@ use base_types::{BrokerId, Incarnation, Now, Random, Tick, invariant};
 use bytes::Bytes;
 use kafka_wire::{ApiKey, Reader, decode_request_header};
 use peer_api::controller::RegisterGateway;
-use peer_api::metadata::Image;
+use peer_api::metadata::{BrokerState, Image};
 use peer_api::storage::{Response, TransportError};
 
 use crate::api;
@@ -71,6 +71,8 @@ pub struct Gateway {
     operations: BTreeMap<OperationId, ConnectionId>,
     /// Where storage nodes were last said to be.
     located: BTreeMap<BrokerId, String>,
+    /// Storage nodes that were last said to be fenced.
+    fenced: BTreeSet<BrokerId>,
     /// Connections whose stale produces wait for news or for their next attempt.
     stale: BTreeMap<ConnectionId, Tick>,
     /// Connections that are not read because memory is short.
@@ -112,6 +114,7 @@ impl Gateway {
             connections: BTreeMap::new(),
             operations: BTreeMap::new(),
             located: BTreeMap::new(),
+            fenced: BTreeSet::new(),
             stale: BTreeMap::new(),
             starved: BTreeSet::new(),
             last_operation: 0,
@@ -543,6 +546,7 @@ impl Gateway {
     fn heard(&mut self, now: Now, heard: Heard, effects: &mut Effects) {
         if heard.metadata_changed {
             self.locate(effects);
+            self.leave_fenced(effects);
         }
         for (operation, result) in heard.answers {
             self.tell(now, operation, effects, |waiting, cx| waiting.controller_answered(cx, result));
@@ -552,15 +556,9 @@ impl Gateway {
             for operation in waiting {
                 self.tell(now, operation, effects, |waiting, cx| waiting.metadata_changed(cx));
             }
-            let connections: Vec<ConnectionId> = self
-                .connections
-                .iter_mut()
-                .filter(|(_, state)| !state.slots.is_empty() || !state.backlog.is_empty())
-                .map(|(id, state)| {
-                    state.retry_at = state.retry_at.map(|_| now.tick);
-                    *id
-                })
-                .collect();
+            let busy = |state: &Connection| !state.slots.is_empty() || !state.backlog.is_empty();
+            let connections: Vec<ConnectionId> =
+                self.connections.iter().filter(|(_, state)| busy(state)).map(|(id, _)| *id).collect();
             for connection in connections {
                 self.pump(now, connection, effects);
                 self.hold_back(connection, effects);
@@ -581,6 +579,17 @@ impl Gateway {
                 effects.push(Effect::LocateStorage { node: broker.id, address: Some(broker.peer_address.clone()) });
             }
         }
+    }
+
+    /// Leaves the storage nodes that were fenced just now. Their partitions have other leaders, and whatever they still owe is not worth
+    /// waiting for: no time-out of a client is as short as the controller's.
+    fn leave_fenced(&mut self, effects: &mut Effects) {
+        let fenced = self.image.brokers().filter(|broker| broker.state == BrokerState::Fenced).map(|broker| broker.id);
+        let fenced: BTreeSet<BrokerId> = fenced.collect();
+        for node in fenced.difference(&self.fenced) {
+            effects.push(Effect::LeaveStorage { node: *node });
+        }
+        self.fenced = fenced;
     }
 
     fn lag_and_ways<'a>(&'a mut self, now: Now, effects: &'a mut Effects) -> (&'a mut Lag, Ways<'a>) {

@@ -17,7 +17,8 @@ pub(crate) const UNSENT_BYTES_MAX: usize = 1024 * 1024;
 /// How long a produce waits for a leader after a definite "not here". Shorter than any client's own patience, so that the
 /// client hears the reason.
 pub(crate) const PRODUCE_RETRY_MS_MAX: u64 = 5_000;
-pub(crate) const RETRY_BACKOFF_MS: u64 = 50;
+/// Without news of the metadata. A new leader learns that it leads at about the time we do, so its first "not here" is soon out of date.
+pub(crate) const RETRY_BACKOFF_MS: u64 = 20;
 /// A storage node that owes an answer gets this much longer than it was told.
 pub(crate) const ANSWER_GRACE_MS: u64 = 2_000;
 /// And after it was told to stop waiting, this much.

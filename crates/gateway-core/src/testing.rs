@@ -32,6 +32,7 @@ pub(crate) struct World {
     pub to_storage: VecDeque<(BrokerId, ToStorage)>,
     pub calls: VecDeque<(RequestId, controller::Request)>,
     pub located: Vec<(BrokerId, Option<String>)>,
+    pub left: Vec<BrokerId>,
 }
 
 impl World {
@@ -54,6 +55,7 @@ impl World {
             to_storage: VecDeque::new(),
             calls: VecDeque::new(),
             located: Vec::new(),
+            left: Vec::new(),
         };
         world.step(Event::Ticked);
         world.step(Event::ControllerConnected);
@@ -92,6 +94,7 @@ impl World {
                 Effect::PauseReading { connection } => self.paused.push((connection, true)),
                 Effect::ResumeReading { connection } => self.paused.push((connection, false)),
                 Effect::LocateStorage { node, address } => self.located.push((node, address)),
+                Effect::LeaveStorage { node } => self.left.push(node),
                 Effect::ToStorage { node, message, .. } => self.to_storage.push_back((node, message)),
                 Effect::OpenController { .. } | Effect::ToController { message: ToController::Hello { .. }, .. } => {}
                 Effect::ToController { message: ToController::Call { id, request }, .. } => {

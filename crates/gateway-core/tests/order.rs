@@ -3,7 +3,7 @@
 //! The twin is dumb: one log per partition, nodes that learn of leadership late, streams that break with any prefix of what
 //! they carried taken up. A history is judged when everything has healed.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use base_types::{
     BrokerEpoch, BrokerId, ErrorCode, Incarnation, LeaderEpoch, Now, Offset, PartitionEpoch, PartitionIndex,
@@ -68,6 +68,9 @@ struct World {
     /// Updates on their way to the gateway.
     updates: VecDeque<Update>,
     truth: BTreeMap<i32, (i32, i32)>,
+    fenced: BTreeSet<i32>,
+    /// How often the gateway has left a node.
+    left: usize,
     nodes: BTreeMap<i32, Node>,
     logs: BTreeMap<i32, Vec<Bytes>>,
     producers: BTreeMap<(i32, i64), Vec<(i32, i64)>>,
@@ -80,7 +83,7 @@ struct World {
     next_producer: i64,
 }
 
-fn state(leader: i32, epoch: i32) -> PartitionState {
+fn state_of((leader, epoch): (i32, i32)) -> PartitionState {
     PartitionState {
         replicas: (1..=NODES).map(BrokerId).collect(),
         isr: vec![BrokerId(leader)],
@@ -117,6 +120,8 @@ impl World {
             correlation_id: 0,
             next_producer: 0,
             truth: truth.clone(),
+            fenced: BTreeSet::new(),
+            left: 0,
         };
         world.step(Event::Ticked);
         world.step(Event::ControllerConnected);
@@ -137,7 +142,7 @@ impl World {
         records.push(Record::TopicCreated { id: TOPIC, name: "t".into() });
         records.extend(truth.iter().map(|(index, (leader, epoch))| Record::PartitionChanged {
             partition: place(*index),
-            state: state(*leader, *epoch),
+            state: state_of((*leader, *epoch)),
         }));
         let snapshot = Update::Snapshot { at: MetadataOffset(1), records };
         world.step(Event::ControllerMessage(FromController::Update(snapshot)));
@@ -163,6 +168,11 @@ impl World {
                     let whole = Bytes::from(segments.concat());
                     self.answered(connection, whole.slice(4..));
                     self.step(Event::BytesSent { connection, bytes: whole.len() });
+                }
+                // A node that stands still: what was on its stream may be taken up later, by a leader of the past.
+                Effect::LeaveStorage { node } => {
+                    self.left += 1;
+                    self.break_stream(node.0);
                 }
                 Effect::Close { connection, reason } => panic!("{connection:?} closed: {reason:?}"),
                 _ => {}
@@ -357,8 +367,31 @@ impl World {
         self.truth.insert(index, (leader, epoch));
         let (from, to) = (MetadataOffset(self.metadata), MetadataOffset(self.metadata + 1));
         self.metadata += 1;
-        let record = Record::PartitionChanged { partition: place(index), state: state(leader, epoch) };
+        let record = Record::PartitionChanged { partition: place(index), state: state_of((leader, epoch)) };
         self.updates.push_back(Update::Delta { from, to, records: vec![record] });
+    }
+
+    /// Fences a node that leads something, which is then led by others; or unfences it.
+    fn fence(&mut self, node: i32) {
+        let fenced = !self.fenced.remove(&node) && self.fenced.is_empty();
+        let state = if fenced { BrokerState::Fenced } else { BrokerState::Active };
+        let record = Record::BrokerStateChanged { broker: BrokerId(node), broker_epoch: BrokerEpoch(1), state };
+        let mut records = vec![record];
+        if fenced {
+            self.fenced.insert(node);
+            for index in 0..PARTITIONS {
+                let (leader, epoch) = self.truth[&index];
+                if leader == node {
+                    let elected = (leader % NODES + 1, epoch + 1);
+                    self.truth.insert(index, elected);
+                    let state = state_of(elected);
+                    records.push(Record::PartitionChanged { partition: place(index), state });
+                }
+            }
+        }
+        let (from, to) = (MetadataOffset(self.metadata), MetadataOffset(self.metadata + 1));
+        self.metadata += 1;
+        self.updates.push_back(Update::Delta { from, to, records });
     }
 
     fn learn(&mut self, node: i32) {
@@ -381,7 +414,8 @@ impl World {
             800..815 => self.break_stream(node),
             815..835 => self.move_leader(),
             835..865 => self.update(),
-            865..900 => self.learn(node),
+            865..880 => self.fence(node),
+            880..915 => self.learn(node),
             _ => {
                 self.now += self.random.below(60);
                 self.step(Event::Ticked);
@@ -442,7 +476,7 @@ impl World {
 
 #[test]
 fn order_is_kept_and_nothing_is_delivered_twice_whatever_happens() {
-    let (mut appended, mut retries, mut unknown, mut refused) = (0, 0, 0, 0);
+    let (mut appended, mut retries, mut unknown, mut refused, mut left) = (0, 0, 0, 0, 0);
     for seed in 0..400 {
         let mut world = World::new(seed);
         for _ in 0..600 {
@@ -453,12 +487,14 @@ fn order_is_kept_and_nothing_is_delivered_twice_whatever_happens() {
         let stats = world.gateway.stats();
         appended += world.logs.values().map(Vec::len).sum::<usize>();
         retries += stats.produce_retries;
+        left += world.left;
         unknown += stats.produce_indeterminate;
         refused +=
             world.told.values().filter(|told| matches!(told, Told::Error(ErrorCode::NotLeaderOrFollower))).count();
     }
     // The faults are really there.
     assert!(appended > 10_000 && retries > 1_000 && unknown > 1_000, "{appended} {retries} {unknown} {refused}");
+    assert!(left > 100, "{left}");
 }
 
 #[test]

@@ -433,6 +433,11 @@ impl Shell {
                 Effect::PauseReading { connection } => self.pause(connection, true),
                 Effect::ResumeReading { connection } => self.pause(connection, false),
                 Effect::LocateStorage { node, address } => self.locate(node, address),
+                Effect::LeaveStorage { node } => {
+                    if let Some(state) = self.nodes.get_mut(&node) {
+                        state.leave(node, &mut self.events);
+                    }
+                }
                 Effect::ToStorage { node, message, trace } => self.send_to_storage(node, message, trace),
                 Effect::OpenController { active } => {
                     self.controller = ControllerSide::Opening(self.links.controller(active));
@@ -565,16 +570,8 @@ impl Node {
                 StorageSide::Closed => return,
                 StorageSide::Opening { opening, waiting } => {
                     let Poll::Ready(opened) = opening.as_mut().poll(cx) else { return };
+                    let Some(Duplex { tx, rx }) = opened else { return self.leave(id, events) };
                     let waiting = std::mem::take(waiting);
-                    let Some(Duplex { tx, rx }) = opened else {
-                        self.link = StorageSide::Closed;
-                        return fail(
-                            id,
-                            waiting.iter().filter_map(|(message, _)| answerable(message)),
-                            TransportError::NotSent,
-                            events,
-                        );
-                    };
                     let mut outlet = Outlet::new(tx);
                     waiting.into_iter().for_each(|(message, traceparent)| outlet.push(message, traceparent));
                     self.link = StorageSide::Open { outlet, rx, unanswered: BTreeSet::new() };
@@ -603,18 +600,26 @@ impl Node {
                         cx.waker().wake_by_ref();
                         return;
                     }
-                    let StorageSide::Open { outlet, unanswered, .. } =
-                        std::mem::replace(&mut self.link, StorageSide::Closed)
-                    else {
-                        return;
-                    };
-                    tracing::info!(node = id.0, "stream to storage node ended");
-                    let kept: BTreeSet<RequestId> =
-                        outlet.into_kept().filter_map(|message| answerable(&message)).collect();
-                    let broken = unanswered.into_iter().filter(|id| !kept.contains(id));
-                    fail(id, broken, TransportError::Broken, events);
-                    return fail(id, kept.iter().copied(), TransportError::NotSent, events);
+                    return self.leave(id, events);
                 }
+            }
+        }
+    }
+
+    /// Ends the stream, and says of everything on it what is certain.
+    fn leave(&mut self, id: BrokerId, events: &mut Vec<Event>) {
+        match std::mem::replace(&mut self.link, StorageSide::Closed) {
+            StorageSide::Closed => {}
+            StorageSide::Opening { waiting, .. } => {
+                let waiting = waiting.iter().filter_map(|(message, _)| answerable(message));
+                fail(id, waiting, TransportError::NotSent, events);
+            }
+            StorageSide::Open { outlet, unanswered, .. } => {
+                tracing::info!(node = id.0, "stream to storage node ended");
+                let kept: BTreeSet<RequestId> = outlet.into_kept().filter_map(|message| answerable(&message)).collect();
+                let broken = unanswered.into_iter().filter(|id| !kept.contains(id));
+                fail(id, broken, TransportError::Broken, events);
+                fail(id, kept.iter().copied(), TransportError::NotSent, events);
             }
         }
     }

@@ -94,8 +94,14 @@ struct Batch {
 #[derive(Clone, Debug)]
 enum State {
     Ready,
-    Sent { leader_epoch: LeaderEpoch, node: BrokerId },
-    Stale,
+    Sent {
+        leader_epoch: LeaderEpoch,
+        node: BrokerId,
+    },
+    /// Nothing was appended by anyone who led up to this epoch.
+    Stale {
+        refused: LeaderEpoch,
+    },
     Settled(Result<Appended, Failure>),
 }
 
@@ -260,14 +266,14 @@ fn admit(
 
 /// Sends whatever order allows, and says when to look again if nothing else happens.
 pub(crate) fn send(cx: &mut Context<'_>, connection: &mut Connection) {
-    let stale = connection.produces().any(|produce| produce.has(|state| matches!(state, State::Stale)));
+    let stale = connection.produces().any(|produce| produce.has(|state| matches!(state, State::Stale { .. })));
     if stale {
         if connection.produces().any(|produce| produce.has(|state| matches!(state, State::Sent { .. }))) {
             connection.retry_at = None;
             return;
         }
         let retry_at = *connection.retry_at.get_or_insert_with(|| cx.now.tick.plus_ms(RETRY_BACKOFF_MS));
-        if cx.now.tick < retry_at {
+        if cx.now.tick < retry_at && !connection.produces().any(|produce| produce.has_news(cx.image)) {
             return;
         }
         make_ready(&mut connection.slots, &mut cx.shared.stats);
@@ -284,7 +290,7 @@ pub(crate) fn send(cx: &mut Context<'_>, connection: &mut Connection) {
         }
         let Some(Work::Produce(produce)) = connection.slots.get_mut(index).map(|slot| &mut slot.work) else { continue };
         produce.send(cx, &mut connection.hopeless);
-        if produce.has(|state| matches!(state, State::Stale)) {
+        if produce.has(|state| matches!(state, State::Stale { .. })) {
             connection.retry_at = Some(cx.now.tick.plus_ms(RETRY_BACKOFF_MS));
             return;
         }
@@ -307,7 +313,7 @@ fn may_send(cx: &Context<'_>, slots: &std::collections::VecDeque<Slot>, index: u
         (0..index).filter_map(|earlier| produce_at(slots, earlier)).all(|earlier| {
             earlier.batches.iter().filter(|other| other.partition == batch.partition).all(|other| match other.state {
                 State::Sent { leader_epoch, node } => leader_epoch == view.leader_epoch && Some(node) == view.leader,
-                State::Ready | State::Stale => false,
+                State::Ready | State::Stale { .. } => false,
                 State::Settled(_) => true,
             })
         })
@@ -326,7 +332,7 @@ fn make_ready(slots: &mut std::collections::VecDeque<Slot>, stats: &mut Stats) {
                 .map(|(place, batch)| {
                     let behind = produce.batches.iter().skip(place + 1);
                     let later = (index + 1..slots.len()).filter_map(|later| produce_at(slots, later));
-                    matches!(batch.state, State::Stale)
+                    matches!(batch.state, State::Stale { .. })
                         && behind.chain(later.flat_map(|produce| &produce.batches)).any(|other| {
                             other.partition == batch.partition
                                 && (batch.producer.is_none() || other.producer != batch.producer)
@@ -339,7 +345,7 @@ fn make_ready(slots: &mut std::collections::VecDeque<Slot>, stats: &mut Stats) {
         for (batch, overtaken) in produce.batches.iter_mut().zip(overtaken) {
             if overtaken {
                 batch.settle(Err(Failure::NoLeader));
-            } else if matches!(batch.state, State::Stale) {
+            } else if matches!(batch.state, State::Stale { .. }) {
                 stats.produce_retries += 1;
                 batch.state = State::Ready;
             }
@@ -350,6 +356,15 @@ fn make_ready(slots: &mut std::collections::VecDeque<Slot>, stats: &mut Stats) {
 impl Produce {
     fn has(&self, is: impl Fn(&State) -> bool) -> bool {
         self.batches.iter().any(|batch| is(&batch.state))
+    }
+
+    /// Whether the metadata know more than they did when a batch became stale: another leader, or that the topic is gone.
+    fn has_news(&self, image: &Image) -> bool {
+        self.batches.iter().any(|batch| match (&batch.state, image.partition(batch.partition)) {
+            (State::Stale { refused }, Some(view)) => view.leader.is_some() && view.leader_epoch > *refused,
+            (State::Stale { .. }, None) => true,
+            _ => false,
+        })
     }
 
     pub fn is_settled(&self) -> bool {
@@ -366,7 +381,8 @@ impl Produce {
                 continue;
             };
             let Some(node) = view.leader else {
-                batch.fail_stale(hopeless.get(&batch.partition) == Some(&view.leader_epoch));
+                let hopeless = hopeless.get(&batch.partition) == Some(&view.leader_epoch);
+                batch.fail_stale(view.leader_epoch, hopeless);
                 continue;
             };
             let append = AppendPartition {
@@ -406,7 +422,7 @@ impl Batch {
         match &self.state {
             State::Settled(Ok(_)) | State::Sent { .. } => true,
             State::Settled(Err(failure)) => !failure.is_definite(),
-            State::Ready | State::Stale => self.ambiguous,
+            State::Ready | State::Stale { .. } => self.ambiguous,
         }
     }
 
@@ -424,11 +440,11 @@ impl Batch {
         self.state = State::Settled(result);
     }
 
-    fn fail_stale(&mut self, hopeless: bool) {
+    fn fail_stale(&mut self, refused: LeaderEpoch, hopeless: bool) {
         if hopeless {
             self.settle(Err(Failure::NoLeader));
         } else {
-            self.state = State::Stale;
+            self.state = State::Stale { refused };
         }
     }
 }
@@ -469,19 +485,19 @@ pub(crate) fn answered(
                 batch.settle(Ok(appended));
             }
             Err(Failure::NoLeader | Failure::Append(AppendError::NotLeader { .. } | AppendError::UnknownPartition)) => {
-                batch.fail_stale(hopeless || now >= produce.retry_until)
+                batch.fail_stale(leader_epoch, hopeless || now >= produce.retry_until)
             }
             Err(Failure::Append(AppendError::OutOfOrderSequence { .. }))
                 if unfinished.contains(&batch.partition) && now < produce.retry_until =>
             {
                 // The gap is an earlier batch of this very connection, which is not through yet.
-                batch.state = State::Stale;
+                batch.state = State::Stale { refused: leader_epoch };
             }
             Err(Failure::Unknown | Failure::Append(AppendError::LeaderChanged { .. }))
                 if batch.is_idempotent() && now < produce.retry_until =>
             {
                 batch.ambiguous = true;
-                batch.state = State::Stale;
+                batch.state = State::Stale { refused: leader_epoch };
             }
             Err(failure) => {
                 if !failure.is_definite() {
@@ -490,7 +506,7 @@ pub(crate) fn answered(
                 batch.settle(Err(failure));
             }
         }
-        if matches!(batch.state, State::Stale) {
+        if matches!(batch.state, State::Stale { .. }) {
             connection.retry_at.get_or_insert_with(|| now.plus_ms(RETRY_BACKOFF_MS));
         }
     }
@@ -502,7 +518,7 @@ pub(crate) fn expired(now: Tick, connection: &mut Connection, index: usize, imag
     let mut owed = false;
     for batch in &mut produce.batches {
         match batch.state {
-            State::Stale | State::Ready if produce.retry_until <= now => {
+            State::Stale { .. } | State::Ready if produce.retry_until <= now => {
                 batch.settle(Err(Failure::NoLeader));
                 if let Some(view) = image.partition(batch.partition) {
                     connection.hopeless.insert(batch.partition, view.leader_epoch);
@@ -513,7 +529,7 @@ pub(crate) fn expired(now: Tick, connection: &mut Connection, index: usize, imag
                 batch.settle(Err(Failure::Unknown));
             }
             State::Sent { .. } => owed = true,
-            State::Stale | State::Ready | State::Settled(_) => {}
+            State::Stale { .. } | State::Ready | State::Settled(_) => {}
         }
     }
     if owed {
@@ -569,7 +585,7 @@ fn partition_response(cx: &mut Context<'_>, batch: Batch, leaders: &mut Vec<Brok
         }
         State::Settled(Err(failure)) => failure,
         // Only settled produces are answered.
-        State::Ready | State::Sent { .. } | State::Stale => Failure::Unknown,
+        State::Ready | State::Sent { .. } | State::Stale { .. } => Failure::Unknown,
     };
     let code = failure.code();
     response.error_code = cx.code(code);

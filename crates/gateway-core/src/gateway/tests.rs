@@ -132,6 +132,23 @@ fn the_shell_is_told_where_nodes_are_when_it_changes() {
 }
 
 #[test]
+fn a_node_is_left_each_time_that_it_is_fenced() {
+    let mut world = World::new(2);
+    let set = |state| {
+        vec![Record::BrokerStateChanged { broker: BrokerId(1), broker_epoch: base_types::BrokerEpoch(1), state }]
+    };
+    world.change(set(BrokerState::ShuttingDown));
+    assert_eq!(world.left, [], "it still answers");
+    world.change(set(BrokerState::Fenced));
+    assert_eq!(world.left, [BrokerId(1)]);
+    world.change(vec![broker(3)]);
+    assert_eq!(world.left, [BrokerId(1)]);
+    world.change(set(BrokerState::Active));
+    world.change(set(BrokerState::Fenced));
+    assert_eq!(world.left, [BrokerId(1), BrokerId(1)]);
+}
+
+#[test]
 fn errors_and_requests_are_counted() {
     let mut world = World::new(1);
     let topics =

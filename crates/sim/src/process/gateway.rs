@@ -108,6 +108,16 @@ impl Gateway {
                     context.close(stream);
                 }
             }
+            Effect::LeaveStorage { node } => {
+                let open = self.storage.get(&node).is_some_and(|link| link.stream.is_some());
+                if let Some(Link { stream: Some(stream), unanswered, .. }) =
+                    open.then(|| self.storage.remove(&node)).flatten()
+                {
+                    context.close(stream);
+                    let ids = unanswered.into_iter().collect();
+                    return Some(Event::StorageFailed { node, ids, error: TransportError::Broken });
+                }
+            }
             Effect::ToStorage { node, message, .. } => self.send_to_storage(context, node, message),
             Effect::OpenController { active } => {
                 if let Controller::Open(stream) = self.controller {
