@@ -42,7 +42,7 @@ pub enum Event {
     MessageReceived(Bytes),
     PersistCompleted(WriteId),
     ReadIndexRequested(ReadId),
-    /// A message to the peer could not be delivered; it is probed before more is sent.
+    /// The stream to the peer ended, or there could be none. The peer is probed before more is sent; if it leads, it may be dead.
     PeerLost(BrokerId),
 }
 
@@ -109,6 +109,8 @@ pub struct Consensus {
     random: Random,
     /// Ours, in place of the one raft-rs draws.
     election_timeout: usize,
+    /// Ticks until it stands for election, because the stream to the leader ended; unless it hears of one before.
+    stands_in: Option<usize>,
     role: Role,
     ticked_at: Tick,
     writes: u64,
@@ -178,6 +180,7 @@ impl Consensus {
             node,
             random,
             election_timeout: config.election_ticks,
+            stands_in: None,
             role: Role { term: hard_state.term, leader: None, is_leader: false },
             ticked_at: now,
             writes: 0,
@@ -216,10 +219,15 @@ impl Consensus {
                 node.read_index(read.0.to_be_bytes().to_vec());
                 Ok(())
             }),
-            Event::PeerLost(peer) => self.act(|node| {
-                node.report_unreachable(raft_id(peer));
-                Ok(())
-            }),
+            Event::PeerLost(peer) => {
+                self.act(|node| {
+                    node.report_unreachable(raft_id(peer));
+                    Ok(())
+                });
+                if self.role.leader == Some(peer) {
+                    self.leader_lost(raft_id(peer));
+                }
+            }
         }
         self.drain(now, effects);
     }
@@ -312,6 +320,10 @@ impl Consensus {
                 node.tick();
                 Ok(())
             });
+            self.stands_in = self.stands_in.and_then(|ticks| ticks.checked_sub(1));
+            if self.stands_in == Some(0) {
+                self.act(|node| node.campaign());
+            }
         }
         let overdue = |sent: &Tick| now.ms_since(*sent) > SNAPSHOT_MS_MAX;
         let late: Vec<u64> = self.snapshots_sent.iter().filter(|(_, sent)| overdue(sent)).map(|(id, _)| *id).collect();
@@ -322,6 +334,20 @@ impl Consensus {
                 Ok(())
             });
         }
+    }
+
+    /// The stream to the leader has ended, which is how the death of a process is noticed at once. One that lives is heard from within a
+    /// heartbeat, and all is as before. Otherwise somebody stands after two heartbeats: one voter after the other by rank, so that
+    /// they do not split the votes; and a voter that still hears the leader grants no pre-vote.
+    fn leader_lost(&mut self, leader: u64) {
+        let me = raft_id(self.config.id);
+        let rank = self.node.raft.prs().iter().filter(|(id, _)| **id < me && **id != leader).count();
+        self.act(|node| {
+            let term = node.raft.term;
+            node.raft.become_follower(term, raft::INVALID_ID);
+            Ok(())
+        });
+        self.stands_in = Some(self.config.heartbeat_ticks * (2 + rank));
     }
 
     fn persisted(&mut self, write: WriteId, effects: &mut Effects) {
@@ -346,13 +372,15 @@ impl Consensus {
         }
     }
 
-    /// Every call into raft-rs that may change term or role goes through here.
+    /// Every call into raft-rs that may change term, role or leader goes through here.
     ///
     /// Refused messages (from a removed node, out of place) are no news to anyone, so errors end here.
     fn act(&mut self, call: impl FnOnce(&mut RawNode<Log>) -> raft::Result<()>) {
-        let before = (self.node.raft.term, self.node.raft.state);
+        let place = |node: &RawNode<Log>| (node.raft.term, node.raft.state, node.raft.leader_id);
+        let before = place(&self.node);
         let _ = call(&mut self.node);
-        if before != (self.node.raft.term, self.node.raft.state) {
+        if before != place(&self.node) {
+            self.stands_in = None;
             self.draw_election_timeout();
         } else {
             self.node.raft.set_randomized_election_timeout(self.election_timeout);

@@ -214,3 +214,118 @@ fn a_snapshot_and_the_tail_are_found_again() {
     let refused = recover(ME, &[ME], stored).map(|_| ());
     assert_eq!(refused, Err(RecoverError::Gap { expected: 1, found: 5 }));
 }
+
+/// Three voters whose writes are durable at once and whose messages arrive at once, unless somebody is cut off.
+struct Trio {
+    voters: Vec<Consensus>,
+    now: u64,
+}
+
+impl Trio {
+    /// Voter 1 leads, and the others know it.
+    fn led_by_the_first() -> Trio {
+        let mut trio = Trio { voters: [ME, OTHERS[0], OTHERS[1]].map(three).into(), now: 0 };
+        // The others have heard nothing for as long, so that they grant a pre-vote.
+        for id in 1..=3 {
+            let mut effects = Vec::new();
+            (50..=1_400).step_by(50).for_each(|now| effects.extend(step(trio.voter(id), now, Event::Ticked)));
+            trio.now = 1_400;
+            if id == 1 {
+                trio.settle(1, effects, &[]);
+            }
+        }
+        while !trio.voter(1).role().is_leader {
+            trio.pass(50, &[2, 3], &[]);
+        }
+        trio.pass(200, &[], &[]);
+        assert_eq!(trio.leaders(), [Some(1), Some(1), Some(1)]);
+        trio
+    }
+
+    fn voter(&mut self, id: i32) -> &mut Consensus {
+        &mut self.voters[id as usize - 1]
+    }
+
+    fn leaders(&self) -> Vec<Option<i32>> {
+        self.voters.iter().map(|voter| voter.role().leader.map(|id| id.0)).collect()
+    }
+
+    fn tell(&mut self, id: i32, event: Event, cut_off: &[i32]) {
+        let now = self.now;
+        let effects = step(self.voter(id), now, event);
+        self.settle(id, effects, cut_off);
+    }
+
+    /// Carries out what a voter asks for; to and from the cut off nothing arrives.
+    fn settle(&mut self, id: i32, effects: Vec<Effect>, cut_off: &[i32]) {
+        for effect in &effects {
+            if let Effect::Persist(persist) = effect {
+                self.tell(id, Event::PersistCompleted(persist.write), cut_off);
+            }
+        }
+        for (to, bytes, _) in sent(&effects) {
+            if !cut_off.contains(&id) && !cut_off.contains(&to.0) {
+                self.tell(to.0, Event::MessageReceived(bytes), cut_off);
+            }
+        }
+    }
+
+    /// Time passes for all but `still`.
+    fn pass(&mut self, ms: u64, still: &[i32], cut_off: &[i32]) {
+        for _ in 0..ms / 50 {
+            self.now += 50;
+            for id in (1..=3).filter(|id| !still.contains(id)) {
+                self.tell(id, Event::Ticked, cut_off);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_leader_whose_streams_end_is_replaced_after_two_heartbeats() {
+    let mut trio = Trio::led_by_the_first();
+    let term = trio.voter(1).role().term;
+    for id in [2, 3] {
+        trio.tell(id, Event::PeerLost(ME), &[1]);
+    }
+    trio.pass(150, &[1], &[1]);
+    assert_eq!(trio.leaders()[1..], [None, None], "a leader that lives has two heartbeats to say so");
+    trio.pass(50, &[1], &[1]);
+    assert_eq!(trio.leaders()[1..], [Some(2), Some(2)]);
+    assert_eq!(trio.voter(2).role().term, term + 1);
+}
+
+/// The first in rank is dead as well, or its log is too short: the next one does not wait for a whole time-out.
+#[test]
+fn the_next_in_rank_stands_soon_after() {
+    let mut trio = Trio::led_by_the_first();
+    for id in [2, 3] {
+        trio.tell(id, Event::PeerLost(ME), &[1]);
+    }
+    trio.pass(300, &[1, 2], &[1]);
+    assert_eq!(trio.leaders()[1..], [Some(3), Some(3)]);
+}
+
+#[test]
+fn a_leader_that_lives_stays_when_one_stream_to_it_ends() {
+    let mut trio = Trio::led_by_the_first();
+    let term = trio.voter(1).role().term;
+    // Its own stream to the follower stands: the next heartbeat says that nothing has happened.
+    trio.tell(2, Event::PeerLost(ME), &[]);
+    assert_eq!(trio.leaders(), [Some(1), None, Some(1)]);
+    trio.pass(100, &[], &[]);
+    assert_eq!(trio.leaders(), [Some(1), Some(1), Some(1)]);
+    // From then on the follower is as patient as ever.
+    trio.pass(650, &[1], &[]);
+    assert_eq!((trio.leaders()[1], trio.voter(2).role().term), (Some(1), term));
+    trio.pass(100, &[], &[]);
+    // The other way is gone too, for one follower only: who still hears the leader grants it nothing.
+    trio.tell(2, Event::PeerLost(ME), &[2]);
+    for _ in 0..20 {
+        trio.now += 50;
+        trio.tell(1, Event::Ticked, &[2]);
+        trio.tell(3, Event::Ticked, &[2]);
+        trio.tell(2, Event::Ticked, &[]);
+    }
+    assert_eq!((trio.leaders()[0], trio.leaders()[2], trio.voter(1).role().term), (Some(1), Some(1), term));
+}
