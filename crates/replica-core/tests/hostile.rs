@@ -21,13 +21,14 @@ const EPOCH: LeaderEpoch = LeaderEpoch(5);
 
 struct Alone {
     replica: Replica,
+    now: u64,
 }
 
 impl Alone {
     /// One of two replicas, in epoch 5.
     fn new(leader: BrokerId) -> Alone {
         let settings = Settings { min_insync_replicas: 2, ..Settings::default() };
-        let mut alone = Alone { replica: Replica::new(ME, PARTITION, settings, OnDisk::default()) };
+        let mut alone = Alone { replica: Replica::new(ME, PARTITION, settings, OnDisk::default()), now: 1_000 };
         alone.step(Event::MetadataChanged(Assignment {
             leader_epoch: EPOCH,
             partition_epoch: PartitionEpoch(9),
@@ -41,8 +42,13 @@ impl Alone {
 
     fn step(&mut self, event: Event) -> Vec<Effect> {
         let mut effects = Effects::default();
-        self.replica.step(Now { tick: Tick(1_000), wall: Timestamp(1_000) }, event, &mut effects);
+        self.replica.step(Now { tick: Tick(self.now), wall: Timestamp(1_000) }, event, &mut effects);
         effects.drain().collect()
+    }
+
+    fn at(&mut self, now: u64, event: Event) -> Vec<Effect> {
+        self.now = now;
+        self.step(event)
     }
 
     fn hears(&mut self, message: FromLeader) -> Vec<Effect> {
@@ -100,6 +106,26 @@ fn a_leader_that_only_ever_objects_is_not_asked_in_a_hurry() {
         FromLeader::Diverged { partition: PARTITION, leader_epoch: EPOCH, epoch: EPOCH, end_offset: Offset(70) };
     assert_eq!(follower.hears(message), []);
     assert_eq!(follower.replica.next_deadline(), Some(Tick(1_200)));
+}
+
+/// After a failover a follower may know of it before the new leader does: what producers wait for is one message away.
+#[test]
+fn a_leader_that_does_not_know_yet_that_it_leads_is_asked_again_soon_and_then_less_often() {
+    let refused = |epoch| FromLeader::Refused {
+        partition: PARTITION,
+        leader_epoch: LeaderEpoch(epoch),
+        code: ErrorCode::NotLeaderOrFollower,
+    };
+    let mut follower = Alone::new(OTHER);
+    for due in [1_010, 1_030, 1_070, 1_150, 1_310, 1_510, 1_710] {
+        assert_eq!(follower.hears(refused(EPOCH.0 - 1)), []);
+        assert_eq!(follower.replica.next_deadline(), Some(Tick(due)));
+        let effects = follower.at(due, Event::Ticked);
+        assert!(matches!(effects[..], [Effect::ToLeader { message: FromFollower::Follow { .. }, .. }]), "{effects:?}");
+    }
+    // One that knows of more than we do tells us nothing by being asked.
+    follower.hears(refused(EPOCH.0 + 1));
+    assert_eq!(follower.replica.next_deadline(), Some(Tick(1_910)));
 }
 
 #[test]

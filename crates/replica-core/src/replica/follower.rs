@@ -22,6 +22,8 @@ use crate::event::WriteId;
 
 /// How long to wait before opening again with a leader that refused.
 const REOPEN_MS: u64 = 200;
+/// And with one that has not heard yet that it leads: the news that we had is about to reach it. Each time twice as long, up to the other.
+const REOPEN_BEHIND_MS: u64 = 10;
 /// How long to wait for the answer to an opening. Only a lost answer takes so long.
 const ANSWER_MS: u64 = 2_000;
 
@@ -31,6 +33,8 @@ pub(super) struct Follower {
     phase: Phase,
     /// In this leader epoch the leader has continued our log: it is a prefix of the leader's, and stays one.
     agreed: bool,
+    /// How long to wait if the leader refuses because it is behind.
+    behind_ms: u64,
     /// The end that was reported last.
     reported: Offset,
     /// And the start.
@@ -58,6 +62,7 @@ impl Follower {
             leader,
             phase: Phase::Ready,
             agreed: false,
+            behind_ms: REOPEN_BEHIND_MS,
             reported: Offset::UNKNOWN,
             reported_start: Offset::UNKNOWN,
         }
@@ -77,6 +82,11 @@ impl Follower {
 
     fn wait(&mut self, now: Now) {
         self.phase = Phase::Waiting(now.tick.plus_ms(REOPEN_MS));
+    }
+
+    fn wait_for_news(&mut self, now: Now) {
+        self.phase = Phase::Waiting(now.tick.plus_ms(self.behind_ms));
+        self.behind_ms = (self.behind_ms * 2).min(REOPEN_MS);
     }
 }
 
@@ -158,7 +168,8 @@ impl Replica {
         }
         let ours = self.leader_epoch;
         match message {
-            // A refusal names the refuser's epoch. Newer metadata is on its way, to us or to the leader.
+            // A refusal names the refuser's epoch. Newer metadata is on its way, to the leader or to us.
+            FromLeader::Refused { leader_epoch, .. } if leader_epoch < ours => follower.wait_for_news(now),
             FromLeader::Refused { .. } => follower.wait(now),
             FromLeader::Push { leader_epoch, base_offset, batches, high_watermark, log_start, .. }
                 if leader_epoch == ours =>
