@@ -43,3 +43,21 @@ fn difference(recorded: &str, output: &str) -> String {
     let around = |text: &str| text.lines().skip(line.saturating_sub(3)).take(8).collect::<Vec<_>>().join("\n  ");
     format!("line {}:\nrecorded\n  {}\ngot\n  {}", line + 1, around(recorded), around(output))
 }
+
+/// Whatever a node led, its successors are elected by one proposal, so that all of them lead at the same moment.
+#[test]
+fn three_thousand_partitions_of_a_failed_node_change_in_one_update() {
+    let mut harness = Harness::new();
+    for command in ["up 1 2 3", "create 3 t 3000 3", "bye 1"] {
+        harness.run(command);
+    }
+    let told = harness.run("tick 200");
+    assert_eq!(told.lines().filter(|line| line.starts_with("2: delta")).count(), 1);
+    let shown = harness.run("show");
+    let partitions: Vec<&str> = shown.lines().filter(|line| line.starts_with("t-")).collect();
+    assert_eq!(partitions.len(), 3000);
+    for partition in partitions {
+        let led = partition.contains("leader=2") || partition.contains("leader=3");
+        assert!(led && (partition.contains("isr=2,3") || partition.contains("isr=3,2")), "{partition}");
+    }
+}

@@ -70,12 +70,13 @@ impl Controller {
         leases.filter(|lease| lease.session == Some(session)).for_each(|lease| lease.closed_at = Some(now.tick));
     }
 
-    /// It connected again; what remains of its lease counts from when it was last heard.
-    pub(super) fn note_return(&mut self, now: Now, id: BrokerId) {
+    /// It connected again; what remains of its lease counts from when it was last heard, or until this session ends too.
+    pub(super) fn note_return(&mut self, now: Now, id: BrokerId, session: SessionId) {
         if let Some(lease) = self.brokers.get_mut(&id)
             && lease.closed_at.is_some_and(|closed_at| now.tick.ms_since(closed_at) < self.config.broker_grace_ms)
         {
             lease.closed_at = None;
+            lease.session = Some(session);
         }
     }
 

@@ -38,7 +38,7 @@ impl Controller {
         let view = follow_from.map(|at| View { at, fresh: true });
         self.sessions.insert(session, Session { view, welcomed: false });
         if let Role::Broker(id) = role {
-            self.note_return(now, id);
+            self.note_return(now, id, session);
         }
         if self.active {
             self.welcome_all(effects);
