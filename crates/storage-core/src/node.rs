@@ -200,6 +200,7 @@ impl StorageNode {
         self.run_coordinators(now, effects);
         self.serve_woken_fetches(now, effects);
         self.propose_isr_changes(now, effects);
+        self.hand_over_when_drained(now, effects);
         self.let_throttled_go(now, effects);
     }
 

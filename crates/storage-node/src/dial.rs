@@ -1,6 +1,6 @@
 //! How the shell reaches others: over gRPC, or within the process.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -12,10 +12,19 @@ use rpc::Duplex;
 /// A stream that is being opened.
 pub type Dialled<'a, Out, In> = Pin<Box<dyn Future<Output = Result<Duplex<Out, In>, DialError>> + 'a>>;
 
+/// Which controller to try.
+#[derive(Clone, Debug)]
+pub enum Choice {
+    /// The next one in the list.
+    Next,
+    /// The one that was reached last: if only the stream broke, it is the active one still, and it waits no longer than its grace.
+    Again,
+    Named(ActiveController),
+}
+
 /// Opens streams to the other services.
 pub trait Dial {
-    /// To the active controller if it is known, else to the next one in the list.
-    fn controller<'a>(&'a self, active: Option<&'a ActiveController>) -> Dialled<'a, ToController, FromController>;
+    fn controller<'a>(&'a self, choice: &'a Choice) -> Dialled<'a, ToController, FromController>;
 
     /// To the storage node at `address`, to follow partitions that it leads.
     fn leader<'a>(&'a self, address: &'a str, hello: Hello) -> Dialled<'a, FromFollower, FromLeader>;
@@ -37,31 +46,36 @@ impl std::error::Error for DialError {}
 pub struct RemoteDial {
     controllers: Vec<String>,
     next: Cell<usize>,
+    reached: RefCell<Option<String>>,
 }
 
 impl RemoteDial {
     /// `controllers` are `host:port` of all of the quorum.
     pub fn new(controllers: Vec<String>) -> RemoteDial {
-        RemoteDial { controllers, next: Cell::new(0) }
+        RemoteDial { controllers, next: Cell::new(0), reached: RefCell::default() }
+    }
+
+    fn next(&self) -> Option<String> {
+        let index = self.next.get();
+        self.next.set(index.wrapping_add(1));
+        self.controllers.get(index % self.controllers.len().max(1)).cloned()
     }
 }
 
 impl Dial for RemoteDial {
-    fn controller<'a>(&'a self, active: Option<&'a ActiveController>) -> Dialled<'a, ToController, FromController> {
+    fn controller<'a>(&'a self, choice: &'a Choice) -> Dialled<'a, ToController, FromController> {
         Box::pin(async move {
-            let address = match active {
-                Some(active) => active.address.clone(),
-                None => {
-                    let index = self.next.get();
-                    self.next.set(index.wrapping_add(1));
-                    let count = self.controllers.len().max(1);
-                    let none = || DialError("no controllers are configured".to_owned());
-                    self.controllers.get(index % count).cloned().ok_or_else(none)?
-                }
+            let reached = self.reached.take();
+            let address = match choice {
+                Choice::Named(active) => Some(active.address.clone()),
+                Choice::Again => reached.or_else(|| self.next()),
+                Choice::Next => self.next(),
             };
-            rpc::controller::connect(&address)
-                .await
-                .map_err(|error| DialError(format!("controller {address}: {error}")))
+            let address = address.ok_or_else(|| DialError("no controllers are configured".to_owned()))?;
+            let failed = |error| DialError(format!("controller {address}: {error}"));
+            let stream = rpc::controller::connect(&address).await.map_err(failed)?;
+            self.reached.replace(Some(address));
+            Ok(stream)
         })
     }
 

@@ -27,7 +27,7 @@ mod health;
 mod metrics;
 mod shell;
 
-pub use dial::{Dial, DialError, Dialled, RemoteDial};
+pub use dial::{Choice, Dial, DialError, Dialled, RemoteDial};
 pub use directory::{Directory, DirectoryError, new_incarnation};
 pub use health::follow;
 pub use metrics::Metrics;

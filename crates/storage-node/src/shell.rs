@@ -16,7 +16,7 @@ use storage_core::{ControllerStream, Effect, Effects, Event, GatewayStream, Iden
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use crate::dial::Dial;
+use crate::dial::{Choice, Dial};
 use crate::directory::Directory;
 use crate::disk::Disk;
 use crate::metrics::Metrics;
@@ -151,7 +151,7 @@ struct LeaderLink {
 
 impl Shell {
     async fn run(mut self, mut events: mpsc::Receiver<Input>) -> anyhow::Result<()> {
-        self.dial_controller(None, Duration::ZERO);
+        self.dial_controller(Choice::Next, Duration::ZERO);
         let mut effects = Effects::default();
         let mut batch = Vec::with_capacity(TURN_EVENTS);
         while !self.stopping {
@@ -209,7 +209,7 @@ impl Shell {
                 if self.controller.as_ref().is_some_and(|(current, _)| *current == stream) {
                     self.controller = None;
                     self.step(now, Event::ControllerLost { stream }, effects);
-                    self.dial_controller(None, streams::REDIAL_PAUSE);
+                    self.dial_controller(Choice::Again, streams::AGAIN_PAUSE);
                 }
             }
             Input::Leader(leader, generation, sender) => {
@@ -261,7 +261,8 @@ impl Shell {
             Effect::ReconnectController { stream, active } => {
                 if self.controller.as_ref().is_some_and(|(current, _)| *current == stream) {
                     self.controller = None;
-                    self.dial_controller(active, streams::REDIAL_PAUSE);
+                    let choice = active.map_or(Choice::Next, Choice::Named);
+                    self.dial_controller(choice, streams::REDIAL_PAUSE);
                 }
             }
             Effect::ToFollower { stream, message } => {

@@ -207,7 +207,7 @@ struct LocalDial {
 impl storage_node::Dial for LocalDial {
     fn controller<'a>(
         &'a self,
-        _: Option<&'a ActiveController>,
+        _: &'a storage_node::Choice,
     ) -> storage_node::Dialled<'a, ToController, FromController> {
         Box::pin(async {
             self.controller

@@ -30,6 +30,10 @@ impl StorageNode {
             let refusal = match (&append.batch, self.replica(append.partition)) {
                 (Err(_), _) => Some(AppendError::Corrupt),
                 (Ok(_), None) => Some(AppendError::UnknownPartition),
+                // Definite, so that the gateway holds it until there is another leader.
+                (Ok(_), Some(replica)) if self.session.holds_off(now.tick) => {
+                    Some(AppendError::NotLeader { leader: self.me.broker, leader_epoch: replica.leader_epoch() })
+                }
                 (Ok(_), Some(_)) => (now.tick < self.disk_full_until).then_some(AppendError::NoSpace),
             };
             match (refusal, append.batch) {

@@ -28,6 +28,10 @@ const HEARTBEAT_MS: u64 = 300;
 const ANSWER_MS_MAX: u64 = 3_000;
 /// How long handing over leadership may take before the node stops without.
 const HANDOVER_MS_MAX: u64 = 10_000;
+/// How long appends in flight may take before leadership is handed over all the same.
+const DRAIN_MS_MAX: u64 = 100;
+/// How long producers are held off for a handover. If it has not happened by then, this node leads on while it waits.
+const HELD_OFF_MS_MAX: u64 = 500;
 
 #[derive(Debug, Default)]
 pub(super) struct Session {
@@ -42,6 +46,8 @@ pub(super) struct Session {
     heartbeat_at: Option<Tick>,
     proposals: Vec<IsrChange>,
     shutdown: Shutdown,
+    /// Until then nothing is appended, because somebody else is about to lead.
+    held_off_until: Tick,
 }
 
 #[derive(Debug)]
@@ -69,7 +75,7 @@ struct Call {
 #[derive(Debug)]
 enum Purpose {
     Register,
-    Heartbeat,
+    Heartbeat { want_shutdown: bool },
     AlterPartition(Vec<TopicPartition>),
 }
 
@@ -77,6 +83,8 @@ enum Purpose {
 enum Shutdown {
     #[default]
     NotWanted,
+    /// No more is appended, so that nobody is left without knowing what became of a batch. What is in flight has until then.
+    Draining(Tick),
     /// Leadership is being handed over. At the latest then the node stops.
     Wanted(Tick),
     Stopped,
@@ -91,13 +99,17 @@ impl Session {
         }
     }
 
+    pub(super) fn holds_off(&self, now: Tick) -> bool {
+        now < self.held_off_until
+    }
+
     pub(super) fn is_fenced(&self) -> bool {
         self.fenced
     }
 
     pub(super) fn next_deadline(&self) -> Option<Tick> {
         let stop_at = match self.shutdown {
-            Shutdown::Wanted(until) => Some(until),
+            Shutdown::Draining(until) | Shutdown::Wanted(until) => Some(until),
             Shutdown::NotWanted | Shutdown::Stopped => None,
         };
         [self.give_up_at(), self.heartbeat_at, stop_at].into_iter().flatten().min()
@@ -201,9 +213,24 @@ impl StorageNode {
         if self.session.broker_epoch().is_none() {
             return self.stop(now, effects); // It leads nothing.
         }
-        let patience = if self.session.is_welcome() { HANDOVER_MS_MAX } else { ANSWER_MS_MAX };
-        self.session.shutdown = Shutdown::Wanted(now.tick.plus_ms(patience));
+        if !self.session.is_welcome() {
+            return self.want_shutdown(now, ANSWER_MS_MAX, effects);
+        }
+        self.session.shutdown = Shutdown::Draining(now.tick.plus_ms(DRAIN_MS_MAX));
+        self.session.held_off_until = now.tick.plus_ms(HELD_OFF_MS_MAX);
+    }
+
+    fn want_shutdown(&mut self, now: Now, patience_ms: u64, effects: &mut Effects) {
+        self.session.shutdown = Shutdown::Wanted(now.tick.plus_ms(patience_ms));
         self.report(now, effects);
+    }
+
+    /// Asks for successors as soon as no append is in flight.
+    pub(super) fn hand_over_when_drained(&mut self, now: Now, effects: &mut Effects) {
+        let Shutdown::Draining(until) = self.session.shutdown else { return };
+        if self.appends.len() == 0 || until <= now.tick {
+            self.want_shutdown(now, HANDOVER_MS_MAX, effects);
+        }
     }
 
     pub(super) fn session_ticked(&mut self, now: Now, effects: &mut Effects) {
@@ -236,6 +263,9 @@ impl StorageNode {
     fn leave_controller(&mut self, now: Now, effects: &mut Effects) {
         self.session.stream = None;
         self.session.heartbeat_at = None;
+        if let Shutdown::Draining(_) = self.session.shutdown {
+            self.session.shutdown = Shutdown::Wanted(now.tick.plus_ms(ANSWER_MS_MAX));
+        }
         if let Shutdown::Wanted(until) = &mut self.session.shutdown {
             // The controller counts us out already; a new one may still let us hand over.
             *until = now.tick.plus_ms(ANSWER_MS_MAX).min(*until);
@@ -251,7 +281,7 @@ impl StorageNode {
             return;
         }
         self.session.heartbeat_at = Some(now.tick.plus_ms(HEARTBEAT_MS));
-        let reports = |call: &Call| matches!(call.purpose, Purpose::Register | Purpose::Heartbeat);
+        let reports = |call: &Call| matches!(call.purpose, Purpose::Register | Purpose::Heartbeat { .. });
         if self.session.calls.values().any(reports) {
             return;
         }
@@ -277,13 +307,10 @@ impl StorageNode {
     }
 
     fn heartbeat(&mut self, now: Now, broker_epoch: BrokerEpoch, effects: &mut Effects) {
-        let request = BrokerHeartbeat {
-            broker: self.me.broker,
-            broker_epoch,
-            metadata_offset: self.image.at(),
-            want_shutdown: self.session.shutdown != Shutdown::NotWanted,
-        };
-        self.session.call(now, Purpose::Heartbeat, Request::BrokerHeartbeat(request), effects);
+        let want_shutdown = matches!(self.session.shutdown, Shutdown::Wanted(_) | Shutdown::Stopped);
+        let request =
+            BrokerHeartbeat { broker: self.me.broker, broker_epoch, metadata_offset: self.image.at(), want_shutdown };
+        self.session.call(now, Purpose::Heartbeat { want_shutdown }, Request::BrokerHeartbeat(request), effects);
     }
 
     fn controller_answered(&mut self, now: Now, id: RequestId, result: Result<Response, Error>, effects: &mut Effects) {
@@ -298,14 +325,22 @@ impl StorageNode {
                 self.session.fenced = true;
                 effects.push(Effect::RememberBrokerEpoch { broker_epoch });
             }
-            (Purpose::Heartbeat, Ok(Response::Heartbeat(HeartbeatAnswer { fenced, may_shutdown }))) => {
+            (
+                Purpose::Heartbeat { want_shutdown },
+                Ok(Response::Heartbeat(HeartbeatAnswer { fenced, may_shutdown })),
+            ) => {
                 self.session.fenced = fenced;
-                if may_shutdown && matches!(self.session.shutdown, Shutdown::Wanted(_)) {
-                    self.stop(now, effects);
+                if matches!(self.session.shutdown, Shutdown::Wanted(_)) {
+                    if may_shutdown {
+                        self.stop(now, effects);
+                    } else if !want_shutdown {
+                        // It was under way when the wish came. Producers are held off, so the next one does not wait.
+                        self.report(now, effects);
+                    }
                 }
             }
             // It does not know this life of ours any more.
-            (Purpose::Heartbeat, Err(Error::Refused(refusal)))
+            (Purpose::Heartbeat { .. }, Err(Error::Refused(refusal)))
                 if matches!(refusal.code, ErrorCode::StaleBrokerEpoch | ErrorCode::BrokerIdNotRegistered) =>
             {
                 self.session.registration = Registration::Unknown;
@@ -319,7 +354,7 @@ impl StorageNode {
             }
             (purpose @ Purpose::AlterPartition(_), _) => self.call_lost(now, purpose, effects),
             // Said again when the next heartbeat is due.
-            (Purpose::Register | Purpose::Heartbeat, _) => {}
+            (Purpose::Register | Purpose::Heartbeat { .. }, _) => {}
         }
     }
 

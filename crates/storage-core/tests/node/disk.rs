@@ -123,5 +123,6 @@ fn an_orderly_stop_keeps_what_is_settled_and_leaves_the_rest() {
     host.asked(1, 7, append(Acks::Leader, 3, &[tp(1, 0), tp(1, 1)]));
     host.written(tp(1, 0), 1);
     host.step(Event::ShutdownRequested);
+    host.after_ms(100);
     assert_eq!(host.heartbeat_answered(3, true), ["checkpoint 1-0 as of 1, high watermark 1", "stop"]);
 }

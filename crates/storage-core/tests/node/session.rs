@@ -1,5 +1,6 @@
 use base_types::{BrokerEpoch, BrokerId, ErrorCode};
 use peer_api::controller::{ActiveController, Error, FromController, Refusal, Response};
+use peer_api::storage::Acks;
 use storage_core::{ControllerStream, Event};
 
 use crate::host::*;
@@ -129,12 +130,48 @@ fn a_node_hands_over_and_stops_once() {
 }
 
 #[test]
-fn a_wish_to_stop_during_a_heartbeat_is_told_with_the_next() {
+fn a_wish_to_stop_during_a_heartbeat_is_told_when_that_is_answered() {
     let mut host = Host::registered();
     host.after_ms(300);
     assert!(host.step(Event::ShutdownRequested).is_empty());
-    assert!(host.heartbeat_answered(3, false).is_empty());
-    assert_eq!(host.after_ms(300), ["controller 1: #4 heartbeat 5 at 10, wants to stop"]);
+    assert_eq!(host.heartbeat_answered(3, false), ["controller 1: #4 heartbeat 5 at 10, wants to stop"]);
+    assert!(host.heartbeat_answered(4, false).is_empty(), "it has been told");
+}
+
+/// Nobody is to wonder what became of a batch because a node was stopped: what is in flight is answered, and what comes then is refused
+/// definitely, before others lead.
+#[test]
+fn a_node_that_stops_answers_what_is_in_flight_before_it_hands_over() {
+    let mut host = Host::leading();
+    host.asked(1, 7, append(Acks::All, 3, &[tp(1, 0)]));
+    assert!(host.step(Event::ShutdownRequested).is_empty());
+    assert_eq!(host.asked(1, 8, append(Acks::All, 3, &[tp(1, 0)])), ["answer 1 #8: 1-0 NotLeader"]);
+    let drained = host.written(tp(1, 0), 1);
+    assert_eq!(drained, ["answer 1 #7: 1-0 @0", "controller 1: #3 heartbeat 5 at 11, wants to stop"]);
+}
+
+#[test]
+fn an_append_that_takes_too_long_does_not_keep_a_node_from_stopping() {
+    let mut host = Host::leading();
+    host.asked(1, 7, append(Acks::All, 3, &[tp(1, 0)]));
+    host.step(Event::ShutdownRequested);
+    assert!(host.after_ms(99).is_empty());
+    assert_eq!(host.after_ms(1), ["controller 1: #3 heartbeat 5 at 11, wants to stop"]);
+}
+
+#[test]
+fn producers_are_not_held_off_for_a_handover_that_does_not_come() {
+    let mut host = Host::leading();
+    host.step(Event::ShutdownRequested);
+    host.after_ms(499);
+    assert_eq!(host.asked(1, 7, append(Acks::All, 3, &[tp(1, 0)])), ["answer 1 #7: 1-0 NotLeader"]);
+    host.after_ms(1);
+    assert_eq!(host.asked(1, 8, append(Acks::All, 3, &[tp(1, 0)])), ["write 1 1-0: 1 at 0"]);
+    // Without a controller there is nobody to hand over to.
+    let mut host = Host::leading();
+    host.step(Event::ControllerLost { stream: ControllerStream(1) });
+    host.step(Event::ShutdownRequested);
+    assert_eq!(host.asked(1, 8, append(Acks::All, 3, &[tp(1, 0)])), ["write 1 1-0: 1 at 0"]);
 }
 
 #[test]

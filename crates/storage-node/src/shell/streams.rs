@@ -4,18 +4,22 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use base_types::{BrokerEpoch, BrokerId, Now};
-use peer_api::controller::ActiveController;
 use peer_api::replication::{FromFollower, FromLeader, Hello};
 use peer_api::storage::{FromStorage, ToStorage};
 use rpc::{Duplex, Receiver};
 use storage_core::{ControllerStream, Effects, Event, GatewayStream, PeerStream};
 use tokio::sync::mpsc;
 
+use crate::dial::Choice;
+
 use super::outbox::Outbox;
 use super::{Input, LeaderLink, Shell};
 
 /// Between two attempts to reach somebody.
 pub(super) const REDIAL_PAUSE: Duration = Duration::from_millis(50);
+
+/// Before the controller whose stream broke is tried again. Well below the grace after which it fences us.
+pub(super) const AGAIN_PAUSE: Duration = Duration::from_millis(5);
 
 impl Shell {
     pub(super) fn gateway_connected(&mut self, stream: Duplex<FromStorage, ToStorage>) {
@@ -44,15 +48,15 @@ impl Shell {
     }
 
     /// Dials until there is a stream, then carries it; the core asks for the next one when it wants to move on.
-    pub(super) fn dial_controller(&mut self, active: Option<ActiveController>, pause: Duration) {
+    pub(super) fn dial_controller(&mut self, choice: Choice, pause: Duration) {
         self.next_stream += 1;
         let id = ControllerStream(self.next_stream);
         let (dial, inbox) = (Rc::clone(&self.dial), self.inbox.clone());
         tokio::task::spawn_local(async move {
             tokio::time::sleep(pause).await;
-            let mut active = active;
+            let mut choice = choice;
             let stream = loop {
-                match dial.controller(active.take().as_ref()).await {
+                match dial.controller(&std::mem::replace(&mut choice, Choice::Next)).await {
                     Ok(stream) => break stream,
                     Err(error) => tracing::debug!(%error, "controller not reached"),
                 }
