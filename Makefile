@@ -3,7 +3,7 @@ export CARGO_TARGET_DIR ?= $(HOME)/.cache/thalweg/target
 SEED ?=
 ARGS ?=
 
-.PHONY: help setup run cluster cluster-stop test e2e test-long check lint fmt codegen bench fuzz sim planted oracle clean
+.PHONY: help setup run cluster cluster-stop test e2e test-long check lint fmt codegen bench failover-bench fuzz sim planted oracle clean
 
 help: ; @grep -E '^## ' $(firstword $(MAKEFILE_LIST)) | cut -c4-
 
@@ -29,6 +29,8 @@ fmt: ; cargo fmt --all
 codegen: ; cargo xtask codegen
 ## make bench          the benches of docs/performance.md
 bench: ; cargo xtask setup run && cargo bench --workspace $(ARGS)
+## make failover-bench what faults cost writers, beside Apache Kafka (ROUNDS=3 ONLY=kill,stop,hole,controller,gateway,restart,lost,cold SYSTEMS=ours,kafka)
+failover-bench: ; cargo xtask setup test && cargo build --release --workspace --bins && cargo bench --package tests-e2e --bench failover
 ## make fuzz           ten million hostile frames against the gateway (make test: a hundred thousand)
 fuzz: ; FUZZ_FRAMES=10000000 cargo test --release --package gateway-core --test fuzz -- --nocapture
 ## make sim SEED=n     the whole cluster in one thread, from one seed (no SEED: seeds 1 to 200; ARGS="--first 1000 --seeds 200": others)

@@ -73,6 +73,8 @@ pub struct ClusterSpec {
     pub fixed_ports: bool,
     /// Handed to every process, e.g. `THALWEG_LOG__FILTER`.
     pub environment: Vec<(String, String)>,
+    /// Every storage node runs under a group of its own, this number plus the node's: by it a firewall tells what a node sends. Needs root.
+    pub storage_groups: Option<u32>,
     /// What stands in the configuration file of a role's services.
     pub config: Vec<(Role, &'static str)>,
 }
@@ -86,6 +88,7 @@ impl Default for ClusterSpec {
             folder: None,
             fixed_ports: false,
             environment: Vec::new(),
+            storage_groups: None,
             config: Vec::new(),
         }
     }
@@ -185,6 +188,15 @@ impl Cluster {
         Ok(())
     }
 
+    /// What a member that is down had on its disk is lost.
+    pub fn lose_data(&mut self, role: Role, number: u16) -> Result<()> {
+        let member = &self.members[self.index(role, number)?];
+        if member.process.is_some() {
+            bail!("{role} {number} is running");
+        }
+        Ok(fs::remove_dir_all(self.home(member).join("data"))?)
+    }
+
     /// Starts a member that was stopped, on the same data and ports. It need not be ready when this returns.
     pub fn restart(&mut self, role: Role, number: u16) -> Result<()> {
         let at = self.index(role, number)?;
@@ -279,6 +291,9 @@ impl Cluster {
                 let advertised = format!("localhost:{}", member.listen);
                 command.args(["--controllers", &self.controllers(), "--advertised", &advertised]);
             }
+        }
+        if let Some(first) = self.spec.storage_groups.filter(|_| member.role == Role::Storage) {
+            command.gid(first + u32::from(member.number));
         }
         if self.spec.folder.is_some() {
             // Whoever keeps the folder may detach: an interrupt of the launcher must not reach the services.

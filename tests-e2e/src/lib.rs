@@ -23,6 +23,7 @@
 pub mod clients;
 pub mod cluster;
 pub mod dev;
+pub mod failover;
 pub mod history;
 pub mod lane;
 pub mod oracle;

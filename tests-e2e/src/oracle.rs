@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::TcpStream;
+use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -31,17 +32,20 @@ pub struct OracleConfig {
     pub port: Option<u16>,
     /// Each is broker and controller.
     pub nodes: u16,
+    /// Every node runs under a group of its own, this number plus its id: by it a firewall tells what a node sends. Needs root.
+    pub groups: Option<u32>,
 }
 
 impl Default for OracleConfig {
     fn default() -> Self {
-        Self { settings: Vec::new(), port: None, nodes: 1 }
+        Self { settings: Vec::new(), port: None, nodes: 1, groups: None }
     }
 }
 
 /// A running Apache Kafka; dropping it kills its processes and removes its folder.
 pub struct Kafka {
     nodes: Vec<Node>,
+    groups: Option<u32>,
     folder: TempDir,
 }
 
@@ -60,14 +64,13 @@ impl Kafka {
             let given = config.port.filter(|_| id == 1);
             Ok(Node { id, port: given.map_or_else(ports::free, Ok)?, controller_port: ports::free()?, process: None })
         };
-        let mut kafka = Self { nodes: (1..=config.nodes).map(node).collect::<Result<_>>()?, folder };
+        let mut kafka =
+            Self { nodes: (1..=config.nodes).map(node).collect::<Result<_>>()?, groups: config.groups, folder };
         for id in 1..=config.nodes {
             fs::create_dir_all(kafka.home(id))?;
             let properties = kafka.home(id).join("server.properties");
             fs::write(&properties, kafka.server_properties(config, kafka.node(id)?))?;
-            let mut format = java("kafka.tools.StorageTool", 128)?;
-            format.args(["format", "--cluster-id", CLUSTER_ID, "--config"]).arg(&properties);
-            checked(&mut format, "StorageTool format")?;
+            kafka.format(id)?;
         }
         // A node opens its port when it has found a quorum: all are started before one is waited for.
         for id in 1..=config.nodes {
@@ -102,11 +105,41 @@ impl Kafka {
         }
     }
 
+    /// SIGTERM, and the bounded wait for a graceful end.
+    pub fn terminate(&mut self, id: u16) -> Result<()> {
+        let node = self.nodes.iter_mut().find(|node| node.id == id).with_context(|| format!("no node {id}"))?;
+        match node.process.take() {
+            // The virtual machine reports the signal as its exit code.
+            Some(mut process) => process.terminate().map(drop),
+            None => bail!("node {id} is not running"),
+        }
+    }
+
+    pub fn pid(&self, id: u16) -> Option<u32> {
+        self.node(id).ok()?.process.as_ref()?.pid()
+    }
+
+    /// What a node that is down had on its disk is lost; a new one is put in its place, as the operator must.
+    pub fn lose_data(&mut self, id: u16) -> Result<()> {
+        fs::remove_dir_all(self.home(id).join("data"))?;
+        self.format(id)
+    }
+
+    fn format(&self, id: u16) -> Result<()> {
+        let mut format = java("kafka.tools.StorageTool", 128)?;
+        let properties = self.home(id).join("server.properties");
+        format.args(["format", "--cluster-id", CLUSTER_ID, "--config"]).arg(&properties);
+        checked(&mut format, "StorageTool format").map(drop)
+    }
+
     /// Starts a node on its data and ports. It need not be ready when this returns.
     pub fn restart(&mut self, id: u16) -> Result<()> {
         let heap = if self.nodes.len() == 1 { HEAP_MIB } else { HEAP_OF_MANY_MIB };
         let mut broker = java("kafka.Kafka", heap)?;
         broker.arg(self.home(id).join("server.properties"));
+        if let Some(first) = self.groups {
+            broker.gid(first + u32::from(id));
+        }
         let log = self.home(id).join("kafka.log");
         let process = Process::start("Apache Kafka", &mut broker, &log)?;
         let node = self.nodes.iter_mut().find(|node| node.id == id).with_context(|| format!("no node {id}"))?;
@@ -118,7 +151,7 @@ impl Kafka {
         self.nodes.iter().find(|node| node.id == id).with_context(|| format!("no node {id}"))
     }
 
-    fn home(&self, id: u16) -> PathBuf {
+    pub fn home(&self, id: u16) -> PathBuf {
         self.folder.path().join(format!("node-{id}"))
     }
 
