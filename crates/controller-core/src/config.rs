@@ -19,7 +19,10 @@ pub struct Config {
     /// A storage node whose session closed is fenced after so long, unless it comes back.
     pub broker_grace_ms: u64,
     pub gateway_timeout_ms: u64,
+    /// A gateway whose session closed is no longer named to clients after so long, unless it comes back.
     pub gateway_grace_ms: u64,
+    /// So long a gateway has to find a controller that has just become active.
+    pub gateway_search_ms: u64,
     /// A gateway that was gone stands for storage nodes again no sooner than this after it was removed. Longer than clients wait between
     /// attempts to connect (`reconnect.backoff.max.ms`): one that still waits would stay away from the address it is sent back to.
     pub gateway_return_ms: u64,
@@ -54,7 +57,8 @@ impl Config {
             broker_timeout_ms: 1_500,
             broker_grace_ms: 100,
             gateway_timeout_ms: 6_000,
-            gateway_grace_ms: 1_000,
+            gateway_grace_ms: 300,
+            gateway_search_ms: 1_000,
             gateway_return_ms: 15_000,
             call_timeout_ms: 5_000,
             rebalance_ms: 300_000,

@@ -48,11 +48,11 @@ impl Controller {
     }
 
     /// A new active controller has heard from nobody yet: everyone gets time to find it. Storage nodes a whole lease; gateways, whose
-    /// lease is long, as much as after the end of a session: one that died with the last controller, or while there was none, has no session
+    /// lease is long, less: one that died with the last controller, or while there was none, has no session
     /// here whose end would tell, and its clients wait to be sent elsewhere.
     pub(super) fn renew_all_leases(&mut self, now: Now) {
         let fresh = |silence_max_ms| Lease { session: None, heard_at: now.tick, silence_max_ms, closed_at: None };
-        let (broker_ms, gateway_ms) = (self.config.broker_timeout_ms, self.config.gateway_grace_ms);
+        let (broker_ms, gateway_ms) = (self.config.broker_timeout_ms, self.config.gateway_search_ms);
         self.brokers = self.committed.brokers().map(|known| (known.id, fresh(broker_ms))).collect();
         self.gateways = self.committed.gateways().map(|known| (known.id, fresh(gateway_ms))).collect();
     }
