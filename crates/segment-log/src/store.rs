@@ -31,8 +31,8 @@ pub use self::{
     timestamps::TimestampHit,
 };
 use crate::{
-    StoreError, journal::writer::JournalWriter, options::LogOptions, poison::Poison, replica::Replica,
-    segment::files::SegmentFiles, slab::SlabPool, tail::TailCache,
+    OpenError, StoreError, journal::writer::JournalWriter, manifest::Manifest, options::LogOptions, poison::Poison,
+    replica::Replica, segment::files::SegmentFiles, slab::SlabPool, tail::TailCache,
 };
 
 /// All replicas of one data directory.
@@ -120,6 +120,11 @@ impl LogStore {
         let replica = self.replica(tp).ok()?;
         let state = replica.state();
         Some((state.log_start, state.log_end))
+    }
+
+    /// Whether there is a log already, which [`LogStore::open`] would find.
+    pub fn is_there(vfs: &dyn Vfs) -> Result<bool, OpenError> {
+        Ok(Manifest::load(vfs)?.is_some())
     }
 
     /// Why the directory is failed, when it is (S6).

@@ -1,20 +1,23 @@
 //! A data directory: whose it is, and what it holds.
 //!
 //! ```text
-//!   <data-dir>/identity     broker id, cluster id and the last broker epoch; replaced whole, never changed in place
-//!   <data-dir>/log/         journal and segments (segment-log)
-//!   <data-dir>/derived/     RocksDB, rebuilt on doubt
+//!   <data-dir>/log/             journal and segments (segment-log)
+//!   <data-dir>/log/identity     broker id and the last broker epoch
+//!   <data-dir>/derived/         RocksDB, rebuilt on doubt
 //! ```
 
+mod identity;
+
 use std::fmt;
-use std::fs::{self, File};
-use std::io::Write;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use base_types::{BrokerEpoch, BrokerId, Incarnation};
 use segment_log::{LogOptions, LogStore};
 use store_os::{DirectIo, OsVfs, RocksKv};
+
+use identity::Identity;
 
 /// An opened data directory. Nothing but this process uses it.
 pub struct Directory {
@@ -56,9 +59,21 @@ impl Directory {
         let log_path = path.join("log");
         fs::create_dir_all(&log_path).map_err(at(&log_path))?;
         let vfs = OsVfs::open(&log_path, DirectIo::Auto).map_err(DirectoryError::Files)?;
-        let epoch = read_identity(&path.join("identity"), broker)?;
+        let mut identity = Identity::load(path, broker)?;
+        let derived = path.join("derived");
+        if !LogStore::is_there(&vfs).map_err(DirectoryError::Log)? {
+            // Before there is a log again: after a start that was interrupted it would look like the one that is lost.
+            if identity.take().is_some() {
+                tracing::warn!(path = %path.display(), "the log is lost, and what was kept beside it is forgotten");
+            }
+            Identity::forget(path)?;
+            if derived.try_exists().map_err(at(&derived))? {
+                fs::remove_dir_all(&derived).map_err(at(&derived))?;
+            }
+        }
+        let epoch = identity.map(|identity| identity.broker_epoch);
         let direct_io = vfs.uses_direct_io();
-        let derived = RocksKv::open(&path.join("derived")).map_err(DirectoryError::Kv)?;
+        let derived = RocksKv::open(&derived).map_err(DirectoryError::Kv)?;
         if derived.was_rebuilt {
             tracing::warn!(path = %path.display(), "derived state was damaged and is built anew from the log");
         }
@@ -104,42 +119,13 @@ impl Directory {
 
     /// Writes the broker epoch down; durable when it returns.
     pub(crate) fn remember(&self, broker_epoch: BrokerEpoch) -> Result<(), DirectoryError> {
-        let (path, draft) = (self.path.join("identity"), self.path.join("identity.draft"));
-        let mut file = File::create(&draft).map_err(at(&draft))?;
-        let text = format!("version=1\nbroker.id={}\nbroker.epoch={broker_epoch}\n", self.broker);
-        file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(at(&draft))?;
-        fs::rename(&draft, &path).map_err(at(&path))?;
-        File::open(&self.path).and_then(|directory| directory.sync_all()).map_err(at(&self.path))
+        Identity { broker: self.broker, broker_epoch }.store(&self.path)
     }
 }
 
 /// One life of this process, drawn at random.
 pub fn new_incarnation() -> Incarnation {
     Incarnation(uuid::Uuid::new_v4().into_bytes())
-}
-
-fn read_identity(path: &Path, broker: BrokerId) -> Result<Option<BrokerEpoch>, DirectoryError> {
-    let text = match fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(DirectoryError::Io { path: path.to_owned(), source }),
-    };
-    let mut epoch = None;
-    for line in text.lines() {
-        let malformed = || DirectoryError::Identity { path: path.to_owned(), line: line.to_owned() };
-        match line.split_once('=').ok_or_else(malformed)? {
-            ("version", "1") => {}
-            ("broker.id", id) => {
-                let owner: i32 = id.parse().map_err(|_| malformed())?;
-                if owner != broker.0 {
-                    return Err(DirectoryError::WrongBroker { path: path.to_owned(), owner, asked: broker.0 });
-                }
-            }
-            ("broker.epoch", number) => epoch = Some(BrokerEpoch(number.parse().map_err(|_| malformed())?)),
-            _ => return Err(malformed()),
-        }
-    }
-    Ok(epoch)
 }
 
 fn at(path: &Path) -> impl FnOnce(std::io::Error) -> DirectoryError {
@@ -183,15 +169,89 @@ impl std::error::Error for DirectoryError {
 mod tests {
     use super::*;
 
+    const BROKER: BrokerId = BrokerId(7);
+    const EPOCH: BrokerEpoch = BrokerEpoch(12);
+
+    fn open(data_dir: &Path) -> Directory {
+        let mut options = LogOptions::new(Incarnation([1; 16]));
+        (options.journal_file_bytes, options.journal_bytes_max) = (1 << 20, 4 << 20);
+        Directory::open(data_dir, BROKER, options).unwrap()
+    }
+
+    /// What it says at a start: `intact_since`, `clean_since`.
+    fn says(data_dir: &Path) -> (Option<BrokerEpoch>, Option<BrokerEpoch>) {
+        let directory = open(data_dir);
+        (directory.intact_since(), directory.clean_since())
+    }
+
+    /// Registered once, and stopped in order.
+    fn registered() -> tempfile::TempDir {
+        let data_dir = tempfile::tempdir().unwrap();
+        let directory = open(data_dir.path());
+        assert_eq!((directory.intact_since(), directory.clean_since()), (None, None));
+        directory.remember(EPOCH).unwrap();
+        directory.log().shutdown().unwrap();
+        data_dir
+    }
+
     #[test]
-    fn an_identity_of_another_broker_is_refused() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("identity");
-        fs::write(&path, "version=1\nbroker.id=7\nbroker.epoch=12\n").unwrap();
-        assert!(matches!(read_identity(&path, BrokerId(7)), Ok(Some(BrokerEpoch(12)))));
-        let refused = read_identity(&path, BrokerId(8)).unwrap_err();
-        assert!(refused.to_string().contains("belongs to broker 7, and this is broker 8"), "{refused}");
-        fs::write(&path, "version=9\n").unwrap();
-        assert!(matches!(read_identity(&path, BrokerId(7)), Err(DirectoryError::Identity { .. })));
+    fn a_directory_says_under_which_epoch_it_is_whole() {
+        let data_dir = registered();
+        assert_eq!(says(data_dir.path()), (Some(EPOCH), Some(EPOCH)));
+        assert_eq!(says(data_dir.path()), (Some(EPOCH), None), "opened since, and not stopped in order");
+    }
+
+    #[test]
+    fn a_lost_log_is_never_taken_for_a_whole_one() {
+        let losses: [fn(&Path); 3] = [
+            |data_dir| fs::remove_dir_all(data_dir.join("log")).unwrap(),
+            // Its identity alone is left, beside it or within.
+            |data_dir| {
+                fs::rename(data_dir.join("log/identity"), data_dir.join("identity")).unwrap();
+                fs::remove_dir_all(data_dir.join("log")).unwrap();
+            },
+            |data_dir| {
+                for entry in fs::read_dir(data_dir.join("log")).unwrap().map(|entry| entry.unwrap()) {
+                    match entry.file_type().unwrap().is_dir() {
+                        true => fs::remove_dir_all(entry.path()).unwrap(),
+                        false if entry.file_name() == "identity" => {}
+                        false => fs::remove_file(entry.path()).unwrap(),
+                    }
+                }
+            },
+        ];
+        for lose in losses {
+            let data_dir = registered();
+            let derived = data_dir.path().join("derived/of the lost log");
+            fs::write(&derived, "").unwrap();
+            lose(data_dir.path());
+            assert_eq!(says(data_dir.path()), (None, None));
+            assert_eq!(says(data_dir.path()), (None, None), "and not after a start that came to nothing either");
+            assert!(!derived.exists(), "what was derived from it is not taken for that of the new one");
+        }
+    }
+
+    /// A mount that is missing at one start and there again at the next.
+    #[test]
+    fn an_older_log_does_not_bear_a_later_epoch() {
+        let data_dir = registered();
+        let (log, aside) = (data_dir.path().join("log"), data_dir.path().join("unmounted"));
+        fs::rename(&log, &aside).unwrap();
+        let directory = open(data_dir.path());
+        directory.remember(BrokerEpoch(20)).unwrap();
+        drop(directory);
+        fs::remove_dir_all(&log).unwrap();
+        fs::rename(&aside, &log).unwrap();
+        assert_eq!(says(data_dir.path()), (Some(EPOCH), Some(EPOCH)));
+    }
+
+    #[test]
+    fn an_identity_beside_the_log_is_taken_up() {
+        let data_dir = registered();
+        let former = data_dir.path().join("identity");
+        fs::rename(data_dir.path().join("log/identity"), &former).unwrap();
+        assert_eq!(says(data_dir.path()), (Some(EPOCH), Some(EPOCH)));
+        assert!(!former.exists());
+        assert_eq!(says(data_dir.path()), (Some(EPOCH), None));
     }
 }
