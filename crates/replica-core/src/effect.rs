@@ -23,12 +23,12 @@ pub enum Effect {
         write: WriteId,
         batch: StampedBatch,
     },
-    /// Cut the log at `to`. Answered by `LogChanged`, or by `WriteCompleted` with `Failed`.
+    /// Cut the log at `to`. Answered by `LogChanged`.
     Truncate {
         write: WriteId,
         to: Offset,
     },
-    /// Drop everything and begin again at `at`. Answered by `LogChanged`, or by `WriteCompleted` with `Failed`.
+    /// Drop everything and begin again at `at`. Answered by `LogChanged`.
     StartOver {
         write: WriteId,
         at: Offset,

@@ -63,10 +63,10 @@ pub enum Event {
         write: WriteId,
         result: Result<Offset, WriteFailure>,
     },
-    /// A [`crate::Effect::Truncate`] or [`crate::Effect::StartOver`] is durable; this is what the disk holds now.
+    /// A [`crate::Effect::Truncate`] or [`crate::Effect::StartOver`] is durable, and this is what the disk holds now; or it has failed.
     LogChanged {
         write: WriteId,
-        on_disk: OnDisk,
+        result: Result<OnDisk, WriteFailure>,
     },
     /// A [`crate::Effect::Read`] is done. `None`: it failed.
     ReadCompleted {
@@ -168,4 +168,6 @@ pub enum WriteFailure {
     NoSpace,
     /// The directory has failed and takes no more writes in the life of this process (S6).
     Failed,
+    /// What the disk holds of this replica is damaged, and its log cannot be changed (S2). Others are not concerned.
+    Corrupt,
 }

@@ -45,10 +45,10 @@ pub struct Replica {
     producers: ProducerState,
     /// In order of offset and of id.
     writes: VecDeque<PendingWrite>,
-    /// The disk was full: nothing is written before then, and then everything in `writes` is asked for again.
+    /// The disk was full: nothing is written before then, and then everything in `writes` is asked for again, or the cut.
     retry_writes_at: Option<Tick>,
     /// The truncation or start-over that is under way; nothing is appended and nothing is answered meanwhile.
-    cutting: Option<WriteId>,
+    cutting: Option<(WriteId, Cut)>,
     /// What the controller said meanwhile. It waits, because a leader's log is never cut (R12).
     deferred: Option<Assignment>,
     /// A write failed for good: this replica takes no more writes, gives no more positions, and has no duty any more.
@@ -69,6 +69,12 @@ enum Duty {
     Idle,
     Leader(Box<Leader>),
     Follower(Follower),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum Cut {
+    Truncate { to: Offset },
+    StartOver { at: Offset },
 }
 
 #[derive(Debug)]
@@ -151,7 +157,7 @@ impl Replica {
                 self.confirmation_requested(request, deadline, effects);
             }
             Event::TrimCompleted { write, result } => self.trim_completed(now, write, result, effects),
-            Event::LogChanged { write, on_disk } => self.log_changed(now, write, on_disk, effects),
+            Event::LogChanged { write, result } => self.log_changed(now, write, result, effects),
             Event::ReadCompleted { read, batches } => self.read_completed(now, read, batches, effects),
             Event::FollowerSaid { follower, broker_epoch, message } => {
                 self.follower_said(now, (follower, broker_epoch), message, effects);
@@ -445,8 +451,8 @@ impl Replica {
                     self.retry_writes_at.get_or_insert(now.tick.plus_ms(WRITE_RETRY_MS));
                 }
             }
-            // Whichever write it was: the directory is lost.
-            Err(WriteFailure::Failed) => self.fail(effects),
+            // Whichever write it was: the directory is lost, or this log is.
+            Err(WriteFailure::Failed | WriteFailure::Corrupt) => self.fail(effects),
         }
     }
 
@@ -454,6 +460,9 @@ impl Replica {
     /// followers already; under new ids, so that what is still said of the first attempts is not mistaken for them.
     fn retry_writes(&mut self, effects: &mut Effects) {
         self.retry_writes_at = None;
+        if let Some((_, cut)) = self.cutting {
+            return self.cut(cut, effects);
+        }
         for pending in &mut self.writes {
             self.next_write.0 += 1;
             pending.id = self.next_write;
@@ -494,14 +503,16 @@ impl Replica {
                 self.follower_report(effects);
                 self.trim(effects);
             }
+            // A cut that came after it will be answered itself, and the leader says again where the log is to begin.
+            Err(WriteFailure::NoSpace) if self.cutting.is_some() => {}
             Err(WriteFailure::NoSpace) => {
                 self.retry_writes_at.get_or_insert(now.tick.plus_ms(WRITE_RETRY_MS));
             }
-            Err(WriteFailure::Failed) => self.fail(effects),
+            Err(WriteFailure::Failed | WriteFailure::Corrupt) => self.fail(effects),
         }
     }
 
-    /// The disk is lost: what was acknowledged stays so, the rest is unknown.
+    /// The disk is lost, or this log on it: what was acknowledged stays so, the rest is unknown.
     fn fail(&mut self, effects: &mut Effects) {
         if self.failed {
             return;
@@ -518,10 +529,19 @@ impl Replica {
         effects.push(Effect::RoleChanged);
     }
 
-    fn log_changed(&mut self, now: Now, write: WriteId, on_disk: OnDisk, effects: &mut Effects) {
-        if self.cutting != Some(write) {
+    fn log_changed(&mut self, now: Now, write: WriteId, result: Result<OnDisk, WriteFailure>, effects: &mut Effects) {
+        if self.cutting.is_none_or(|(asked, _)| asked != write) {
             return;
         }
+        let on_disk = match result {
+            Ok(on_disk) => on_disk,
+            // The log is still to be cut, for the writes that were under way then are forgotten here.
+            Err(WriteFailure::NoSpace) => {
+                self.retry_writes_at = Some(now.tick.plus_ms(WRITE_RETRY_MS));
+                return;
+            }
+            Err(WriteFailure::Failed | WriteFailure::Corrupt) => return self.fail(effects),
+        };
         self.cutting = None;
         self.load(on_disk);
         self.high_watermark = self.high_watermark.max(self.log_start);

@@ -231,7 +231,8 @@ fn completions_of_what_was_never_asked_say_nothing() {
     for event in [
         Event::WriteCompleted { write: WriteId(77), result: Ok(()) },
         Event::WriteCompleted { write: WriteId(77), result: Err(WriteFailure::NoSpace) },
-        Event::LogChanged { write: WriteId(1), on_disk: OnDisk::default() },
+        Event::LogChanged { write: WriteId(1), result: Ok(OnDisk::default()) },
+        Event::LogChanged { write: WriteId(1), result: Err(WriteFailure::Corrupt) },
         Event::ReadCompleted { read: ReadId(3), batches: None },
         Event::IsrDecided(Ok(PartitionState::default())),
         Event::IsrDecided(Err(Some(ErrorCode::InvalidUpdateVersion))),

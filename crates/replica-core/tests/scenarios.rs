@@ -72,6 +72,7 @@ scenarios! {
     late_words_of_an_older_epoch,
     late_words_of_an_older_life,
     failed_disk_never_leads_again,
+    cut_on_a_full_disk,
     cut_while_elected,
     restarted_leader,
     damaged_read,

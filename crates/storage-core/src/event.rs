@@ -94,7 +94,7 @@ pub enum Event {
     LogChanged {
         partition: TopicPartition,
         write: WriteId,
-        on_disk: OnDisk,
+        result: Result<OnDisk, WriteFailure>,
     },
     /// With where the batch begins that holds the log start.
     TrimCompleted {

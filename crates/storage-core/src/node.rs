@@ -172,8 +172,8 @@ impl StorageNode {
             Event::WriteCompleted { partition, write, result } => {
                 self.write_completed(now, partition, write, result, effects);
             }
-            Event::LogChanged { partition, write, on_disk } => {
-                self.log_changed(now, partition, write, on_disk, effects);
+            Event::LogChanged { partition, write, result } => {
+                self.log_changed(now, partition, write, result, effects);
             }
             Event::ReadCompleted { partition, read, batches } => {
                 self.throttles.read_completed(partition, read);

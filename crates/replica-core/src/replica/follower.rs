@@ -16,9 +16,8 @@ use base_types::{BrokerId, LeaderEpoch, Now, Offset, Tick, invariant};
 use peer_api::replication::{FromFollower, FromLeader};
 use record_batch::StampedBatch;
 
-use super::{Duty, Replica};
+use super::{Cut, Duty, Replica};
 use crate::effect::{Effect, Effects};
-use crate::event::WriteId;
 
 /// How long to wait before opening again with a leader that refused.
 const REOPEN_MS: u64 = 200;
@@ -254,7 +253,7 @@ impl Replica {
             return follower.wait(now);
         }
         invariant!(R12, to >= self.high_watermark, "to {to} below {}", self.high_watermark);
-        self.cut(|write| Effect::Truncate { write, to }, effects);
+        self.cut(Cut::Truncate { to }, effects);
     }
 
     /// Our log ends before the leader's begins, or has no epoch in common with it.
@@ -264,17 +263,20 @@ impl Replica {
             return follower.wait(now);
         }
         invariant!(R12, at >= self.high_watermark, "at {at} below {}", self.high_watermark);
-        self.cut(|write| Effect::StartOver { write, at }, effects);
+        self.cut(Cut::StartOver { at }, effects);
     }
 
-    fn cut(&mut self, effect: impl FnOnce(WriteId) -> Effect, effects: &mut Effects) {
+    pub(super) fn cut(&mut self, cut: Cut, effects: &mut Effects) {
         let write = self.new_write();
-        self.cutting = Some(write);
+        self.cutting = Some((write, cut));
         self.writes.clear();
         self.retry_writes_at = None;
         if let Duty::Follower(follower) = &mut self.duty {
             follower.phase = Phase::Ready;
         }
-        effects.push(effect(write));
+        effects.push(match cut {
+            Cut::Truncate { to } => Effect::Truncate { write, to },
+            Cut::StartOver { at } => Effect::StartOver { write, at },
+        });
     }
 }

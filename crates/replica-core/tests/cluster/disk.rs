@@ -51,16 +51,19 @@ impl Disk {
                 Event::WriteCompleted { write, result }
             }
             Job::Truncate { write, .. } | Job::StartOver { write, .. } if self.broken => {
-                Event::WriteCompleted { write, result: Err(WriteFailure::Failed) }
+                Event::LogChanged { write, result: Err(WriteFailure::Failed) }
+            }
+            Job::Truncate { write, .. } | Job::StartOver { write, .. } if self.full => {
+                Event::LogChanged { write, result: Err(WriteFailure::NoSpace) }
             }
             Job::Truncate { write, to } => {
                 self.log.retain(|batch| batch.header().next_offset() <= to);
-                Event::LogChanged { write, on_disk: self.on_disk() }
+                Event::LogChanged { write, result: Ok(self.on_disk()) }
             }
             Job::StartOver { write, at } => {
                 self.log.clear();
                 self.log_start = at;
-                Event::LogChanged { write, on_disk: self.on_disk() }
+                Event::LogChanged { write, result: Ok(self.on_disk()) }
             }
             Job::Trim { write, to } => {
                 let result = match (self.broken, self.full) {

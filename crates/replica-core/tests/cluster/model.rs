@@ -364,7 +364,7 @@ impl Cluster {
 
     fn step(&mut self, id: BrokerId, event: Event) {
         let Some(node) = self.nodes.get_mut(&id) else { return };
-        if let Event::LogChanged { .. } = event {
+        if let Event::LogChanged { result: Ok(_), .. } = event {
             node.view.clone_from(&node.disk.log);
         }
         if let Event::TrimCompleted { .. } = event {

@@ -272,11 +272,11 @@ impl Storage {
             }
             Effect::DeleteReplica { partition } => drop(self.log.delete_replica(partition)),
             Effect::Truncate { partition, write, to } => {
-                let cut = self.log.truncate(partition, to).is_ok();
+                let cut = self.log.truncate(partition, to).map(drop);
                 self.changed(partition, write, cut);
             }
             Effect::StartOver { partition, write, at } => {
-                let cut = self.log.reset(partition, at).is_ok();
+                let cut = self.log.reset(partition, at);
                 self.changed(partition, write, cut);
             }
             Effect::Trim { partition, write, to } => {
@@ -298,10 +298,17 @@ impl Storage {
         }
     }
 
-    fn changed(&mut self, partition: TopicPartition, write: storage_core::WriteId, cut: bool) {
-        if let (true, Ok(Some(replica))) = (cut, self.log.open_replica(partition)) {
-            self.completions.push(Event::LogChanged { partition, write, on_disk: on_disk(replica) });
-        }
+    fn changed(&mut self, partition: TopicPartition, write: storage_core::WriteId, cut: Result<(), StoreError>) {
+        let result = match cut {
+            Ok(()) => match self.log.open_replica(partition) {
+                Ok(Some(replica)) => Ok(on_disk(replica)),
+                _ => Err(WriteFailure::Corrupt),
+            },
+            Err(StoreError::NoSpace) => Err(WriteFailure::NoSpace),
+            Err(StoreError::Corrupt(_)) => Err(WriteFailure::Corrupt),
+            Err(_) => Err(WriteFailure::Failed),
+        };
+        self.completions.push(Event::LogChanged { partition, write, result });
     }
 
     fn read_parts(&self, parts: &[FetchPart], bytes_max: usize) -> Vec<Result<Vec<Bytes>, ReadFailure>> {

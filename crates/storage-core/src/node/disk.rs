@@ -102,6 +102,8 @@ impl StorageNode {
             }
             // There is one directory. Without it the node can only hand over what it leads, and be restarted (S6).
             Err(WriteFailure::Failed) => self.shutdown_requested(now, effects),
+            // The others of this node are as they were.
+            Err(WriteFailure::Corrupt) => {}
         }
     }
 
@@ -118,15 +120,19 @@ impl StorageNode {
         now: Now,
         partition: TopicPartition,
         write: WriteId,
-        on_disk: OnDisk,
+        result: Result<OnDisk, WriteFailure>,
         effects: &mut Effects,
     ) {
-        if let Some(slot) = self.slots.get_mut(&partition)
-            && slot.cutting == Some(write)
+        if result.is_ok()
+            && let Some(slot) = self.slots.get_mut(&partition)
         {
-            slot.cutting = None;
+            slot.cutting.take_if(|asked| *asked == write);
         }
-        self.replica_step(now, partition, replica_core::Event::LogChanged { write, on_disk }, effects);
+        let is_lost = result == Err(WriteFailure::Failed);
+        self.replica_step(now, partition, replica_core::Event::LogChanged { write, result }, effects);
+        if is_lost {
+            self.shutdown_requested(now, effects);
+        }
     }
 
     /// Keeps what can be kept of every replica: for one with writes under way, or whose log is being cut, what was kept last.

@@ -1,7 +1,7 @@
-use base_types::LeaderEpoch;
+use base_types::{BrokerId, LeaderEpoch, Offset};
 use peer_api::replication::FromLeader;
 use peer_api::storage::{Acks, AppendPartition, AppendRequest, Request};
-use storage_core::{Event, WriteFailure, WriteId};
+use storage_core::{Event, OnDisk, WriteFailure, WriteId};
 
 use crate::host::*;
 
@@ -85,7 +85,7 @@ fn derived_state_of_a_log_that_is_cut_is_not_kept() {
     }
     // Another broker led meanwhile and has nothing of ours.
     host.updated(vec![partition(tp(1, 0), 2, 4, &[2, 1])]);
-    host.step(Event::LeaderConnected { leader: base_types::BrokerId(2) });
+    host.step(Event::LeaderConnected { leader: BrokerId(2) });
     for write in 1..=16 {
         host.written(tp(1, 0), write);
     }
@@ -95,24 +95,54 @@ fn derived_state_of_a_log_that_is_cut_is_not_kept() {
         "not cut yet"
     );
 
-    let mut host = Host::registered();
-    host.updated(vec![topic(1), partition(tp(1, 0), 2, 3, &[2, 1])]);
-    host.opened(tp(1, 0), storage_core::OnDisk { high_watermark: base_types::Offset(0), ..log(4, 2) });
-    host.step(Event::LeaderConnected { leader: base_types::BrokerId(2) });
-    let diverged = FromLeader::Diverged {
-        partition: tp(1, 0),
-        leader_epoch: LeaderEpoch(3),
-        epoch: LeaderEpoch(2),
-        end_offset: base_types::Offset(1),
-    };
-    let shown = host.step(Event::LeaderSaid { leader: base_types::BrokerId(2), message: diverged });
-    assert_eq!(shown, ["truncate 1 1-0 to 1"]);
+    let mut host = told_to_cut();
     host.step(Event::ShutdownRequested);
     assert_eq!(host.heartbeat_answered(3, true), ["stop"], "no checkpoint beyond the cut");
 
-    let on_disk = log(1, 2);
-    let shown = host.step(Event::LogChanged { partition: tp(1, 0), write: WriteId(1), on_disk });
+    let shown = cut_done(&mut host, 1, Ok(log(1, 2)));
     assert_eq!(shown, ["leader 2: follow 1-0 in 3 from 1"]);
+}
+
+fn cut_done(host: &mut Host, write: u64, result: Result<OnDisk, WriteFailure>) -> Vec<String> {
+    host.step(Event::LogChanged { partition: tp(1, 0), write: WriteId(write), result })
+}
+
+/// Follows broker 2 in epoch 3, which has just said that only the first record of four is shared.
+fn told_to_cut() -> Host {
+    let mut host = Host::registered();
+    host.updated(vec![topic(1), partition(tp(1, 0), 2, 3, &[2, 1])]);
+    host.opened(tp(1, 0), OnDisk { high_watermark: Offset(0), ..log(4, 2) });
+    host.step(Event::LeaderConnected { leader: BrokerId(2) });
+    let (leader_epoch, epoch) = (LeaderEpoch(3), LeaderEpoch(2));
+    let diverged = FromLeader::Diverged { partition: tp(1, 0), leader_epoch, epoch, end_offset: Offset(1) };
+    assert_eq!(host.step(Event::LeaderSaid { leader: BrokerId(2), message: diverged }), ["truncate 1 1-0 to 1"]);
+    host
+}
+
+#[test]
+fn a_cut_that_found_no_space_is_asked_for_again() {
+    let mut host = told_to_cut();
+    assert!(cut_done(&mut host, 1, Err(WriteFailure::NoSpace)).is_empty(), "no loop without a pause");
+    assert_eq!(host.after_ms(100), ["truncate 2 1-0 to 1"]);
+    assert!(cut_done(&mut host, 1, Ok(log(1, 2))).is_empty(), "an old word");
+    // What the controller says meanwhile waits for the cut.
+    assert!(host.updated(vec![partition(tp(1, 0), 1, 4, &[2, 1])]).is_empty());
+    assert!(cut_done(&mut host, 2, Err(WriteFailure::NoSpace)).is_empty());
+    assert_eq!(host.after_ms(100), ["truncate 3 1-0 to 1"]);
+    cut_done(&mut host, 3, Ok(log(1, 2)));
+    assert_eq!(host.asked(1, 7, append(Acks::Leader, 4, &[tp(1, 0)])), ["write 4 1-0: 1 at 1"]);
+}
+
+#[test]
+fn a_cut_that_failed_is_the_end_of_the_replica_or_of_the_node() {
+    let mut host = told_to_cut();
+    assert!(cut_done(&mut host, 1, Err(WriteFailure::Corrupt)).is_empty(), "the node goes on");
+    host.updated(vec![partition(tp(1, 0), 1, 4, &[2, 1])]);
+    assert_eq!(host.asked(1, 7, append(Acks::Leader, 4, &[tp(1, 0)])), ["answer 1 #7: 1-0 NotLeader"]);
+
+    let mut host = told_to_cut();
+    let shown = cut_done(&mut host, 1, Err(WriteFailure::Failed));
+    assert_eq!(shown, ["controller 1: #3 heartbeat 5 at 11, wants to stop"]);
 }
 
 #[test]

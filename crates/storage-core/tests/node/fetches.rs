@@ -181,7 +181,7 @@ fn records_are_not_shown_once_the_history_asked_for_is_gone() {
     };
     let cut = host.step(Event::LeaderSaid { leader: BrokerId(2), message });
     assert_eq!(cut, ["truncate 2 1-0 to 2"]);
-    host.step(Event::LogChanged { partition: tp(1, 0), write: WriteId(2), on_disk: log(2, 2) });
+    host.step(Event::LogChanged { partition: tp(1, 0), write: WriteId(2), result: Ok(log(2, 2)) });
     host.updated(vec![partition(tp(1, 0), 1, 5, &[1, 2])]);
     assert_eq!(read(&mut host, 1, vec![Ok(vec![stored(0, 2)])]), ["answer 1 #7: 1-0 diverging"]);
 }

@@ -156,17 +156,23 @@ impl Disk {
                 };
                 Some(Event::WriteCompleted { partition, write, result })
             }
+            Effect::Truncate { partition, write, .. } | Effect::StartOver { partition, write, .. }
+                if self.failed || self.full =>
+            {
+                let failure = if self.failed { WriteFailure::Failed } else { WriteFailure::NoSpace };
+                Some(Event::LogChanged { partition, write, result: Err(failure) })
+            }
             Effect::Truncate { partition, write, to } => {
                 let log = self.logs.get_mut(&partition)?;
                 log.batches.retain(|batch| batch.header().next_offset() <= to);
                 log.checkpoint.take_if(|(as_of, ..)| *as_of > to);
-                Some(Event::LogChanged { partition, write, on_disk: log.on_disk() })
+                Some(Event::LogChanged { partition, write, result: Ok(log.on_disk()) })
             }
             Effect::StartOver { partition, write, at } => {
                 let log = Log { start: at, ..Log::default() };
                 let on_disk = log.on_disk();
                 self.logs.insert(partition, log);
-                Some(Event::LogChanged { partition, write, on_disk })
+                Some(Event::LogChanged { partition, write, result: Ok(on_disk) })
             }
             Effect::Trim { partition, write, to } => {
                 let log = self.logs.get_mut(&partition)?;

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use base_types::{BrokerEpoch, Offset, TopicPartition};
 use record_batch::StampedBatch;
-use segment_log::{Checkpoint, Durability, LogWrite, ReplicaOptions, StoreError};
+use segment_log::{Checkpoint, Durability, LogWrite, ReadError, ReplicaOptions, StoreError};
 use storage_core::{Event, WriteFailure, WriteId};
 
 use super::queue::Queue;
@@ -111,11 +111,7 @@ fn perform(shared: &Shared, job: WriteJob) {
             let result = match log.advance_log_start(partition, to) {
                 // What is damaged there cannot be sent to anyone, wherever it begins.
                 Ok(()) => Ok(log.first_batch(partition).unwrap_or(to)),
-                Err(StoreError::NoSpace) => Err(WriteFailure::NoSpace),
-                Err(error) => {
-                    tracing::error!(%partition, %error, "records cannot be deleted");
-                    Err(WriteFailure::Failed)
-                }
+                Err(error) => Err(failure(partition, "records cannot be deleted", &error)),
             };
             shared.tell(vec![Event::TrimCompleted { partition, write, result }]);
         }
@@ -134,13 +130,28 @@ fn perform(shared: &Shared, job: WriteJob) {
     }
 }
 
-/// Tells what the disk holds after a cut. After a failure nothing is told: the replica stays as it is, out of every ISR.
-fn changed(shared: &Shared, partition: TopicPartition, write: WriteId, result: Result<(), StoreError>) {
-    let reopen = |()| shared.log().open_replica(partition).map_err(|error| error.to_string());
-    let reopened = result.map_err(|error| error.to_string()).and_then(reopen);
-    match reopened {
-        Ok(Some(replica)) => shared.tell(vec![Event::LogChanged { partition, write, on_disk: on_disk(replica) }]),
-        Ok(None) => tracing::error!(%partition, "a replica vanished while it was cut"),
-        Err(error) => tracing::error!(%partition, %error, "a replica cannot be cut"),
+/// Tells what the disk holds after a cut, or why it was not made.
+fn changed(shared: &Shared, partition: TopicPartition, write: WriteId, cut: Result<(), StoreError>) {
+    let result = match cut {
+        Ok(()) => match shared.log().open_replica(partition) {
+            Ok(Some(replica)) => Ok(on_disk(replica)),
+            Ok(None) => Err(failure(partition, "a replica vanished while it was cut", &StoreError::NoReplica(partition))),
+            Err(error) => {
+                tracing::error!(%partition, %error, "a replica that was cut cannot be read");
+                Err(if matches!(error, ReadError::Corrupt(_)) { WriteFailure::Corrupt } else { WriteFailure::Failed })
+            }
+        },
+        Err(error) => Err(failure(partition, "a replica cannot be cut", &error)),
+    };
+    shared.tell(vec![Event::LogChanged { partition, write, result }]);
+}
+
+/// What the core makes of a change of one replica that was not made. A full disk is asked again.
+fn failure(partition: TopicPartition, what: &'static str, error: &StoreError) -> WriteFailure {
+    if matches!(error, StoreError::NoSpace) {
+        tracing::debug!(%partition, "{what}: the disk is full");
+        return WriteFailure::NoSpace;
     }
+    tracing::error!(%partition, %error, source = ?std::error::Error::source(error), "{what}");
+    if matches!(error, StoreError::Corrupt(_)) { WriteFailure::Corrupt } else { WriteFailure::Failed }
 }
