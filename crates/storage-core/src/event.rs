@@ -120,9 +120,10 @@ pub enum Event {
         lookup: LookupKey,
         log_dir: LogDir,
     },
-    /// The data directory bears this registration, durably.
+    /// The data directory bears this registration, durably; or it could not be written down.
     BrokerEpochRemembered {
         broker_epoch: BrokerEpoch,
+        result: Result<(), WriteFailure>,
     },
 
     /// Hand over leadership and stop. Said again, it changes nothing.

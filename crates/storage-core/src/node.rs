@@ -193,7 +193,9 @@ impl StorageNode {
             Event::FetchRead { fetch, parts } => self.fetch_read(now, fetch, parts, effects),
             Event::TimestampFound { lookup, hit } => self.timestamp_found(lookup, hit, effects),
             Event::LogDirDescribed { lookup, log_dir } => self.log_dir_described(lookup, log_dir, effects),
-            Event::BrokerEpochRemembered { broker_epoch } => self.broker_epoch_remembered(now, broker_epoch, effects),
+            Event::BrokerEpochRemembered { broker_epoch, result } => {
+                self.broker_epoch_remembered(now, broker_epoch, result, effects);
+            }
             Event::ShutdownRequested => self.shutdown_requested(now, effects),
             Event::Ticked => self.ticked(now, effects),
         }

@@ -133,6 +133,14 @@ fn at(path: &Path) -> impl FnOnce(std::io::Error) -> DirectoryError {
     move |source| DirectoryError::Io { path, source }
 }
 
+impl DirectoryError {
+    /// The same may succeed later.
+    pub(crate) fn is_no_space(&self) -> bool {
+        use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+        matches!(self, DirectoryError::Io { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded))
+    }
+}
+
 impl fmt::Display for DirectoryError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

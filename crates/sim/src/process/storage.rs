@@ -292,7 +292,7 @@ impl Storage {
             }
             Effect::RememberBrokerEpoch { broker_epoch } => {
                 self.disk.broker_epoch = Some(broker_epoch);
-                self.completions.push(Event::BrokerEpochRemembered { broker_epoch });
+                self.completions.push(Event::BrokerEpochRemembered { broker_epoch, result: Ok(()) });
             }
             _ => {}
         }

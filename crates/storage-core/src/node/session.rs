@@ -1,6 +1,8 @@
 //! The session with the active controller: registration, heartbeats, proposals for ISRs, and the orderly stop.
 //!
 //! ```text
+//!                                                   no space: again after a while
+//!                                                               ┌────┐
 //!            Welcome               BrokerRegistered         BrokerEpochRemembered
 //!   Unknown ─────────► RegisterBroker ─────────► Given ──────────────────────────► Standing ──► heartbeats
 //!      ▲                                                                               │
@@ -19,6 +21,8 @@ use peer_api::controller::{
 };
 use peer_api::storage::RequestId;
 
+use replica_core::WriteFailure;
+
 use super::StorageNode;
 use crate::effect::{Effect, Effects};
 use crate::event::ControllerStream;
@@ -26,6 +30,8 @@ use crate::event::ControllerStream;
 const HEARTBEAT_MS: u64 = 300;
 /// A controller that is silent for so long is left.
 const ANSWER_MS_MAX: u64 = 3_000;
+/// How soon a registration is written down again after the disk was full.
+const REMEMBER_AGAIN_MS: u64 = 1_000;
 /// How long handing over leadership may take before the node stops without.
 const HANDOVER_MS_MAX: u64 = 10_000;
 /// How long appends in flight may take before leadership is handed over all the same.
@@ -61,8 +67,8 @@ struct Stream {
 enum Registration {
     #[default]
     Unknown,
-    /// Given by the controller, and on its way into the data directory (R13).
-    Given(BrokerEpoch),
+    /// Given by the controller, and on its way into the data directory (R13); sent again then, if the disk was full.
+    Given(BrokerEpoch, Option<Tick>),
     Standing(BrokerEpoch),
 }
 
@@ -95,7 +101,7 @@ impl Session {
     pub(super) fn broker_epoch(&self) -> Option<BrokerEpoch> {
         match self.registration {
             Registration::Standing(broker_epoch) => Some(broker_epoch),
-            Registration::Unknown | Registration::Given(_) => None,
+            Registration::Unknown | Registration::Given(..) => None,
         }
     }
 
@@ -112,7 +118,7 @@ impl Session {
             Shutdown::Draining(until) | Shutdown::Wanted(until) => Some(until),
             Shutdown::NotWanted | Shutdown::Stopped => None,
         };
-        [self.give_up_at(), self.heartbeat_at, stop_at].into_iter().flatten().min()
+        [self.give_up_at(), self.heartbeat_at, self.remember_at(), stop_at].into_iter().flatten().min()
     }
 
     pub(super) fn propose(
@@ -130,6 +136,13 @@ impl Session {
         let welcome_by = self.stream.as_ref().and_then(|stream| stream.welcome_by);
         // Calls are made in order of time, and all have the same patience.
         welcome_by.into_iter().chain(self.calls.values().next().map(|call| call.give_up_at)).min()
+    }
+
+    fn remember_at(&self) -> Option<Tick> {
+        match self.registration {
+            Registration::Given(_, again_at) => again_at,
+            Registration::Unknown | Registration::Standing(_) => None,
+        }
     }
 
     fn is_on(&self, stream: ControllerStream) -> bool {
@@ -196,14 +209,38 @@ impl StorageNode {
         }
     }
 
-    /// The data directory bears the registration now: from here on the node may ask to be unfenced (R13).
-    pub(super) fn broker_epoch_remembered(&mut self, now: Now, broker_epoch: BrokerEpoch, effects: &mut Effects) {
-        self.session.broker_epoch_on_disk = Some(broker_epoch);
-        if self.session.registration == Registration::Given(broker_epoch) {
-            self.session.registration = Registration::Standing(broker_epoch);
-            self.report(now, effects);
-            self.refresh_links(effects);
+    /// Once the data directory bears the registration, the node may ask to be unfenced (R13).
+    pub(super) fn broker_epoch_remembered(
+        &mut self,
+        now: Now,
+        broker_epoch: BrokerEpoch,
+        result: Result<(), WriteFailure>,
+        effects: &mut Effects,
+    ) {
+        let is_awaited = matches!(self.session.registration, Registration::Given(given, _) if given == broker_epoch);
+        match result {
+            Ok(()) => {
+                self.session.broker_epoch_on_disk = Some(broker_epoch);
+                if is_awaited {
+                    self.session.registration = Registration::Standing(broker_epoch);
+                    self.report(now, effects);
+                    self.refresh_links(effects);
+                }
+            }
+            Err(WriteFailure::NoSpace) if is_awaited => {
+                let again_at = now.tick.plus_ms(REMEMBER_AGAIN_MS);
+                self.session.registration = Registration::Given(broker_epoch, Some(again_at));
+            }
+            Err(WriteFailure::NoSpace) => {}
+            // As for a write that failed: the node is of no use without its directory (S6).
+            Err(WriteFailure::Failed | WriteFailure::Corrupt) => self.shutdown_requested(now, effects),
         }
+    }
+
+    /// Has the registration written down that was given.
+    fn remember(&mut self, broker_epoch: BrokerEpoch, effects: &mut Effects) {
+        self.session.registration = Registration::Given(broker_epoch, None);
+        effects.push(Effect::RememberBrokerEpoch { broker_epoch });
     }
 
     pub(super) fn shutdown_requested(&mut self, now: Now, effects: &mut Effects) {
@@ -240,6 +277,11 @@ impl StorageNode {
         }
         if due(self.session.heartbeat_at) {
             self.report(now, effects);
+        }
+        if let Registration::Given(broker_epoch, again_at) = self.session.registration
+            && due(again_at)
+        {
+            self.remember(broker_epoch, effects);
         }
         if matches!(self.session.shutdown, Shutdown::Wanted(until) if until <= now.tick) {
             self.stop(now, effects);
@@ -287,7 +329,7 @@ impl StorageNode {
         }
         match self.session.registration {
             Registration::Unknown => self.register(now, effects),
-            Registration::Given(_) => {}
+            Registration::Given(..) => {}
             Registration::Standing(broker_epoch) => self.heartbeat(now, broker_epoch, effects),
         }
     }
@@ -321,9 +363,8 @@ impl StorageNode {
                 self.reconnect_controller(now, active, effects);
             }
             (Purpose::Register, Ok(Response::BrokerRegistered { broker_epoch })) => {
-                self.session.registration = Registration::Given(broker_epoch);
                 self.session.fenced = true;
-                effects.push(Effect::RememberBrokerEpoch { broker_epoch });
+                self.remember(broker_epoch, effects);
             }
             (
                 Purpose::Heartbeat { want_shutdown },

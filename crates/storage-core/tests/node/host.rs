@@ -207,7 +207,7 @@ impl Host {
         host.said(FromController::Update(Update::Snapshot { at: MetadataOffset(10), records: brokers }));
         host.at = 10;
         host.answered(1, Ok(Answered::BrokerRegistered { broker_epoch: BrokerEpoch(5) }));
-        host.step(Event::BrokerEpochRemembered { broker_epoch: BrokerEpoch(5) });
+        host.remembered(5, Ok(()));
         host.heartbeat_answered(2, false);
         host
     }
@@ -277,6 +277,10 @@ impl Host {
 
     pub fn written(&mut self, partition: TopicPartition, write: u64) -> Vec<String> {
         self.step(Event::WriteCompleted { partition, write: WriteId(write), result: Ok(()) })
+    }
+
+    pub fn remembered(&mut self, broker_epoch: i64, result: Result<(), WriteFailure>) -> Vec<String> {
+        self.step(Event::BrokerEpochRemembered { broker_epoch: BrokerEpoch(broker_epoch), result })
     }
 
     pub fn not_written(&mut self, partition: TopicPartition, write: u64, failure: WriteFailure) -> Vec<String> {

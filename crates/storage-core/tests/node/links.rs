@@ -90,7 +90,7 @@ fn links_are_opened_anew_under_a_new_registration() {
     let refusal = Refusal { code: ErrorCode::StaleBrokerEpoch, message: String::new() };
     host.answered(3, Err(Error::Refused(refusal)));
     host.answered(4, Ok(Response::BrokerRegistered { broker_epoch: BrokerEpoch(8) }));
-    let shown = host.step(Event::BrokerEpochRemembered { broker_epoch: BrokerEpoch(8) });
+    let shown = host.remembered(8, Ok(()));
     assert_eq!(shown, ["controller 1: #5 heartbeat 8 at 11", "connect to 2 at node2:1 as of 8"]);
 }
 

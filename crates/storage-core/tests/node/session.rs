@@ -1,7 +1,7 @@
 use base_types::{BrokerEpoch, BrokerId, ErrorCode};
 use peer_api::controller::{ActiveController, Error, FromController, Refusal, Response};
 use peer_api::storage::Acks;
-use storage_core::{ControllerStream, Event};
+use storage_core::{ControllerStream, Event, WriteFailure};
 
 use crate::host::*;
 
@@ -32,8 +32,34 @@ fn a_registration_is_written_down_before_the_first_heartbeat() {
     assert_eq!(registered, ["remember 5"]);
     assert!(host.after_ms(1_000).is_empty());
     assert_eq!(host.node.broker_epoch(), None);
-    let remembered = host.step(Event::BrokerEpochRemembered { broker_epoch: BrokerEpoch(5) });
+    let remembered = host.remembered(5, Ok(()));
     assert_eq!(remembered, ["controller 1: #2 heartbeat 5 at 0"]);
+}
+
+#[test]
+fn a_registration_that_found_no_space_is_written_down_later() {
+    let mut host = Host::new();
+    welcome(&mut host, 1);
+    host.answered(1, Ok(Response::BrokerRegistered { broker_epoch: BrokerEpoch(5) }));
+    assert!(host.remembered(5, Err(WriteFailure::NoSpace)).is_empty(), "no loop without a pause");
+    assert!(host.after_ms(999).is_empty());
+    assert_eq!(host.after_ms(1), ["remember 5"]);
+    assert!(host.after_ms(2_000).is_empty(), "it is on its way");
+    // Whether there is a controller or not.
+    host.step(Event::ControllerLost { stream: ControllerStream(1) });
+    host.remembered(5, Err(WriteFailure::NoSpace));
+    assert_eq!(host.after_ms(1_000), ["remember 5"]);
+    assert!(welcome(&mut host, 2).is_empty());
+    assert_eq!(host.remembered(5, Ok(())), ["controller 2: #2 heartbeat 5 at 0"]);
+    assert!(host.remembered(5, Err(WriteFailure::NoSpace)).is_empty(), "an old word");
+}
+
+#[test]
+fn a_directory_that_cannot_bear_the_registration_is_the_end() {
+    let mut host = Host::new();
+    welcome(&mut host, 1);
+    host.answered(1, Ok(Response::BrokerRegistered { broker_epoch: BrokerEpoch(5) }));
+    assert_eq!(host.remembered(5, Err(WriteFailure::Failed)), ["stop"]);
 }
 
 #[test]
@@ -43,7 +69,7 @@ fn a_stream_lost_while_the_registration_is_written_down_does_not_ask_for_another
     host.answered(1, Ok(Response::BrokerRegistered { broker_epoch: BrokerEpoch(5) }));
     host.step(Event::ControllerLost { stream: ControllerStream(1) });
     assert!(welcome(&mut host, 2).is_empty());
-    let remembered = host.step(Event::BrokerEpochRemembered { broker_epoch: BrokerEpoch(5) });
+    let remembered = host.remembered(5, Ok(()));
     assert_eq!(remembered, ["controller 2: #2 heartbeat 5 at 0"]);
 }
 
@@ -111,9 +137,9 @@ fn a_life_that_the_controller_has_forgotten_registers_again() {
     assert_eq!(again, ["controller 1: #4 register, clean -, intact 5"]);
     assert!(host.after_ms(1_000).is_empty());
     assert_eq!(host.answered(4, Ok(Response::BrokerRegistered { broker_epoch: BrokerEpoch(8) })), ["remember 8"]);
-    let shown = host.step(Event::BrokerEpochRemembered { broker_epoch: BrokerEpoch(8) });
+    let shown = host.remembered(8, Ok(()));
     assert_eq!(shown, ["controller 1: #5 heartbeat 8 at 10"]);
-    assert!(host.step(Event::BrokerEpochRemembered { broker_epoch: BrokerEpoch(5) }).is_empty(), "an old word");
+    assert!(host.remembered(5, Ok(())).is_empty(), "an old word");
     assert_eq!(host.node.broker_epoch(), Some(BrokerEpoch(8)));
 }
 

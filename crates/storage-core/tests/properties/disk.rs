@@ -195,8 +195,15 @@ impl Disk {
                 None
             }
             Effect::RememberBrokerEpoch { broker_epoch } => {
-                self.broker_epoch = Some(broker_epoch);
-                Some(Event::BrokerEpochRemembered { broker_epoch })
+                let result = match (self.failed, self.full) {
+                    (true, _) => Err(WriteFailure::Failed),
+                    (false, true) => Err(WriteFailure::NoSpace),
+                    (false, false) => Ok(()),
+                };
+                if result.is_ok() {
+                    self.broker_epoch = Some(broker_epoch);
+                }
+                Some(Event::BrokerEpochRemembered { broker_epoch, result })
             }
             Effect::SettingsChanged { .. } => None,
             other => panic!("not the disk's: {other:?}"),

@@ -121,11 +121,15 @@ fn perform(shared: &Shared, job: WriteJob) {
                 tracing::warn!(%partition, %error, "a checkpoint was not kept");
             }
         }
-        WriteJob::RememberBrokerEpoch { broker_epoch } => match shared.directory.remember(broker_epoch) {
-            Ok(()) => shared.tell(vec![Event::BrokerEpochRemembered { broker_epoch }]),
-            // The node stays fenced, which is the truth: it could not say later what its directory holds.
-            Err(error) => tracing::error!(%error, "the registration cannot be written into the data directory"),
-        },
+        WriteJob::RememberBrokerEpoch { broker_epoch } => {
+            // Until it is written the node stays fenced, which is the truth: it could not say later what its directory holds.
+            let result = shared.directory.remember(broker_epoch).map_err(|error| {
+                let source = std::error::Error::source(&error);
+                tracing::error!(%error, ?source, "the registration cannot be written into the data directory");
+                if error.is_no_space() { WriteFailure::NoSpace } else { WriteFailure::Failed }
+            });
+            shared.tell(vec![Event::BrokerEpochRemembered { broker_epoch, result }]);
+        }
         WriteJob::Write { .. } => {}
     }
 }
