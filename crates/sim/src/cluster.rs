@@ -135,7 +135,10 @@ impl Cluster {
             targets.push(ProcessId::Controller(id));
         }
         for id in 1..=shape.storage_nodes {
-            cluster.disks.insert(id, Disk { vfs: MemVfs::new(), kv: Arc::new(MemKv::new()), broker_epoch: None });
+            cluster.disks.insert(
+                id,
+                Disk { vfs: MemVfs::new(), kv: Arc::new(MemKv::new()), broker_epoch: None, cluster_id: None },
+            );
             targets.push(ProcessId::Storage(id));
         }
         for id in 1..=shape.gateways {
@@ -249,12 +252,14 @@ impl Cluster {
                             vfs: disk.vfs.after_crash(survivors, &mut self.random),
                             kv: Arc::new(disk.kv.after_crash(&mut self.random)),
                             broker_epoch: disk.broker_epoch,
+                            cluster_id: disk.cluster_id.clone(),
                         }
                     } else {
                         Disk {
                             vfs: disk.vfs.clone(),
                             kv: Arc::new(disk.kv.after_kill()),
                             broker_epoch: disk.broker_epoch,
+                            cluster_id: disk.cluster_id.clone(),
                         }
                     };
                     self.disks.insert(id, after);

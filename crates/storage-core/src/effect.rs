@@ -3,7 +3,7 @@
 use base_types::{BrokerEpoch, BrokerId, Offset, TopicPartition};
 use bytes::Bytes;
 use peer_api::config::TopicSettings;
-use peer_api::controller::{ActiveController, ToController};
+use peer_api::controller::{ActiveController, Refusal, ToController};
 use peer_api::replication::{FromFollower, FromLeader};
 use peer_api::storage::{FromStorage, OffsetSpec};
 use record_batch::StampedBatch;
@@ -121,10 +121,13 @@ pub enum Effect {
     /// Write the registration down in the data directory, durably. Answered by `BrokerEpochRemembered`.
     RememberBrokerEpoch {
         broker_epoch: BrokerEpoch,
+        cluster_id: Option<String>,
     },
 
     /// Leadership is handed over and everything is said: the process may stop.
     Stop,
+    /// The controllers are of another cluster than the data directory, and will never take it: the process ends with this error.
+    RefuseCluster(Refusal),
 }
 
 /// The core can only push, the shell only drain.

@@ -35,11 +35,12 @@ use trims::Trims;
 
 pub use coordinators::{CoordinatorStats, Loads};
 
-/// Who this node is. Fixed for the life of the process.
+/// Who this node is. Fixed for the life of the process, but that a new directory comes to belong to a cluster.
 #[derive(Clone, Debug)]
 pub struct Identity {
     pub broker: BrokerId,
     pub incarnation: Incarnation,
+    /// Of the cluster that the data directory belongs to; `None` before its first registration.
     pub cluster_id: Option<String>,
     pub rack: Option<String>,
     /// `host:port` of its gRPC listener.

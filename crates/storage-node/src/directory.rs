@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   <data-dir>/log/             journal and segments (segment-log)
-//!   <data-dir>/log/identity     broker id and the last broker epoch
+//!   <data-dir>/log/identity     broker id, cluster id and the last broker epoch
 //!   <data-dir>/derived/         RocksDB, rebuilt on doubt
 //! ```
 
@@ -23,6 +23,7 @@ use identity::Identity;
 pub struct Directory {
     path: PathBuf,
     broker: BrokerId,
+    cluster_id: Option<String>,
     log: LogStore,
     /// The epoch it bears, if everything that was synced under it is still here.
     intact_since: Option<BrokerEpoch>,
@@ -71,7 +72,10 @@ impl Directory {
                 fs::remove_dir_all(&derived).map_err(at(&derived))?;
             }
         }
-        let epoch = identity.map(|identity| identity.broker_epoch);
+        let (epoch, cluster_id) = match identity {
+            Some(Identity { broker_epoch, cluster_id, .. }) => (Some(broker_epoch), cluster_id),
+            None => (None, None),
+        };
         let direct_io = vfs.uses_direct_io();
         let derived = RocksKv::open(&derived).map_err(DirectoryError::Kv)?;
         if derived.was_rebuilt {
@@ -83,6 +87,7 @@ impl Directory {
         Ok(Directory {
             path: path.to_owned(),
             broker,
+            cluster_id,
             log,
             intact_since: epoch,
             clean_since: epoch.filter(|_| report.was_clean),
@@ -95,6 +100,11 @@ impl Directory {
 
     pub fn broker(&self) -> BrokerId {
         self.broker
+    }
+
+    /// Of the cluster that it was opened as a part of; `None` before its first registration.
+    pub fn cluster_id(&self) -> Option<&str> {
+        self.cluster_id.as_deref()
     }
 
     pub fn intact_since(&self) -> Option<BrokerEpoch> {
@@ -117,9 +127,9 @@ impl Directory {
         }
     }
 
-    /// Writes the broker epoch down; durable when it returns.
-    pub(crate) fn remember(&self, broker_epoch: BrokerEpoch) -> Result<(), DirectoryError> {
-        Identity { broker: self.broker, broker_epoch }.store(&self.path)
+    /// Writes the registration down; durable when it returns.
+    pub(crate) fn remember(&self, broker_epoch: BrokerEpoch, cluster_id: Option<String>) -> Result<(), DirectoryError> {
+        Identity { broker: self.broker, broker_epoch, cluster_id }.store(&self.path)
     }
 }
 
@@ -197,9 +207,22 @@ mod tests {
         let data_dir = tempfile::tempdir().unwrap();
         let directory = open(data_dir.path());
         assert_eq!((directory.intact_since(), directory.clean_since()), (None, None));
-        directory.remember(EPOCH).unwrap();
+        directory.remember(EPOCH, Some("c".to_owned())).unwrap();
         directory.log().shutdown().unwrap();
         data_dir
+    }
+
+    #[test]
+    fn a_directory_belongs_to_a_cluster_from_its_first_registration_on() {
+        let data_dir = registered();
+        assert_eq!(open(data_dir.path()).cluster_id(), Some("c"));
+        // As it was written before there was a cluster in it.
+        fs::write(data_dir.path().join("log/identity"), "version=1\nbroker.id=7\nbroker.epoch=12\n").unwrap();
+        let directory = open(data_dir.path());
+        assert_eq!((directory.cluster_id(), directory.intact_since()), (None, Some(EPOCH)));
+        fs::remove_dir_all(data_dir.path().join("log")).unwrap();
+        drop(directory);
+        assert_eq!(open(data_dir.path()).cluster_id(), None, "an empty one belongs to none");
     }
 
     #[test]
@@ -246,7 +269,7 @@ mod tests {
         let (log, aside) = (data_dir.path().join("log"), data_dir.path().join("unmounted"));
         fs::rename(&log, &aside).unwrap();
         let directory = open(data_dir.path());
-        directory.remember(BrokerEpoch(20)).unwrap();
+        directory.remember(BrokerEpoch(20), None).unwrap();
         drop(directory);
         fs::remove_dir_all(&log).unwrap();
         fs::rename(&aside, &log).unwrap();

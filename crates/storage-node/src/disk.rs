@@ -106,8 +106,8 @@ impl Disk {
             Effect::FindTimestamp { lookup, partition, at, below } => {
                 self.reads.push(ReadJob::FindTimestamp { lookup, partition, at, below });
             }
-            Effect::RememberBrokerEpoch { broker_epoch } => {
-                self.gathered.push(WriteJob::RememberBrokerEpoch { broker_epoch });
+            Effect::RememberBrokerEpoch { broker_epoch, cluster_id } => {
+                self.gathered.push(WriteJob::RememberBrokerEpoch { broker_epoch, cluster_id });
             }
             Effect::DescribeLogDir { lookup } => {
                 return Some(Event::LogDirDescribed { lookup, log_dir: self.describe() });
@@ -120,6 +120,7 @@ impl Disk {
             | Effect::CloseFollower { .. }
             | Effect::ConnectLeader { .. }
             | Effect::DisconnectLeader { .. }
+            | Effect::RefuseCluster(_)
             | Effect::Stop => unreachable!("the shell keeps to itself what is not for the disk"),
         }
         None

@@ -42,7 +42,7 @@ async fn run(config: config::Config) -> anyhow::Result<()> {
     let identity = storage_node::Identity {
         broker: config.broker,
         incarnation,
-        cluster_id: None,
+        cluster_id: directory.cluster_id().map(str::to_owned),
         rack: config.rack,
         peer_address: config.advertised,
         host: config.host,

@@ -120,6 +120,7 @@ pub fn start(identity: Identity, directory: Directory, dial: Rc<dyn Dial>, metri
         ready: VecDeque::from([Event::ReplicasFound { partitions }]),
         next_stream: 0,
         stopping: false,
+        refused: None,
     };
     Started { handle, task: tokio::task::spawn_local(shell.run(events)) }
 }
@@ -140,6 +141,8 @@ struct Shell {
     ready: VecDeque<Event>,
     next_stream: u64,
     stopping: bool,
+    /// Why this cluster does not take the node.
+    refused: Option<String>,
 }
 
 /// The task keeps dialling until it is aborted.
@@ -177,7 +180,13 @@ impl Shell {
         }
         // The disk's threads finish what was begun, and would wait for room in a queue that nobody reads any more.
         drop(events);
-        self.disk.stop().await
+        self.disk.stop().await?;
+        match self.refused {
+            None => Ok(()),
+            Some(why) => anyhow::bail!(
+                "the data directory belongs to another cluster than the controllers: {why}. Check controllers and data_dir"
+            ),
+        }
     }
 
     fn take_up(&mut self, now: Now, input: Input, effects: &mut Effects) {
@@ -289,6 +298,10 @@ impl Shell {
                 }
             }
             Effect::Stop => self.stopping = true,
+            Effect::RefuseCluster(refusal) => {
+                self.stopping = true;
+                self.refused = Some(refusal.message);
+            }
             effect => {
                 if let Effect::Write { partition, batch, .. } = &effect {
                     self.traces.wrote(*partition, batch.header().base_offset);

@@ -84,7 +84,7 @@ async fn serve(options: Dev) -> anyhow::Result<()> {
     let identity = storage_node::Identity {
         broker: NODE,
         incarnation,
-        cluster_id: None,
+        cluster_id: directory.cluster_id().map(str::to_owned),
         rack: None,
         peer_address: "in-process".to_owned(),
         host: "localhost".to_owned(),

@@ -5,7 +5,7 @@
 //!  hello SESSION broker|gateway|tool ID         a stream opens and follows the metadata
 //!  bye SESSION                                  it ends
 //!  again                                        the controller starts again, with what is stored and no session
-//!  register SESSION ID life=N [rack=R] [clean=EPOCH] [intact=EPOCH]
+//!  register SESSION ID life=N [rack=R] [clean=EPOCH] [intact=EPOCH] [cluster=ID]
 //!  beat SESSION ID [epoch=E] [seen=OFFSET] [stop]
 //!  gateway SESSION ID life=N    gateway-beat SESSION ID life=N
 //!  up ID…                                       brokers arrive and are unfenced, each on the session of its id
@@ -104,9 +104,10 @@ impl Harness {
             }
             "bye" => self.step(Event::SessionClosed { session: session(words[1]) }, &mut out),
             "register" => {
-                let request =
+                let mut request =
                     registration(number(2), option("life").unwrap(), option("rack"), epoch("clean"), epoch("intact"));
-                self.call(words[1], request, &mut out);
+                request.cluster_id = option("cluster").map(str::to_owned).or(request.cluster_id);
+                self.call(words[1], Request::RegisterBroker(request), &mut out);
             }
             "beat" => {
                 let broker = BrokerId(number(2));
@@ -446,8 +447,8 @@ fn registration(
     rack: Option<&str>,
     clean_since: Option<BrokerEpoch>,
     intact_since: Option<BrokerEpoch>,
-) -> Request {
-    Request::RegisterBroker(RegisterBroker {
+) -> RegisterBroker {
+    RegisterBroker {
         broker: BrokerId(id),
         cluster_id: Some("cluster".to_owned()),
         incarnation: life(incarnation),
@@ -456,7 +457,7 @@ fn registration(
         host: format!("h{id}"),
         clean_since,
         intact_since,
-    })
+    }
 }
 
 fn partition_text(state: &PartitionState) -> String {

@@ -30,6 +30,7 @@ pub struct Disk {
     pub vfs: MemVfs,
     pub kv: Arc<MemKv>,
     pub broker_epoch: Option<BrokerEpoch>,
+    pub cluster_id: Option<String>,
 }
 
 pub struct Storage {
@@ -83,7 +84,7 @@ impl Storage {
         let identity = Identity {
             broker: BrokerId(id),
             incarnation,
-            cluster_id: None,
+            cluster_id: disk.cluster_id.clone(),
             rack: Some(format!("rack-{id}")),
             peer_address: format!("storage:{id}"),
             host: format!("host-{id}"),
@@ -204,6 +205,7 @@ impl Storage {
                 return Some(Event::LogDirDescribed { lookup, log_dir });
             }
             Effect::Stop => self.stopped = true,
+            Effect::RefuseCluster(refusal) => panic!("there is one cluster: {}", refusal.message),
             effect => self.jobs.push_back(effect),
         }
         None
@@ -290,8 +292,9 @@ impl Storage {
             Effect::Checkpoint { partition, as_of, high_watermark, producer_state } => {
                 drop(self.log.checkpoint(partition, &Checkpoint { as_of, high_watermark, producer_state }));
             }
-            Effect::RememberBrokerEpoch { broker_epoch } => {
+            Effect::RememberBrokerEpoch { broker_epoch, cluster_id } => {
                 self.disk.broker_epoch = Some(broker_epoch);
+                self.disk.cluster_id = cluster_id;
                 self.completions.push(Event::BrokerEpochRemembered { broker_epoch, result: Ok(()) });
             }
             _ => {}

@@ -240,7 +240,11 @@ impl StorageNode {
     /// Has the registration written down that was given.
     fn remember(&mut self, broker_epoch: BrokerEpoch, effects: &mut Effects) {
         self.session.registration = Registration::Given(broker_epoch, None);
-        effects.push(Effect::RememberBrokerEpoch { broker_epoch });
+        if self.me.cluster_id.is_none() && !self.image.cluster_id().is_empty() {
+            // The metadata with the registration came before the answer.
+            self.me.cluster_id = Some(self.image.cluster_id().to_owned());
+        }
+        effects.push(Effect::RememberBrokerEpoch { broker_epoch, cluster_id: self.me.cluster_id.clone() });
     }
 
     pub(super) fn shutdown_requested(&mut self, now: Now, effects: &mut Effects) {
@@ -365,6 +369,11 @@ impl StorageNode {
             (Purpose::Register, Ok(Response::BrokerRegistered { broker_epoch })) => {
                 self.session.fenced = true;
                 self.remember(broker_epoch, effects);
+            }
+            // Its epochs say nothing of this directory (R13).
+            (Purpose::Register, Err(Error::Refused(refusal))) if refusal.code == ErrorCode::InconsistentClusterId => {
+                self.session.shutdown = Shutdown::Stopped;
+                effects.push(Effect::RefuseCluster(refusal));
             }
             (
                 Purpose::Heartbeat { want_shutdown },

@@ -342,7 +342,11 @@ fn show(effect: &Effect) -> String {
             format!("find {} in {} below {below}", lookup.0, name(*partition))
         }
         Effect::DescribeLogDir { lookup } => format!("describe {}", lookup.0),
-        Effect::RememberBrokerEpoch { broker_epoch } => format!("remember {broker_epoch}"),
+        Effect::RememberBrokerEpoch { broker_epoch, cluster_id: None } => format!("remember {broker_epoch}"),
+        Effect::RememberBrokerEpoch { broker_epoch, cluster_id: Some(id) } => {
+            format!("remember {broker_epoch} of {id}")
+        }
+        Effect::RefuseCluster(refusal) => format!("end: {}", refusal.message),
         Effect::Stop => "stop".to_owned(),
     }
 }
@@ -353,8 +357,9 @@ fn show_call(message: &ToController) -> String {
         ToController::Call { id, request: Request::RegisterBroker(register) } => {
             let epoch = |epoch: Option<BrokerEpoch>| epoch.map_or("-".to_owned(), |epoch| epoch.to_string());
             format!(
-                "#{} register, clean {}, intact {}",
+                "#{} register{}, clean {}, intact {}",
                 id.0,
+                register.cluster_id.as_ref().map(|id| format!(" of {id}")).unwrap_or_default(),
                 epoch(register.clean_since),
                 epoch(register.intact_since)
             )

@@ -1,6 +1,7 @@
 use base_types::{BrokerEpoch, BrokerId, ErrorCode};
 use peer_api::controller::{ActiveController, Error, FromController, Refusal, Response};
 use peer_api::storage::Acks;
+use peer_api::metadata::{MetadataOffset, Record, Update};
 use storage_core::{ControllerStream, Event, WriteFailure};
 
 use crate::host::*;
@@ -34,6 +35,27 @@ fn a_registration_is_written_down_before_the_first_heartbeat() {
     assert_eq!(host.node.broker_epoch(), None);
     let remembered = host.remembered(5, Ok(()));
     assert_eq!(remembered, ["controller 1: #2 heartbeat 5 at 0"]);
+}
+
+/// A new directory takes up the cluster with its first registration, and is of no other from then on.
+#[test]
+fn a_registration_says_of_which_cluster_the_directory_is() {
+    let mut host = Host::new();
+    welcome(&mut host, 1);
+    let records = vec![Record::ClusterNamed { cluster_id: "c".to_owned() }];
+    host.said(FromController::Update(Update::Snapshot { at: MetadataOffset(10), records }));
+    let given = host.answered(1, Ok(Response::BrokerRegistered { broker_epoch: BrokerEpoch(5) }));
+    assert_eq!(given, ["remember 5 of c"]);
+    assert_eq!(host.remembered(5, Err(WriteFailure::NoSpace)), Vec::<String>::new());
+    assert_eq!(host.after_ms(1_000), ["remember 5 of c"]);
+    host.remembered(5, Ok(()));
+    let again = host.answered(2, refused(ErrorCode::StaleBrokerEpoch));
+    assert_eq!(again, ["controller 1: #3 register of c, clean -, intact 5"]);
+
+    let message = "Expected cluster ID d, but got cluster ID c".to_owned();
+    let refusal = Refusal { code: ErrorCode::InconsistentClusterId, message };
+    let shown = host.answered(3, Err(Error::Refused(refusal)));
+    assert_eq!(shown, ["end: Expected cluster ID d, but got cluster ID c"]);
 }
 
 #[test]

@@ -194,7 +194,7 @@ impl Disk {
                 log.checkpoint = Some((as_of, high_watermark, producer_state));
                 None
             }
-            Effect::RememberBrokerEpoch { broker_epoch } => {
+            Effect::RememberBrokerEpoch { broker_epoch, .. } => {
                 let result = match (self.failed, self.full) {
                     (true, _) => Err(WriteFailure::Failed),
                     (false, true) => Err(WriteFailure::NoSpace),

