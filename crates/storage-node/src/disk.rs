@@ -76,7 +76,11 @@ impl Disk {
                 self.gathered.push(WriteJob::Delete { partition });
             }
             Effect::SettingsChanged { partition, settings } => {
-                self.durability.insert(partition, settings.durability);
+                let before = self.durability.insert(partition, settings.durability);
+                if (before, settings.durability) == (Some(Durability::PageCache), Durability::Fsync) {
+                    // From now on a crash is taken to lose nothing.
+                    self.gathered.push(WriteJob::Sync { partition });
+                }
             }
             Effect::Write { partition, write, batch } => {
                 let durability = match self.durability.get(&partition) {

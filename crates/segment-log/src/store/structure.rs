@@ -267,6 +267,17 @@ impl LogStore {
         Ok(())
     }
 
+    /// Makes durable what was committed with [`crate::Durability::PageCache`] so far. Others commit meanwhile.
+    pub fn sync(&self, tp: TopicPartition) -> Result<(), StoreError> {
+        self.poison.check()?;
+        let replica = self.replica(tp)?;
+        let _placing = replica.placing();
+        if replica.state().is_synced() {
+            return Ok(());
+        }
+        self.sync_replica(&replica)
+    }
+
     /// Where the batch begins that holds the log start: who is to get the whole log has to begin there.
     pub fn first_batch(&self, tp: TopicPartition) -> Result<Offset, ReadError> {
         let Ok(replica) = self.replica(tp) else { return Err(ReadError::NoReplica(tp)) };

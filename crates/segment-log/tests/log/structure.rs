@@ -27,6 +27,25 @@ fn one_commit_serves_many_partitions_with_one_block() {
 }
 
 #[test]
+fn what_was_in_the_page_cache_only_is_durable_when_it_was_synced() {
+    for synced in [false, true] {
+        let mut disk = Disk::new();
+        let (store, _) = disk.open();
+        store.create_replica(tp(0), replica_options()).unwrap();
+        for i in 0..20 {
+            store.commit(&[lazy(tp(0), batch(Offset(i), 1, 1, 100))]).unwrap();
+        }
+        if synced {
+            store.sync(tp(0)).unwrap();
+        }
+        drop(store);
+        disk.vfs = disk.vfs.after_crash(Survivors::Nothing, &mut base_types::Random::new(1));
+        let (store, _) = disk.open();
+        assert_eq!(bases(&store, tp(0)).len() == 20, synced);
+    }
+}
+
+#[test]
 fn a_truncated_end_does_not_come_back() {
     let mut disk = Disk::new();
     let (store, _) = disk.open();

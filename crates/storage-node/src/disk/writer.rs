@@ -17,6 +17,7 @@ pub(super) enum WriteJob {
     Open { partition: TopicPartition, options: ReplicaOptions },
     Delete { partition: TopicPartition },
     Write { partition: TopicPartition, write: WriteId, batch: StampedBatch, durability: Durability },
+    Sync { partition: TopicPartition },
     Truncate { partition: TopicPartition, write: WriteId, to: Offset },
     StartOver { partition: TopicPartition, write: WriteId, at: Offset },
     Trim { partition: TopicPartition, write: WriteId, to: Offset },
@@ -100,6 +101,14 @@ fn perform(shared: &Shared, job: WriteJob) {
             // It was never opened.
             Ok(()) | Err(StoreError::NoReplica(_)) => {}
             Err(error) => tracing::error!(%partition, %error, "a replica cannot be deleted"),
+        },
+        WriteJob::Sync { partition } => match log.sync(partition) {
+            // It was never opened.
+            Ok(()) | Err(StoreError::NoReplica(_)) => {}
+            Err(error) => {
+                failure(partition, "a replica cannot be synced", &error);
+                shared.tell(vec![Event::ShutdownRequested]);
+            }
         },
         WriteJob::Truncate { partition, write, to } => {
             changed(shared, partition, write, log.truncate(partition, to).map(drop));
