@@ -7,6 +7,9 @@
 //!
 //! Tested at the bottom of each module.
 
+#[doc(hidden)]
+pub mod planted;
+
 mod error_code;
 mod ids;
 mod invariants;

@@ -24,14 +24,13 @@ mod sync;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use base_types::{ErrorCode, Now, Tick, Timestamp, invariant};
+use base_types::{ErrorCode, Now, Tick, Timestamp, invariant, planted};
 use bytes::Bytes;
 use peer_api::groups::{
     ClassicGroupDescription, ClassicMemberDescription, GroupState, JoinProtocol, JoinedMember, OffsetCommit,
 };
 
 use crate::event::RequestKey;
-use crate::planted;
 use crate::records::{ClassicGroupValue, ClassicMemberValue};
 use crate::turn::Turn;
 

@@ -22,9 +22,6 @@
 //! Tested in `tests/groups.rs` (rule by rule), `tests/properties.rs` and `tests/consumer_groups.rs` (random runs against twins),
 //! `tests/golden.rs` (bytes of Kafka's own classes), and beside the pure modules.
 
-#[doc(hidden)]
-pub mod planted;
-
 mod classic;
 mod consumer;
 mod coordinator;

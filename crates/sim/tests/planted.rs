@@ -5,7 +5,7 @@
 
 use std::panic::{self, AssertUnwindSafe};
 
-use coordinator_core::planted::{Bug, choose};
+use base_types::planted::{Bug, choose};
 use sim::cluster::{Shape, run};
 
 /// What is planted, and which invariants it may break.

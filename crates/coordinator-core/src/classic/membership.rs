@@ -1,12 +1,11 @@
 //! Staying, leaving, and being taken for gone.
 
-use base_types::ErrorCode;
+use base_types::{ErrorCode, planted};
 use peer_api::groups::{GroupResponse, Heartbeat, LeaveGroup, LeavingMember, LeftMember};
 
 use super::join::millis;
 use super::{ClassicGroup, State};
 use crate::event::RequestKey;
-use crate::planted;
 use crate::timers::GroupTimer;
 use crate::turn::Turn;
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use base_types::{ErrorCode, Incarnation};
+use base_types::{ErrorCode, Incarnation, planted};
 use peer_api::groups::{Caller, ConsumerGroupHeartbeat, ConsumerGroupHeartbeatAnswer, GroupResponse, Refused};
 
 use super::ConsumerGroup;
@@ -12,7 +12,6 @@ use super::pattern::Pattern;
 use super::reconcile::Step;
 use super::target::offered;
 use crate::event::{RequestKey, Settings};
-use crate::planted;
 use crate::records::ConsumerRecord;
 use crate::timers::GroupTimer;
 use crate::turn::Turn;

@@ -1,11 +1,10 @@
 //! Who may commit and fetch offsets of the group, which offsets are in use, and what deletes the group.
 
-use base_types::{ErrorCode, TopicPartition};
+use base_types::{ErrorCode, TopicPartition, planted};
 use peer_api::groups::OffsetCommit;
 
 use super::ConsumerGroup;
 use super::member::Member;
-use crate::planted;
 use crate::records::ConsumerRecord;
 
 impl ConsumerGroup {

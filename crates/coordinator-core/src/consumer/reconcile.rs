@@ -13,11 +13,10 @@
 
 use std::collections::BTreeSet;
 
-use base_types::{TopicId, TopicPartition};
+use base_types::{TopicId, TopicPartition, planted};
 
 use super::member::{Current, State};
 use super::partitions::{Owned, Partitions};
-use crate::planted;
 
 pub struct Step<'a> {
     pub target_epoch: i32,

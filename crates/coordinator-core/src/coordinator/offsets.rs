@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use base_types::{ErrorCode, LeaderEpoch, Now, Offset, PartitionIndex, Timestamp, TopicId};
+use base_types::{ErrorCode, LeaderEpoch, Now, Offset, PartitionIndex, Timestamp, TopicId, planted};
 use peer_api::groups::{
     CommitPartition, CommittedPartition, DeletedPartition, FetchGroup, FetchedGroup, FetchedOffset, GroupResponse,
     OffsetCommit, OffsetDelete, OffsetFetch, OffsetTopic,
@@ -14,7 +14,6 @@ use crate::classic::ClassicGroup;
 use crate::effect::Effects;
 use crate::event::RequestKey;
 use crate::group::Group;
-use crate::planted;
 use crate::records::{OffsetKey, OffsetValue, Record};
 
 impl GroupCoordinator {

@@ -13,9 +13,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use base_types::{LeaderEpoch, Now, Offset, Random, Tick, TopicId, TopicPartition};
+use base_types::{LeaderEpoch, Now, Offset, Random, Tick, TopicId, TopicPartition, planted};
 use bytes::Bytes;
-use coordinator_core::{AppendId, GroupCoordinator, LogRecord, RequestKey, Settings, planted};
+use coordinator_core::{AppendId, GroupCoordinator, LogRecord, RequestKey, Settings};
 use peer_api::config::Lookup;
 use peer_api::groups::{
     Caller, CoordinatorError, GROUPS_TOPIC, GroupKind, GroupRequest, GroupResponse, GroupState, ToCoordinator,

@@ -1,7 +1,8 @@
 //! Bugs on purpose. The simulator must find each of them; that is how we know that it looks.
 //!
-//! `planted!(Name)` stands where the bug would be. It is `false`, and the bug is not compiled, unless the feature `planted` is on,
-//! which nothing but one test of the simulator asks for (decision 0008). Then it says whether that bug was chosen for this thread.
+//! `planted!(Name)` stands where the bug would be. It is `false`, and the bug is not compiled, unless the feature `planted` of this
+//! crate is on, which nothing but one test of the simulator asks for (decision 0008). Then it says whether that bug was chosen for
+//! this thread. What each one does wrong is said in `crates/sim/tests/planted.rs`, where each is looked for.
 
 #[cfg(feature = "planted")]
 pub use chosen::{Bug, choose, is_chosen};
@@ -10,9 +11,10 @@ pub use chosen::{Bug, choose, is_chosen};
 mod chosen {
     use std::cell::Cell;
 
-    /// What is wrong.
+    /// What is wrong, by the crate that it is in.
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
     pub enum Bug {
+        // coordinator-core, and its host in storage-core
         CommitAnsweredBeforeDurable,
         CommitOfAnyGeneration,
         CommitOfAnyEpoch,
