@@ -29,10 +29,16 @@ use crate::event::{Event, SessionId};
 use crate::partition_change::{self, Change, Circumstances};
 use crate::records;
 
+pub use brokers::{fencing, preferred_elections, registration, shutting_down, unfencing};
+pub use configs::alter_configs;
+pub use elections::elect_leaders;
 use gateways::Absence;
+pub use isr::alter_partition;
 use leases::Lease;
 use proposals::InFlight;
+pub use reassignments::reassign;
 use sessions::Session;
+pub use topics::new_partition;
 
 /// One metadata controller. See the crate's head for the picture.
 #[derive(Debug)]
@@ -192,15 +198,15 @@ impl Controller {
             Request::GatewayHeartbeat { gateway, incarnation } => {
                 self.gateway_heartbeat(now, session, gateway, incarnation)
             }
-            Request::AlterPartition(request) => self.alter_partition(request),
+            Request::AlterPartition(request) => alter_partition(&self.pending, &request),
             Request::CreateTopics { topics, validate_only } => self.create_topics(topics, validate_only),
             Request::DeleteTopics(topics) => self.delete_topics(topics),
             Request::CreatePartitions { topics, validate_only } => self.create_partitions(topics, validate_only),
-            Request::ElectLeaders { kind, topics } => Ok(self.elect_leaders(kind, topics)),
-            Request::Reassign(request) => Ok(self.reassign(request)),
+            Request::ElectLeaders { kind, topics } => Ok(elect_leaders(&self.pending, kind, topics)),
+            Request::Reassign(request) => Ok(reassign(&self.pending, request)),
             Request::UnregisterBroker { broker } => self.unregister_broker(broker),
             Request::UpdateFeatures { updates, validate_only } => self.update_features(updates, validate_only),
-            Request::AlterConfigs { changes, validate_only } => self.alter_configs(changes, validate_only),
+            Request::AlterConfigs { changes, validate_only } => alter_configs(&self.pending, changes, validate_only),
             Request::AllocateProducerIds => Ok(self.allocate_producer_ids()),
             Request::DescribeQuorum => {
                 self.reads_made += 1;
@@ -252,7 +258,7 @@ impl Controller {
         self.end_absences(now, effects);
         if now.tick >= self.rebalance_at {
             self.rebalance_at = now.tick.plus_ms(self.config.rebalance_ms);
-            let records = self.preferred_elections();
+            let records = preferred_elections(&self.pending);
             self.propose(now, records, None, effects);
         }
     }
@@ -427,9 +433,9 @@ fn changed_with(
 
 /// What a request leads to.
 #[derive(Debug)]
-struct Decision {
-    records: Vec<Record>,
-    response: Response,
+pub struct Decision {
+    pub records: Vec<Record>,
+    pub response: Response,
     /// Says nothing about what is still in flight, so nothing need be waited for.
     at_once: bool,
 }

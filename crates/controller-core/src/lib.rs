@@ -28,6 +28,14 @@ mod placement;
 mod records;
 mod topic_name;
 
+/// What is decided about brokers and partitions, as functions of the metadata: for the model, which runs them without consensus.
+pub mod decisions {
+    pub use crate::controller::{
+        Decision, alter_configs, alter_partition, elect_leaders, fencing, new_partition, preferred_elections, reassign,
+        registration, shutting_down, unfencing,
+    };
+}
+
 pub use config::Config;
 pub use controller::Controller;
 pub use effect::{Effect, Effects};

@@ -69,7 +69,7 @@ impl Controller {
         let state = broker.state;
         self.renew_broker(now, id, session);
         if request.want_shutdown {
-            let records = if state == BrokerState::Active { self.shutting_down(id) } else { Vec::new() };
+            let records = if state == BrokerState::Active { shutting_down(&self.pending, id) } else { Vec::new() };
             let answer = HeartbeatAnswer {
                 fenced: state == BrokerState::Fenced,
                 may_shutdown: records.is_empty() && !leads_any(&self.committed, id),
@@ -78,19 +78,12 @@ impl Controller {
         }
         let caught_up = i64::try_from(request.metadata_offset.0).is_ok_and(|at| at >= request.broker_epoch.0);
         if state == BrokerState::Fenced && caught_up {
-            let records = self.unfencing(id, request.broker_epoch);
+            let records = unfencing(&self.pending, id, request.broker_epoch);
             let answer = HeartbeatAnswer { fenced: false, may_shutdown: false };
             return Ok(Decision::after(records, Response::Heartbeat(answer)));
         }
         let fenced = self.committed.broker(id).is_none_or(|broker| broker.state == BrokerState::Fenced);
         Ok(Decision::at_once(Response::Heartbeat(HeartbeatAnswer { fenced, may_shutdown: false })))
-    }
-
-    /// One failed node: new leaders for what it led, and out of every ISR.
-    pub(super) fn fencing(&self, id: BrokerId) -> Vec<Record> {
-        let Some(broker) = self.pending.broker(id) else { return Vec::new() };
-        let record = Record::BrokerStateChanged { broker: id, broker_epoch: broker.epoch, state: BrokerState::Fenced };
-        leaving(&self.pending, id, record, |_| false, false)
     }
 
     /// It is a broker no more. Its replicas stay where they are, as those of one that is down, until they are moved. One that is
@@ -103,47 +96,54 @@ impl Controller {
         let records = leaving(&self.pending, broker, Record::BrokerUnregistered { broker }, |_| false, false);
         Ok(Decision::after(records, Response::BrokerUnregistered { visible_at: MetadataOffset(0) }))
     }
+}
 
-    fn shutting_down(&self, id: BrokerId) -> Vec<Record> {
-        let Some(broker) = self.pending.broker(id) else { return Vec::new() };
-        let (broker_epoch, state) = (broker.epoch, BrokerState::ShuttingDown);
-        leaving(&self.pending, id, Record::BrokerStateChanged { broker: id, broker_epoch, state }, |_| false, false)
+/// One failed node: new leaders for what it led, and out of every ISR.
+pub fn fencing(image: &Image, id: BrokerId) -> Vec<Record> {
+    let Some(broker) = image.broker(id) else { return Vec::new() };
+    let record = Record::BrokerStateChanged { broker: id, broker_epoch: broker.epoch, state: BrokerState::Fenced };
+    leaving(image, id, record, |_| false, false)
+}
+
+pub fn shutting_down(image: &Image, id: BrokerId) -> Vec<Record> {
+    let Some(broker) = image.broker(id) else { return Vec::new() };
+    let (broker_epoch, state) = (broker.epoch, BrokerState::ShuttingDown);
+    leaving(image, id, Record::BrokerStateChanged { broker: id, broker_epoch, state }, |_| false, false)
+}
+
+/// It has seen its own registration. Partitions without a leader may have one now.
+pub fn unfencing(image: &Image, id: BrokerId, broker_epoch: BrokerEpoch) -> Vec<Record> {
+    let state = BrokerState::Active;
+    let mut records = vec![Record::BrokerStateChanged { broker: id, broker_epoch, state }];
+    if image.directory_epoch(id) != Some(broker_epoch) {
+        records.push(Record::DirectoryConfirmed { broker: id, broker_epoch });
     }
+    let mut draft = image.clone();
+    records.iter().for_each(|record| draft.apply(record));
+    records.extend(elections(&draft, |replicas| replicas.contains(&id)));
+    records
+}
 
-    /// It has seen its own registration. Partitions without a leader may have one now.
-    fn unfencing(&self, id: BrokerId, broker_epoch: BrokerEpoch) -> Vec<Record> {
-        let state = BrokerState::Active;
-        let mut records = vec![Record::BrokerStateChanged { broker: id, broker_epoch, state }];
-        if self.pending.directory_epoch(id) != Some(broker_epoch) {
-            records.push(Record::DirectoryConfirmed { broker: id, broker_epoch });
-        }
-        let mut draft = self.pending.clone();
-        records.iter().for_each(|record| draft.apply(record));
-        records.extend(elections(&draft, |replicas| replicas.contains(&id)));
-        records
-    }
-
-    /// Leaderships that return to the first replica.
-    pub(super) fn preferred_elections(&self) -> Vec<Record> {
-        let mut records = Vec::new();
-        for topic in self.pending.topics() {
-            for (index, old) in topic.partitions.iter().enumerate() {
-                let Some(first) = old.replicas.first().filter(|first| Some(**first) != old.leader) else { continue };
-                if !old.isr.contains(first) || !is_eligible(&self.pending, *first) || records.len() == REBALANCE_MAX {
-                    continue;
-                }
-                let change = Change { isr: old.isr.clone(), prefer_first: true, ..Change::default() };
-                if let Some(state) = changed(&self.pending, &topic.name, old, &change) {
-                    records.push(partition_record(topic.id, index, state));
-                }
+/// Leaderships that return to the first replica.
+pub fn preferred_elections(image: &Image) -> Vec<Record> {
+    let mut records = Vec::new();
+    for topic in image.topics() {
+        for (index, old) in topic.partitions.iter().enumerate() {
+            let Some(first) = old.replicas.first().filter(|first| Some(**first) != old.leader) else { continue };
+            if !old.isr.contains(first) || !is_eligible(image, *first) || records.len() == REBALANCE_MAX {
+                continue;
+            }
+            let change = Change { isr: old.isr.clone(), prefer_first: true, ..Change::default() };
+            if let Some(state) = changed(image, &topic.name, old, &change) {
+                records.push(partition_record(topic.id, index, state));
             }
         }
-        records
     }
+    records
 }
 
 /// A new life of a node. It starts fenced (R14), so the old one leaves every ISR; and ELRs too where it may have lost data (R13).
-fn registration(image: &Image, request: &RegisterBroker, epoch: BrokerEpoch) -> Vec<Record> {
+pub fn registration(image: &Image, request: &RegisterBroker, epoch: BrokerEpoch) -> Vec<Record> {
     let record = Record::BrokerRegistered(Broker {
         id: request.broker,
         epoch,
@@ -202,7 +202,7 @@ fn leaving(image: &Image, id: BrokerId, record: Record, loses: impl Fn(&str) -> 
 }
 
 /// Tries to find leaders for partitions that have none.
-pub(super) fn elections(image: &Image, concerned: impl Fn(&[BrokerId]) -> bool) -> Vec<Record> {
+fn elections(image: &Image, concerned: impl Fn(&[BrokerId]) -> bool) -> Vec<Record> {
     let mut records = Vec::new();
     for topic in image.topics() {
         for (index, old) in topic.partitions.iter().enumerate() {

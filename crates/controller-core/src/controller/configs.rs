@@ -8,36 +8,30 @@ use peer_api::controller::{ConfigChange, ConfigChanges, ConfigOperation, Refusal
 use peer_api::metadata::{ConfigResource, Image, MetadataOffset, Record};
 
 use super::brokers::partition_record;
-use super::{Controller, Decision, changed, refusal};
+use super::{Decision, changed, refusal};
 use crate::partition_change::Change;
 use crate::topic_name;
 
 const VALUE_BYTES_MAX: usize = 32_767;
 
-impl Controller {
-    pub(super) fn alter_configs(
-        &mut self,
-        requests: Vec<ConfigChanges>,
-        validate_only: bool,
-    ) -> Result<Decision, Refusal> {
-        let mut records = Vec::new();
-        let mut seen = BTreeSet::new();
-        let mut results = Vec::new();
-        for request in &requests {
-            let result = if seen.insert(&request.resource) {
-                alteration(&self.pending, request)
-            } else {
-                Err(refusal(ErrorCode::InvalidRequest, "Each resource must appear at most once."))
-            };
-            results.push(result.map(|new_records| records.extend(new_records)));
-        }
-        if validate_only {
-            records.clear();
-        }
-        let consequences = consequences(&self.pending, &records);
-        records.extend(consequences);
-        Ok(Decision::after(records, Response::ConfigsAltered { resources: results, visible_at: MetadataOffset(0) }))
+pub fn alter_configs(image: &Image, requests: Vec<ConfigChanges>, validate_only: bool) -> Result<Decision, Refusal> {
+    let mut records = Vec::new();
+    let mut seen = BTreeSet::new();
+    let mut results = Vec::new();
+    for request in &requests {
+        let result = if seen.insert(&request.resource) {
+            alteration(image, request)
+        } else {
+            Err(refusal(ErrorCode::InvalidRequest, "Each resource must appear at most once."))
+        };
+        results.push(result.map(|new_records| records.extend(new_records)));
     }
+    if validate_only {
+        records.clear();
+    }
+    let consequences = consequences(image, &records);
+    records.extend(consequences);
+    Ok(Decision::after(records, Response::ConfigsAltered { resources: results, visible_at: MetadataOffset(0) }))
 }
 
 /// The records of one resource's change, if all of it is valid.

@@ -6,6 +6,7 @@ use base_types::{BrokerId, Now, Tick};
 use peer_api::metadata::{BrokerState, Record};
 
 use super::Controller;
+use super::brokers::fencing;
 use crate::effect::Effects;
 use crate::event::SessionId;
 
@@ -97,7 +98,7 @@ impl Controller {
         };
         for id in over(&self.brokers, self.config.broker_grace_ms) {
             if self.pending.broker(id).is_some_and(|broker| broker.state != BrokerState::Fenced) {
-                let records = self.fencing(id);
+                let records = fencing(&self.pending, id);
                 self.propose(now, records, None, effects);
             }
             // A proposal that was refused is made again at the next tick.

@@ -4,88 +4,96 @@ use std::collections::BTreeMap;
 
 use base_types::{BrokerId, ErrorCode, PartitionIndex, TopicPartition};
 use peer_api::controller::{Reassign, Refusal, Response, TopicOutcomes};
-use peer_api::metadata::{MetadataOffset, PartitionState, Record, Topic};
+use peer_api::metadata::{Image, MetadataOffset, PartitionState, Record, Topic};
 
-use super::{Controller, Decision, changed, flag, refusal};
+use super::topics::check_assignment;
+use super::{Decision, changed, flag, refusal};
 use crate::partition_change::{Change, Replicas};
 
-impl Controller {
-    pub(super) fn reassign(&mut self, request: Reassign) -> Decision {
-        // A partition that is named twice is decided on what was decided first.
-        let mut decided: BTreeMap<TopicPartition, PartitionState> = BTreeMap::new();
-        let mut records = Vec::new();
-        let mut topics = Vec::new();
-        for topic in request.topics {
-            let mut partitions = Vec::new();
-            for (index, target) in topic.partitions {
-                let found = self.find(&topic.name, index);
-                let result = found.and_then(|(named, partition, old)| {
-                    let old = decided.get(&partition).unwrap_or(old);
-                    let state = match &target {
-                        Some(target) => self.move_towards(named, old, target, request.allow_replication_factor_change),
-                        None => self.cancel_move(named, index, old),
-                    };
-                    Ok((partition, state?))
-                });
-                partitions.push((
-                    index,
-                    result.map(|(partition, state)| {
-                        if let Some(state) = state {
-                            records.push(Record::PartitionChanged { partition, state: state.clone() });
-                            decided.insert(partition, state);
-                        }
-                    }),
-                ));
-            }
-            topics.push(TopicOutcomes { name: topic.name, partitions });
+pub fn reassign(image: &Image, request: Reassign) -> Decision {
+    // A partition that is named twice is decided on what was decided first.
+    let mut decided: BTreeMap<TopicPartition, PartitionState> = BTreeMap::new();
+    let mut records = Vec::new();
+    let mut topics = Vec::new();
+    for topic in request.topics {
+        let mut partitions = Vec::new();
+        for (index, target) in topic.partitions {
+            let found = find(image, &topic.name, index);
+            let result = found.and_then(|(named, partition, old)| {
+                let old = decided.get(&partition).unwrap_or(old);
+                let state = match &target {
+                    Some(target) => move_towards(image, named, old, target, request.allow_replication_factor_change),
+                    None => cancel_move(image, named, index, old),
+                };
+                Ok((partition, state?))
+            });
+            partitions.push((
+                index,
+                result.map(|(partition, state)| {
+                    if let Some(state) = state {
+                        records.push(Record::PartitionChanged { partition, state: state.clone() });
+                        decided.insert(partition, state);
+                    }
+                }),
+            ));
         }
-        Decision::after(records, Response::Reassigned { topics, visible_at: MetadataOffset(0) })
+        topics.push(TopicOutcomes { name: topic.name, partitions });
     }
+    Decision::after(records, Response::Reassigned { topics, visible_at: MetadataOffset(0) })
+}
 
-    fn find(&self, name: &str, index: i32) -> Result<(&Topic, TopicPartition, &PartitionState), Refusal> {
-        let unknown = |text: String| refusal(ErrorCode::UnknownTopicOrPartition, text);
-        let topic = self.pending.topic_named(name);
-        let topic = topic.ok_or_else(|| unknown(format!("Unable to find a topic named {name}.")))?;
-        let partition = TopicPartition { topic: topic.id, partition: PartitionIndex(index) };
-        let state = topic.partition(partition.partition);
-        let state = state.ok_or_else(|| unknown(format!("Unable to find partition {name}:{index}.")))?;
-        Ok((topic, partition, state))
-    }
+fn find<'a>(
+    image: &'a Image,
+    name: &str,
+    index: i32,
+) -> Result<(&'a Topic, TopicPartition, &'a PartitionState), Refusal> {
+    let unknown = |text: String| refusal(ErrorCode::UnknownTopicOrPartition, text);
+    let topic = image.topic_named(name);
+    let topic = topic.ok_or_else(|| unknown(format!("Unable to find a topic named {name}.")))?;
+    let partition = TopicPartition { topic: topic.id, partition: PartitionIndex(index) };
+    let state = topic.partition(partition.partition);
+    let state = state.ok_or_else(|| unknown(format!("Unable to find partition {name}:{index}.")))?;
+    Ok((topic, partition, state))
+}
 
-    /// `None` when the replicas are what they are to be.
-    fn move_towards(
-        &self,
-        topic: &Topic,
-        old: &PartitionState,
-        target: &[BrokerId],
-        other_factor: bool,
-    ) -> Result<Option<PartitionState>, Refusal> {
-        self.check_assignment(target, None)?;
-        let staying = Replicas::of(old).moved().all.len();
-        if !other_factor && staying != target.len() {
-            let text = format!("The replication factor is changed from {staying} to {}", target.len());
-            return Err(refusal(ErrorCode::InvalidReplicationFactor, text));
-        }
-        let replicas = Some(Replicas::of(old).towards(target));
-        Ok(changed(&self.pending, &topic.name, old, &Change { isr: old.isr.clone(), replicas, ..Change::default() }))
+/// `None` when the replicas are what they are to be.
+fn move_towards(
+    image: &Image,
+    topic: &Topic,
+    old: &PartitionState,
+    target: &[BrokerId],
+    other_factor: bool,
+) -> Result<Option<PartitionState>, Refusal> {
+    check_assignment(image, target, None)?;
+    let staying = Replicas::of(old).moved().all.len();
+    if !other_factor && staying != target.len() {
+        let text = format!("The replication factor is changed from {staying} to {}", target.len());
+        return Err(refusal(ErrorCode::InvalidReplicationFactor, text));
     }
+    let replicas = Some(Replicas::of(old).towards(target));
+    Ok(changed(image, &topic.name, old, &Change { isr: old.isr.clone(), replicas, ..Change::default() }))
+}
 
-    fn cancel_move(&self, topic: &Topic, index: i32, old: &PartitionState) -> Result<Option<PartitionState>, Refusal> {
-        if !old.is_moving() {
-            let text = "No partition reassignment is in progress.";
-            return Err(refusal(ErrorCode::NoReassignmentInProgress, text));
-        }
-        let replicas = Replicas::of(old).reverted();
-        let isr: Vec<BrokerId> = old.isr.iter().filter(|id| replicas.all.contains(id)).copied().collect();
-        // Only the new replicas are in sync: without them, what was committed since may be lost.
-        if isr.is_empty() && !flag(&self.pending, &topic.name, "unclean.leader.election.enable") {
-            let text = format!(
-                "Unable to revert partition assignment for {}:{index} because it would require an unclean leader election.",
-                topic.name
-            );
-            return Err(refusal(ErrorCode::InvalidReplicaAssignment, text));
-        }
-        let change = Change { isr, replicas: Some(replicas), ..Change::default() };
-        Ok(changed(&self.pending, &topic.name, old, &change))
+fn cancel_move(
+    image: &Image,
+    topic: &Topic,
+    index: i32,
+    old: &PartitionState,
+) -> Result<Option<PartitionState>, Refusal> {
+    if !old.is_moving() {
+        let text = "No partition reassignment is in progress.";
+        return Err(refusal(ErrorCode::NoReassignmentInProgress, text));
     }
+    let replicas = Replicas::of(old).reverted();
+    let isr: Vec<BrokerId> = old.isr.iter().filter(|id| replicas.all.contains(id)).copied().collect();
+    // Only the new replicas are in sync: without them, what was committed since may be lost.
+    if isr.is_empty() && !flag(image, &topic.name, "unclean.leader.election.enable") {
+        let text = format!(
+            "Unable to revert partition assignment for {}:{index} because it would require an unclean leader election.",
+            topic.name
+        );
+        return Err(refusal(ErrorCode::InvalidReplicaAssignment, text));
+    }
+    let change = Change { isr, replicas: Some(replicas), ..Change::default() };
+    Ok(changed(image, &topic.name, old, &change))
 }

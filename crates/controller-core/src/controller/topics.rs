@@ -6,7 +6,7 @@ use base_types::{BrokerId, ErrorCode, LeaderEpoch, PartitionEpoch, TopicId};
 use peer_api::config::validate_topic;
 use peer_api::controller::{CreatedTopic, DeletedTopic, NewPartitions, NewTopic, Refusal, Response, TopicSelector};
 use peer_api::groups::GROUPS_TOPIC;
-use peer_api::metadata::{ConfigResource, MetadataOffset, PartitionState, Record, Topic};
+use peer_api::metadata::{ConfigResource, Image, MetadataOffset, PartitionState, Record, Topic};
 
 use super::brokers::partition_record;
 use super::{Controller, Decision, is_eligible, refusal};
@@ -97,7 +97,7 @@ impl Controller {
                 let text = format!("Found multiple manual partition assignments for partition {index}");
                 return Err(refusal(ErrorCode::InvalidReplicaAssignment, text));
             }
-            self.check_assignment(replicas, replication_factor)?;
+            check_assignment(&self.pending, replicas, replication_factor)?;
             replication_factor = Some(replicas.len());
             by_index.insert(*index, self.assigned_partition(index.0, replicas)?);
         }
@@ -109,7 +109,7 @@ impl Controller {
     }
 
     fn assigned_partition(&self, index: i32, replicas: &[BrokerId]) -> Result<PartitionState, Refusal> {
-        self.new_partition(replicas.to_vec()).ok_or_else(|| {
+        new_partition(&self.pending, replicas.to_vec()).ok_or_else(|| {
             let text = format!(
                 "All brokers specified in the manual partition assignment for partition {index} are fenced or in \
                  controlled shutdown."
@@ -144,52 +144,7 @@ impl Controller {
             return Err(too_many());
         }
         // The first replica is active, so there is always a leader.
-        Ok((0..partitions).filter_map(|_| self.new_partition(placement.place(wanted))).collect())
-    }
-
-    /// `None` when no replica could lead.
-    fn new_partition(&self, replicas: Vec<BrokerId>) -> Option<PartitionState> {
-        let isr: Vec<BrokerId> = replicas.iter().copied().filter(|id| is_eligible(&self.pending, *id)).collect();
-        let leader = Some(*isr.first()?);
-        Some(PartitionState {
-            replicas,
-            isr,
-            leader,
-            leader_epoch: LeaderEpoch(0),
-            partition_epoch: PartitionEpoch(0),
-            ..PartitionState::default()
-        })
-    }
-
-    pub(super) fn check_assignment(
-        &self,
-        replicas: &[BrokerId],
-        replication_factor: Option<usize>,
-    ) -> Result<(), Refusal> {
-        let invalid = |text: String| Err(refusal(ErrorCode::InvalidReplicaAssignment, text));
-        if replicas.is_empty() {
-            return invalid("The manual partition assignment includes an empty replica list.".to_owned());
-        }
-        let mut sorted = replicas.to_vec();
-        sorted.sort_unstable();
-        for (at, id) in sorted.iter().enumerate() {
-            if self.pending.broker(*id).is_none() {
-                return invalid(format!(
-                    "The manual partition assignment includes broker {id}, but no such broker is registered."
-                ));
-            }
-            if at > 0 && sorted[at - 1] == *id {
-                return invalid(format!("The manual partition assignment includes the broker {id} more than once."));
-            }
-        }
-        match replication_factor {
-            Some(factor) if factor != replicas.len() => invalid(format!(
-                "The manual partition assignment includes a partition with {} replica(s), but this is not consistent \
-                 with previous partitions, which have {factor} replica(s).",
-                replicas.len()
-            )),
-            _ => Ok(()),
-        }
+        Ok((0..partitions).filter_map(|_| new_partition(&self.pending, placement.place(wanted))).collect())
     }
 
     pub(super) fn create_partitions(
@@ -247,7 +202,7 @@ impl Controller {
         } else {
             let mut states = Vec::new();
             for (replicas, index) in request.assignments.iter().zip(current..) {
-                self.check_assignment(replicas, Some(factor))?;
+                check_assignment(&self.pending, replicas, Some(factor))?;
                 states.push(self.assigned_partition(index as i32, replicas)?);
             }
             states
@@ -277,6 +232,51 @@ impl Controller {
         }
         let records = gone.into_iter().map(|id| Record::TopicRemoved { id }).collect();
         Ok(Decision::after(records, Response::TopicsDeleted { topics: results, visible_at: MetadataOffset(0) }))
+    }
+}
+
+/// `None` when no replica could lead.
+pub fn new_partition(image: &Image, replicas: Vec<BrokerId>) -> Option<PartitionState> {
+    let isr: Vec<BrokerId> = replicas.iter().copied().filter(|id| is_eligible(image, *id)).collect();
+    let leader = Some(*isr.first()?);
+    Some(PartitionState {
+        replicas,
+        isr,
+        leader,
+        leader_epoch: LeaderEpoch(0),
+        partition_epoch: PartitionEpoch(0),
+        ..PartitionState::default()
+    })
+}
+
+pub(super) fn check_assignment(
+    image: &Image,
+    replicas: &[BrokerId],
+    replication_factor: Option<usize>,
+) -> Result<(), Refusal> {
+    let invalid = |text: String| Err(refusal(ErrorCode::InvalidReplicaAssignment, text));
+    if replicas.is_empty() {
+        return invalid("The manual partition assignment includes an empty replica list.".to_owned());
+    }
+    let mut sorted = replicas.to_vec();
+    sorted.sort_unstable();
+    for (at, id) in sorted.iter().enumerate() {
+        if image.broker(*id).is_none() {
+            return invalid(format!(
+                "The manual partition assignment includes broker {id}, but no such broker is registered."
+            ));
+        }
+        if at > 0 && sorted[at - 1] == *id {
+            return invalid(format!("The manual partition assignment includes the broker {id} more than once."));
+        }
+    }
+    match replication_factor {
+        Some(factor) if factor != replicas.len() => invalid(format!(
+            "The manual partition assignment includes a partition with {} replica(s), but this is not consistent \
+             with previous partitions, which have {factor} replica(s).",
+            replicas.len()
+        )),
+        _ => Ok(()),
     }
 }
 
