@@ -93,7 +93,7 @@ pub enum Record {
     },
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Broker {
     pub id: BrokerId,
     pub epoch: BrokerEpoch,
@@ -104,7 +104,7 @@ pub struct Broker {
     pub state: BrokerState,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum BrokerState {
     /// Registered, and not trusted with anything (R14).
     Fenced,
@@ -113,7 +113,7 @@ pub enum BrokerState {
     ShuttingDown,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Gateway {
     pub id: BrokerId,
     pub incarnation: Incarnation,
@@ -123,7 +123,7 @@ pub struct Gateway {
     pub host: String,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct PartitionState {
     /// The first is the preferred leader.
     pub replicas: Vec<BrokerId>,
@@ -141,7 +141,7 @@ pub struct PartitionState {
 }
 
 /// What a config belongs to.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum ConfigResource {
     /// All brokers: Kafka's broker resource with an empty name.
     Cluster,
@@ -150,7 +150,7 @@ pub enum ConfigResource {
 }
 
 /// The metadata at one position. Equal positions mean equal images (C5).
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Image {
     at: MetadataOffset,
     cluster_id: String,
@@ -166,7 +166,7 @@ pub struct Image {
     next_producer_id: ProducerId,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Topic {
     pub id: TopicId,
     pub name: String,

@@ -16,7 +16,7 @@ pub struct Hello {
     pub broker_epoch: BrokerEpoch,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq, Hash, Debug)]
 pub enum FromFollower {
     /// "I follow you in `leader_epoch` and hold durably what lies in `log_start..log_end`, the last of it of `last_epoch`."
     Follow {
@@ -33,7 +33,7 @@ pub enum FromFollower {
     Confirmed { partition: TopicPartition, leader_epoch: LeaderEpoch, round: u64 },
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq, Hash, Debug)]
 pub enum FromLeader {
     /// Batches that continue the follower's log at `base_offset`.
     Push {

@@ -61,7 +61,7 @@ pub enum Response {
 }
 
 /// How many replicas must hold a batch durably before it is acknowledged.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Acks {
     /// `acks` 0 and 1: the leader alone.
     Leader,
@@ -98,7 +98,7 @@ pub struct AppendResponse {
     pub partitions: Vec<(TopicPartition, Result<Appended, AppendError>)>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Appended {
     pub base_offset: Offset,
     /// [`Timestamp::NONE`] unless the topic stamps LogAppendTime.

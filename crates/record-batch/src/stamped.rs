@@ -1,5 +1,7 @@
 //! A batch with its place in a log.
 
+use std::hash::{Hash, Hasher};
+
 use base_types::{LeaderEpoch, Offset, Timestamp};
 use bytes::{Bytes, BytesMut};
 
@@ -21,6 +23,13 @@ pub struct StampedBatch {
 impl PartialEq for StampedBatch {
     fn eq(&self, other: &StampedBatch) -> bool {
         self.head == other.head && self.body == other.body
+    }
+}
+
+/// The head holds the CRC of the body.
+impl Hash for StampedBatch {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.head.hash(state);
     }
 }
 

@@ -3,7 +3,7 @@
 use base_types::{LeaderEpoch, Offset, invariant};
 use peer_api::storage::EpochEnd;
 
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct EpochCache {
     /// Strictly increasing in both.
     starts: Vec<(LeaderEpoch, Offset)>,

@@ -95,7 +95,7 @@ pub enum Event {
 }
 
 /// What the controller says of this partition, seen from this broker.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Assignment {
     pub leader_epoch: LeaderEpoch,
     pub partition_epoch: PartitionEpoch,
@@ -107,7 +107,7 @@ pub struct Assignment {
 }
 
 /// What this broker is to the partition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Role {
     Leader,
     Follower {
@@ -118,7 +118,7 @@ pub enum Role {
 }
 
 /// The topic's settings that a replica acts on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Settings {
     pub min_insync_replicas: usize,
     pub message_bytes_max: usize,

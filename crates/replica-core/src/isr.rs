@@ -13,13 +13,13 @@ pub fn may_join(durable_end: Option<Offset>, high_watermark: Offset, epoch_start
 ///
 /// Under steady load a healthy follower is always a few batches behind and never seen at the very end. What counts is how old
 /// the end is that it has reached: the log end is marked, and when the follower gets there it was caught up as of the mark.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Lag {
     /// `None`: it has everything.
     behind: Option<Behind>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 struct Behind {
     /// It had everything that was there then.
     since: Tick,

@@ -16,12 +16,12 @@ use record_batch::BatchHeader;
 /// Kafka keeps as many, hence at most five produce requests in flight for an idempotent client.
 const BATCHES_RETAINED: usize = 5;
 
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct ProducerState {
     producers: BTreeMap<ProducerId, Producer>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 struct Producer {
     epoch: ProducerEpoch,
     last_timestamp: Timestamp,
@@ -29,7 +29,7 @@ struct Producer {
     batches: VecDeque<Appended>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 struct Appended {
     base_sequence: Sequence,
     last_sequence: Sequence,

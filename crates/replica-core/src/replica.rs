@@ -23,7 +23,7 @@ use leader::Leader;
 /// How soon writes are asked for again after the disk was full.
 const WRITE_RETRY_MS: u64 = 100;
 
-#[derive(Debug)]
+#[derive(Clone, Hash, Debug)]
 pub struct Replica {
     me: BrokerId,
     partition: TopicPartition,
@@ -64,7 +64,7 @@ pub struct Replica {
     next_read: ReadId,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Hash, Debug)]
 enum Duty {
     Idle,
     Leader(Box<Leader>),
@@ -77,7 +77,7 @@ enum Cut {
     StartOver { at: Offset },
 }
 
-#[derive(Debug)]
+#[derive(Clone, Hash, Debug)]
 struct PendingWrite {
     id: WriteId,
     batch: StampedBatch,

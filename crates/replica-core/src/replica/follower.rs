@@ -26,7 +26,7 @@ const REOPEN_BEHIND_MS: u64 = 10;
 /// How long to wait for the answer to an opening. Only a lost answer takes so long.
 const ANSWER_MS: u64 = 2_000;
 
-#[derive(Debug)]
+#[derive(Clone, Hash, Debug)]
 pub(super) struct Follower {
     pub(super) leader: BrokerId,
     phase: Phase,
@@ -40,7 +40,7 @@ pub(super) struct Follower {
     reported_start: Offset,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 enum Phase {
     /// No stream to the leader's node.
     Unreachable,

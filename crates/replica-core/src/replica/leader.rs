@@ -25,7 +25,7 @@ use progress::Progress;
 use trims::Trims;
 use waiting::Waiting;
 
-#[derive(Debug)]
+#[derive(Clone, Hash, Debug)]
 pub(super) struct Leader {
     /// Where the log ended when this epoch began: nothing is known to be committed in this epoch before the high watermark is here.
     epoch_start: Offset,

@@ -16,7 +16,7 @@ use crate::effect::{Effect, Effects};
 use crate::event::RequestKey;
 use crate::replica::{Duty, Replica};
 
-#[derive(Debug, Default)]
+#[derive(Clone, Hash, Debug, Default)]
 pub(super) struct Confirmations {
     /// The number of the last request. A follower is asked for the newest, and that is the answer to all before it.
     last_round: u64,

@@ -11,7 +11,7 @@ use crate::isr::Lag;
 /// Bytes pushed to a follower and not yet confirmed. Enough to keep two disks busy, little enough to bound memory.
 const BYTES_IN_FLIGHT_MAX: usize = 8 << 20;
 
-#[derive(Debug)]
+#[derive(Clone, Hash, Debug)]
 pub(super) struct Progress {
     pub link: Link,
     /// The registration under which it opened in this leader epoch; anything said under an older one is late.
@@ -33,7 +33,7 @@ pub(super) struct Progress {
     pub tell_at: Option<Tick>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Hash, Debug)]
 pub(super) enum Link {
     /// It has not opened in this epoch, or is to open again.
     Silent,
@@ -41,7 +41,7 @@ pub(super) enum Link {
     Streaming(Stream),
 }
 
-#[derive(Debug)]
+#[derive(Clone, Hash, Debug)]
 pub(super) struct Stream {
     /// What is pushed next begins here.
     pub next: Offset,

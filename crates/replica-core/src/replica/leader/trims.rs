@@ -9,12 +9,12 @@ use crate::event::RequestKey;
 use crate::replica::{Duty, Replica};
 
 /// Few at any time, so they are looked through.
-#[derive(Debug, Default)]
+#[derive(Clone, Hash, Debug, Default)]
 pub(super) struct Trims {
     waiting: Vec<Trim>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Hash, Debug)]
 struct Trim {
     key: RequestKey,
     deadline: Tick,

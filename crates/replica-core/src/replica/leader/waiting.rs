@@ -6,7 +6,7 @@ use base_types::Tick;
 
 use crate::event::RequestKey;
 
-#[derive(Debug)]
+#[derive(Clone, Hash, Debug)]
 pub(super) struct Waiting<P, T> {
     /// In order of `until`.
     requests: VecDeque<Request<P, T>>,
@@ -14,7 +14,7 @@ pub(super) struct Waiting<P, T> {
     earliest: Option<Tick>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Hash, Debug)]
 pub(super) struct Request<P, T> {
     pub key: RequestKey,
     pub deadline: Tick,
