@@ -47,6 +47,8 @@ pub struct Replica {
     writes: VecDeque<PendingWrite>,
     /// The disk was full: nothing is written before then, and then everything in `writes` is asked for again, or the cut.
     retry_writes_at: Option<Tick>,
+    /// It was full for a trim: none is asked for before then. Writes that were asked for meanwhile have not failed by that.
+    retry_trim_at: Option<Tick>,
     /// The truncation or start-over that is under way; nothing is appended and nothing is answered meanwhile.
     cutting: Option<(WriteId, Cut)>,
     /// What the controller said meanwhile. It waits, because a leader's log is never cut (R12).
@@ -111,6 +113,7 @@ impl Replica {
             producers: ProducerState::default(),
             writes: VecDeque::new(),
             retry_writes_at: None,
+            retry_trim_at: None,
             cutting: None,
             deferred: None,
             failed: false,
@@ -183,7 +186,7 @@ impl Replica {
             Duty::Leader(leader) => leader.next_deadline(&self.settings),
             Duty::Follower(follower) => follower.next_deadline(),
         };
-        duty.into_iter().chain(self.retry_writes_at).min()
+        duty.into_iter().chain(self.retry_writes_at).chain(self.retry_trim_at).min()
     }
 
     pub fn role(&self) -> Role {
@@ -430,6 +433,9 @@ impl Replica {
         if self.retry_writes_at.is_some_and(|at| at <= now.tick) {
             self.retry_writes(effects);
         }
+        if self.retry_trim_at.take_if(|at| *at <= now.tick).is_some() {
+            self.trim(effects);
+        }
         self.leader_ticked(now, effects);
         self.follower_ticked(now, effects);
     }
@@ -475,7 +481,8 @@ impl Replica {
     /// goes as far as was asked meanwhile.
     fn trim(&mut self, effects: &mut Effects) {
         let to = self.log_start_wanted.min(self.high_watermark).min(self.durable_end);
-        let waits = self.trimming.is_some() || self.cutting.is_some() || self.retry_writes_at.is_some();
+        let retries = self.retry_writes_at.is_some() || self.retry_trim_at.is_some();
+        let waits = self.trimming.is_some() || self.cutting.is_some() || retries;
         if self.failed || waits || to <= self.log_start {
             return;
         }
@@ -505,9 +512,7 @@ impl Replica {
             }
             // A cut that came after it will be answered itself, and the leader says again where the log is to begin.
             Err(WriteFailure::NoSpace) if self.cutting.is_some() => {}
-            Err(WriteFailure::NoSpace) => {
-                self.retry_writes_at.get_or_insert(now.tick.plus_ms(WRITE_RETRY_MS));
-            }
+            Err(WriteFailure::NoSpace) => self.retry_trim_at = Some(now.tick.plus_ms(WRITE_RETRY_MS)),
             Err(WriteFailure::Failed | WriteFailure::Corrupt) => self.fail(effects),
         }
     }
@@ -520,6 +525,7 @@ impl Replica {
         self.failed = true;
         self.writes.clear();
         self.retry_writes_at = None;
+        self.retry_trim_at = None;
         self.cutting = None;
         self.trimming = None;
         self.deferred = None;

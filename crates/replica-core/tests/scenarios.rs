@@ -66,6 +66,7 @@ scenarios! {
     start_over,
     time_outs,
     disk_full,
+    disk_full_at_a_trim,
     disk_failure,
     late_messages,
     late_divergence,
