@@ -1,6 +1,6 @@
 //! One voter.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 
 use base_types::{BrokerId, Random, Tick, invariant};
@@ -111,6 +111,9 @@ pub struct Consensus {
     election_timeout: usize,
     /// Ticks until it stands for election, because the stream to the leader ended; unless it hears of one before.
     stands_in: Option<usize>,
+    newcomer: Option<Newcomer>,
+    /// Votes of this term that count only if everyone gives theirs.
+    doubtful: BTreeMap<u64, Message>,
     role: Role,
     ticked_at: Tick,
     writes: u64,
@@ -130,6 +133,22 @@ impl fmt::Debug for Consensus {
     }
 }
 
+/// A voter that began without a past (C9): it was never started before, or its directory was wiped. Nobody can tell which, so what it said
+/// in an earlier life may count somewhere. It follows and confirms, but an election in which it takes part must be unanimous, until it
+/// has all that was committed when a leader first knew of its new life. It is written down with the hard state.
+#[derive(Debug, Default)]
+struct Newcomer {
+    /// The words by which it knows the leader's answer.
+    question: u64,
+    asks_in: usize,
+    /// Committed when the leader was asked.
+    due: Option<u64>,
+    /// Who stood last without a past either: where nothing was ever committed, nothing can be lost.
+    beginners: BTreeSet<u64>,
+}
+
+/// What a newcomer's votes and questions are marked with.
+const NEWCOMER: &[u8] = b"newcomer";
 /// A snapshot that was sent and neither arrived nor failed within this time is sent again.
 const SNAPSHOT_MS_MAX: u64 = 5_000;
 /// After a pause of the process at most so many ticks are caught up on.
@@ -145,7 +164,9 @@ impl Consensus {
         effects: &mut Effects,
     ) -> Result<Consensus, RecoverError> {
         let voters: Vec<u64> = config.voters.iter().map(|id| raft_id(*id)).collect();
-        let hard_state = stored.hard_state.as_ref().map(format::decode_hard_state).transpose()?.unwrap_or_default();
+        let is_new = stored == Stored::default();
+        let (hard_state, was_newcomer) =
+            stored.hard_state.as_ref().map(format::decode_hard_state).transpose()?.unwrap_or_default();
         let snapshot = stored.snapshot.as_ref().map(format::decode_snapshot).transpose()?.unwrap_or_default();
         let conf_state = if snapshot.is_empty() {
             ConfState { voters: voters.clone(), ..ConfState::default() }
@@ -181,6 +202,8 @@ impl Consensus {
             random,
             election_timeout: config.election_ticks,
             stands_in: None,
+            newcomer: None,
+            doubtful: BTreeMap::new(),
             role: Role { term: hard_state.term, leader: None, is_leader: false },
             ticked_at: now,
             writes: 0,
@@ -198,6 +221,8 @@ impl Consensus {
         consensus.draw_election_timeout();
         if voters == [raft_id(consensus.config.id)] {
             consensus.act(|node| node.campaign());
+        } else if is_new || was_newcomer {
+            consensus.newcomer = Some(Newcomer { question: consensus.random.next_u64(), ..Newcomer::default() });
         }
         consensus.drain(now, effects);
         Ok(consensus)
@@ -208,10 +233,27 @@ impl Consensus {
             Event::Ticked => self.tick(now),
             Event::MessageReceived(bytes) => {
                 // Bytes from a peer that cannot be read are as good as lost.
-                let Ok(message) = Message::decode(bytes) else { return };
+                let Ok(mut message) = Message::decode(bytes) else { return };
                 let from = message.from;
                 self.heard_at.insert(from, now);
+                match message.get_msg_type() {
+                    MessageType::MsgHeartbeat => {
+                        // A leader that does not know yet that this log is shorter than it was.
+                        message.commit = message.commit.min(self.node.raft.raft_log.last_index());
+                    }
+                    MessageType::MsgReadIndex if is_of_newcomer(&message) => self.begin_anew_with(from),
+                    MessageType::MsgRequestVote => self.note_beginner(&message),
+                    MessageType::MsgRequestVoteResponse if self.is_doubtful(&message) => {
+                        self.doubtful.retain(|_, vote| vote.term == message.term);
+                        self.doubtful.insert(from, message);
+                        self.count_doubtful();
+                        self.drain(now, effects);
+                        return;
+                    }
+                    _ => {}
+                }
                 self.act(|node| node.step(message));
+                self.count_doubtful();
                 self.note_progress(from, now);
             }
             Event::PersistCompleted(write) => self.persisted(write, effects),
@@ -316,6 +358,7 @@ impl Consensus {
         let due = now.ms_since(self.ticked_at) / self.config.tick_ms;
         self.ticked_at = if due > TICKS_MAX { now } else { self.ticked_at.plus_ms(due * self.config.tick_ms) };
         for _ in 0..due.min(TICKS_MAX) {
+            self.ask_as_newcomer();
             self.act(|node| {
                 node.tick();
                 Ok(())
@@ -348,6 +391,81 @@ impl Consensus {
             Ok(())
         });
         self.stands_in = Some(self.config.heartbeat_ticks * (2 + rank));
+    }
+
+    /// A follower that asks as a newcomer may have confirmed what it has no more, to this leader. From here on only what it confirms anew counts.
+    fn begin_anew_with(&mut self, newcomer: u64) {
+        let last = self.node.raft.raft_log.last_index();
+        if self.role.is_leader
+            && let Some(progress) = self.node.raft.mut_prs().get_mut(newcomer)
+        {
+            progress.matched = 0;
+            progress.become_probe();
+            progress.next_idx = last + 1;
+        }
+    }
+
+    fn note_beginner(&mut self, request: &Message) {
+        if let Some(newcomer) = &mut self.newcomer {
+            if request.index == 0 {
+                newcomer.beginners.insert(request.from);
+            } else {
+                newcomer.beginners.remove(&request.from);
+            }
+        }
+    }
+
+    /// Whether a newcomer takes part in an election that is about a past.
+    fn is_doubtful(&self, vote: &Message) -> bool {
+        let from_newcomer = vote.context == NEWCOMER;
+        let to_newcomer = self.newcomer.is_some() && self.node.raft.raft_log.last_index() > 0;
+        !vote.reject && (from_newcomer || to_newcomer)
+    }
+
+    /// Everyone has voted for this node: whatever was committed is in one of their logs, and none is longer than this one.
+    fn count_doubtful(&mut self) {
+        let raft = &self.node.raft;
+        let granted = |id| {
+            id == raft.id
+                || raft.prs().votes().get(&id) == Some(&true)
+                || self.doubtful.get(&id).is_some_and(|vote| vote.term == raft.term)
+        };
+        let is_unanimous = raft.state == StateRole::Candidate && raft.prs().conf().voters().ids().iter().all(granted);
+        if self.doubtful.is_empty() || !is_unanimous {
+            return;
+        }
+        for vote in std::mem::take(&mut self.doubtful).into_values() {
+            self.act(|node| node.step(vote));
+        }
+    }
+
+    /// Asks the leader what is committed, again and again, since the question or the answer may be lost.
+    fn ask_as_newcomer(&mut self) {
+        let asks_every = self.config.heartbeat_ticks;
+        let Some(newcomer) = &mut self.newcomer else { return };
+        if newcomer.due.is_some() || self.role.leader.is_none() || self.role.is_leader {
+            return;
+        }
+        if newcomer.asks_in > 0 {
+            newcomer.asks_in -= 1;
+            return;
+        }
+        newcomer.asks_in = asks_every;
+        let question = question(newcomer.question);
+        self.act(|node| {
+            node.read_index(question);
+            Ok(())
+        });
+    }
+
+    /// Whether a newcomer has just become a voter like the others: it leads, so everyone chose it or it makes the beginning; or it has
+    /// caught up.
+    fn end_newcomer(&mut self) -> bool {
+        let raft = &self.node.raft;
+        let ends = |newcomer: &mut Newcomer| {
+            raft.state == StateRole::Leader || newcomer.due.is_some_and(|due| raft.raft_log.committed >= due)
+        };
+        self.newcomer.take_if(ends).is_some()
     }
 
     fn persisted(&mut self, write: WriteId, effects: &mut Effects) {
@@ -394,13 +512,20 @@ impl Consensus {
     }
 
     fn drain(&mut self, now: Tick, effects: &mut Effects) {
+        // Written down with the next write, or alone where there is none.
+        let mut is_due = self.end_newcomer();
         while self.node.has_ready() {
             let mut ready = self.node.ready();
             for state in ready.take_read_states() {
-                if let Ok(id) = <[u8; 8]>::try_from(&state.request_ctx[..]) {
+                if let Some(newcomer) = &mut self.newcomer
+                    && state.request_ctx == question(newcomer.question)
+                {
+                    newcomer.due = Some(state.index);
+                } else if let Ok(id) = <[u8; 8]>::try_from(&state.request_ctx[..]) {
                     effects.push(Effect::ReadReady { read: ReadId(u64::from_be_bytes(id)), index: state.index });
                 }
             }
+            is_due &= !ready.must_sync();
             let after = self.persist(&ready, effects);
             for message in ready.take_messages() {
                 self.send(now, message, None, effects);
@@ -411,6 +536,12 @@ impl Consensus {
             let committed = ready.take_committed_entries();
             self.node.advance_append_async(ready);
             self.hand_out(committed, effects);
+            is_due |= self.end_newcomer();
+        }
+        if is_due {
+            let hard_state = Some(format::encode_hard_state(&self.node.store().hard_state, false));
+            let write = self.next_write(None);
+            effects.push(Effect::Persist(Persist { write, hard_state, ..Persist::default() }));
         }
         let raft = &self.node.raft;
         let leader = (raft.leader_id != 0).then(|| broker_id(raft.leader_id));
@@ -448,7 +579,8 @@ impl Consensus {
             persist.entries = ready.entries().iter().map(|entry| (entry.index, format::encode_entry(entry))).collect();
         }
         if ready.must_sync() {
-            persist.hard_state = Some(format::encode_hard_state(&self.node.store().hard_state));
+            persist.hard_state =
+                Some(format::encode_hard_state(&self.node.store().hard_state, self.newcomer.is_some()));
             persist.write = self.next_write(Some(ready.number()));
             if !ready.snapshot().is_empty() {
                 let index = ready.snapshot().get_metadata().index;
@@ -467,7 +599,11 @@ impl Consensus {
         write
     }
 
-    fn send(&mut self, now: Tick, message: Message, after: Option<WriteId>, effects: &mut Effects) {
+    fn send(&mut self, now: Tick, mut message: Message, after: Option<WriteId>, effects: &mut Effects) {
+        let is_vote = message.get_msg_type() == MessageType::MsgRequestVoteResponse && !message.reject;
+        if is_vote && self.newcomer.as_ref().is_some_and(|newcomer| !newcomer.beginners.contains(&message.to)) {
+            message.context = NEWCOMER.into();
+        }
         if message.get_msg_type() == MessageType::MsgSnapshot {
             self.snapshots_sent.insert(message.to, now);
         }
@@ -531,6 +667,15 @@ fn decode_entries(stored: &[(u64, Bytes)], snapshot_at: u64) -> Result<Vec<Entry
         entries.push(format::decode_entry(*index, bytes)?);
     }
     Ok(entries)
+}
+
+/// Longer than a [`ReadId`], so that the two are told apart.
+fn question(number: u64) -> Vec<u8> {
+    [NEWCOMER, &number.to_be_bytes()].concat()
+}
+
+fn is_of_newcomer(question: &Message) -> bool {
+    question.entries.first().is_some_and(|entry| entry.data.starts_with(NEWCOMER))
 }
 
 /// Raft has no node 0, Kafka may.

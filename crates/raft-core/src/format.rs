@@ -1,7 +1,7 @@
 //! The stored log as bytes: hard state, entries, snapshot. Each begins with its version; numbers are big-endian.
 //!
 //! ```text
-//!  hard state := 1, term u64, vote u64, commit u64
+//!  hard state := 1 or 2, term u64, vote u64, commit u64; 2 for a newcomer, which may not vote yet
 //!  entry      := 1, kind u8 (0 normal, 1 and 2 changes of membership), term u64, data
 //!  snapshot   := 1, index u64, term u64, four lists of voters (count u16, ids u64), auto leave u8, data
 //! ```
@@ -14,6 +14,7 @@ use bytes::Bytes;
 use raft::eraftpb::{ConfState, Entry, EntryType, HardState, Snapshot, SnapshotMetadata};
 
 const VERSION: u8 = 1;
+const NEWCOMER: u8 = 2;
 
 /// What a store holds when a node starts. Empty for a new node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,18 +37,24 @@ impl fmt::Display for FormatError {
 
 impl std::error::Error for FormatError {}
 
-pub(crate) fn encode_hard_state(state: &HardState) -> Bytes {
-    let mut out = vec![VERSION];
+pub(crate) fn encode_hard_state(state: &HardState, is_newcomer: bool) -> Bytes {
+    let mut out = vec![if is_newcomer { NEWCOMER } else { VERSION }];
     for number in [state.term, state.vote, state.commit] {
         out.extend(number.to_be_bytes());
     }
     out.into()
 }
 
-pub(crate) fn decode_hard_state(bytes: &Bytes) -> Result<HardState, FormatError> {
-    let mut reader = Reader::new(bytes, "hard state")?;
+/// Answers whether it is of a newcomer, too.
+pub(crate) fn decode_hard_state(bytes: &Bytes) -> Result<(HardState, bool), FormatError> {
+    let mut reader = Reader { bytes, what: "hard state" };
+    let is_newcomer = match reader.u8()? {
+        VERSION => false,
+        NEWCOMER => true,
+        _ => return Err(FormatError("unknown version")),
+    };
     let state = HardState { term: reader.u64()?, vote: reader.u64()?, commit: reader.u64()? };
-    if reader.bytes.is_empty() { Ok(state) } else { Err(FormatError("hard state is too long")) }
+    if reader.bytes.is_empty() { Ok((state, is_newcomer)) } else { Err(FormatError("hard state is too long")) }
 }
 
 pub(crate) fn encode_entry(entry: &Entry) -> Bytes {
@@ -139,11 +146,14 @@ mod tests {
     }
 
     #[test]
-    fn golden_bytes_of_version_1() {
+    fn golden_bytes() {
         let state = HardState { term: 3, vote: 2, commit: 258 };
-        let bytes = encode_hard_state(&state);
+        let bytes = encode_hard_state(&state, false);
         assert_eq!(hex(&bytes), "01000000000000000300000000000000020000000000000102");
-        assert_eq!(decode_hard_state(&bytes), Ok(state));
+        assert_eq!(decode_hard_state(&bytes), Ok((state.clone(), false)));
+        let bytes = encode_hard_state(&state, true);
+        assert_eq!(hex(&bytes), "02000000000000000300000000000000020000000000000102");
+        assert_eq!(decode_hard_state(&bytes), Ok((state, true)));
 
         let mut entry = Entry { index: 9, term: 3, data: b"abc".to_vec(), ..Entry::default() };
         let bytes = encode_entry(&entry);
@@ -166,7 +176,7 @@ mod tests {
 
     #[test]
     fn damaged_bytes_are_refused() {
-        let whole = encode_hard_state(&HardState { term: 3, vote: 2, commit: 258 });
+        let whole = encode_hard_state(&HardState { term: 3, vote: 2, commit: 258 }, true);
         for size in 0..whole.len() {
             assert!(decode_hard_state(&whole.slice(..size)).is_err());
         }
