@@ -243,6 +243,7 @@ impl Consensus {
                     }
                     MessageType::MsgReadIndex if is_of_newcomer(&message) => self.begin_anew_with(from),
                     MessageType::MsgRequestVote => self.note_beginner(&message),
+                    MessageType::MsgTimeoutNow if self.pending_install.is_some() => return,
                     MessageType::MsgRequestVoteResponse if self.is_doubtful(&message) => {
                         self.doubtful.retain(|_, vote| vote.term == message.term);
                         self.doubtful.insert(from, message);
@@ -359,6 +360,10 @@ impl Consensus {
         self.ticked_at = if due > TICKS_MAX { now } else { self.ticked_at.plus_ms(due * self.config.tick_ms) };
         for _ in 0..due.min(TICKS_MAX) {
             self.ask_as_newcomer();
+            // Who is still writing a snapshot down does not stand: raft-rs looks for entries that it has replaced.
+            if self.pending_install.is_some() {
+                continue;
+            }
             self.act(|node| {
                 node.tick();
                 Ok(())
@@ -599,7 +604,10 @@ impl Consensus {
         write
     }
 
-    fn send(&mut self, now: Tick, mut message: Message, after: Option<WriteId>, effects: &mut Effects) {
+    fn send(&mut self, now: Tick, mut message: Message, mut after: Option<WriteId>, effects: &mut Effects) {
+        if message.get_msg_type() == MessageType::MsgReadIndex && is_of_newcomer(&message) {
+            after = self.pending_writes.back().map(|(write, _)| *write);
+        }
         let is_vote = message.get_msg_type() == MessageType::MsgRequestVoteResponse && !message.reject;
         if is_vote && self.newcomer.as_ref().is_some_and(|newcomer| !newcomer.beginners.contains(&message.to)) {
             message.context = NEWCOMER.into();

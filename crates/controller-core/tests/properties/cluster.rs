@@ -34,6 +34,7 @@ pub struct Counts {
     moves_done: u64,
     moves_refused: u64,
     unregistered: u64,
+    wiped_voters: u64,
 }
 
 impl Counts {
@@ -53,6 +54,7 @@ impl Counts {
         self.moves_done += other.moves_done;
         self.moves_refused += other.moves_refused;
         self.unregistered += other.unregistered;
+        self.wiped_voters += other.wiped_voters;
     }
 
     pub fn has_seen_everything(&self) -> bool {
@@ -72,6 +74,7 @@ impl Counts {
             self.moves_done,
             self.moves_refused,
             self.unregistered,
+            self.wiped_voters,
         ]
         .iter()
         .all(|count| *count > 0)
@@ -203,7 +206,12 @@ impl Cluster {
                 let node = self.random.below(self.nodes.len() as u64) as usize;
                 match self.nodes[node].controller {
                     Some(_) => self.crash(node),
-                    None => self.start(node),
+                    None => {
+                        if self.random.chance(100) {
+                            self.wipe(node);
+                        }
+                        self.start(node);
+                    }
                 }
             }
             self.pass_messages_to_brokers();
@@ -297,6 +305,16 @@ impl Cluster {
                 broker.open.clear();
                 broker.registering = None;
             }
+        }
+    }
+
+    /// A stopped voter loses its directory, if all the others have theirs and have caught up. What it had said has arrived or never will.
+    fn wipe(&mut self, node: usize) {
+        let is_voter = |disk: &Disk| disk.hard_state.as_ref().is_some_and(|state| state[0] == 1);
+        if (0..self.nodes.len()).all(|other| other == node || is_voter(&self.nodes[other].disk)) {
+            self.counts.wiped_voters += 1;
+            self.nodes[node].disk = Disk::default();
+            self.network.clear();
         }
     }
 
