@@ -51,7 +51,7 @@ impl fmt::Display for QuorumLogError {
             QuorumLogError::Damaged { file, position, why } => write!(
                 f,
                 "the quorum log {file} is damaged at byte {position}: {why}. This controller must not vote with it: move the \
-                 data directory away, and start it again under a new node id, or restore the file"
+                 data directory away and start it again, while the other controllers run; it catches up before it votes"
             ),
             QuorumLogError::OtherNode { expected, found } => {
                 write!(f, "the data directory belongs to controller {found}, and this is controller {expected}")
