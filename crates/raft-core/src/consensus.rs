@@ -112,7 +112,7 @@ pub struct Consensus {
     /// Ticks until it stands for election, because the stream to the leader ended; unless it hears of one before.
     stands_in: Option<usize>,
     newcomer: Option<Newcomer>,
-    /// Votes of this term that count only if everyone gives theirs.
+    /// Votes of the election under way that count only if everyone gives theirs.
     doubtful: BTreeMap<u64, Message>,
     role: Role,
     ticked_at: Tick,
@@ -242,10 +242,9 @@ impl Consensus {
                         message.commit = message.commit.min(self.node.raft.raft_log.last_index());
                     }
                     MessageType::MsgReadIndex if is_of_newcomer(&message) => self.begin_anew_with(from),
-                    MessageType::MsgRequestVote => self.note_beginner(&message),
+                    MessageType::MsgRequestVote | MessageType::MsgRequestPreVote => self.note_beginner(&message),
                     MessageType::MsgTimeoutNow if self.pending_install.is_some() => return,
-                    MessageType::MsgRequestVoteResponse if self.is_doubtful(&message) => {
-                        self.doubtful.retain(|_, vote| vote.term == message.term);
+                    _ if self.is_doubtful(&message) => {
                         self.doubtful.insert(from, message);
                         self.count_doubtful();
                         self.drain(now, effects);
@@ -424,19 +423,21 @@ impl Consensus {
     fn is_doubtful(&self, vote: &Message) -> bool {
         let from_newcomer = vote.context == NEWCOMER;
         let to_newcomer = self.newcomer.is_some() && self.node.raft.raft_log.last_index() > 0;
-        !vote.reject && (from_newcomer || to_newcomer)
+        is_vote(vote) && (from_newcomer || to_newcomer)
     }
 
     /// Everyone has voted for this node: whatever was committed is in one of their logs, and none is longer than this one.
     fn count_doubtful(&mut self) {
         let raft = &self.node.raft;
-        let granted = |id| {
-            id == raft.id
-                || raft.prs().votes().get(&id) == Some(&true)
-                || self.doubtful.get(&id).is_some_and(|vote| vote.term == raft.term)
+        let (counts, term) = match raft.state {
+            StateRole::PreCandidate => (MessageType::MsgRequestPreVoteResponse, raft.term + 1),
+            StateRole::Candidate => (MessageType::MsgRequestVoteResponse, raft.term),
+            StateRole::Follower | StateRole::Leader => return self.doubtful.clear(),
         };
-        let is_unanimous = raft.state == StateRole::Candidate && raft.prs().conf().voters().ids().iter().all(granted);
-        if self.doubtful.is_empty() || !is_unanimous {
+        self.doubtful.retain(|_, vote| (vote.get_msg_type(), vote.term) == (counts, term));
+        let granted =
+            |id| id == raft.id || raft.prs().votes().get(&id) == Some(&true) || self.doubtful.contains_key(&id);
+        if self.doubtful.is_empty() || !raft.prs().conf().voters().ids().iter().all(granted) {
             return;
         }
         for vote in std::mem::take(&mut self.doubtful).into_values() {
@@ -608,8 +609,8 @@ impl Consensus {
         if message.get_msg_type() == MessageType::MsgReadIndex && is_of_newcomer(&message) {
             after = self.pending_writes.back().map(|(write, _)| *write);
         }
-        let is_vote = message.get_msg_type() == MessageType::MsgRequestVoteResponse && !message.reject;
-        if is_vote && self.newcomer.as_ref().is_some_and(|newcomer| !newcomer.beginners.contains(&message.to)) {
+        if is_vote(&message) && self.newcomer.as_ref().is_some_and(|newcomer| !newcomer.beginners.contains(&message.to))
+        {
             message.context = NEWCOMER.into();
         }
         if message.get_msg_type() == MessageType::MsgSnapshot {
@@ -680,6 +681,12 @@ fn decode_entries(stored: &[(u64, Bytes)], snapshot_at: u64) -> Result<Vec<Entry
 /// Longer than a [`ReadId`], so that the two are told apart.
 fn question(number: u64) -> Vec<u8> {
     [NEWCOMER, &number.to_be_bytes()].concat()
+}
+
+/// Or the promise of one.
+fn is_vote(message: &Message) -> bool {
+    let kind = message.get_msg_type();
+    matches!(kind, MessageType::MsgRequestVoteResponse | MessageType::MsgRequestPreVoteResponse) && !message.reject
 }
 
 fn is_of_newcomer(question: &Message) -> bool {

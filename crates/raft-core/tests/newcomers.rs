@@ -201,6 +201,35 @@ fn a_wiped_voter_does_not_elect_who_lacks_what_it_had_confirmed() {
     assert!(quorum.is_committed("more"), "the wiped one votes again");
 }
 
+/// The same, when it is stopped on its way: what it has by then is more than the lagging one has, and not all.
+#[test]
+fn a_newcomer_that_has_a_part_is_not_elected_by_who_has_less() {
+    let mut quorum = Quorum::of_three();
+    let leader = quorum.led_after(3_000);
+    let (wiped, lagging) = Quorum::others(leader);
+    quorum.stop(lagging);
+    for data in ["first", "second"] {
+        quorum.propose(data);
+        quorum.pass(100);
+    }
+    quorum.stop(leader);
+    quorum.wipe(wiped);
+    quorum.stop(wiped);
+    let mut part = quorum.stored[&leader].clone();
+    part.pop_last();
+    quorum.stored.insert(wiped, part);
+    let mut state = quorum.hard_states[&leader].to_vec();
+    state[0] = 2;
+    state[17..].fill(0);
+    quorum.hard_states.insert(wiped, state.into());
+    quorum.start(wiped);
+    quorum.start(lagging);
+    quorum.pass(30_000);
+    assert_eq!(quorum.leader(), None);
+    quorum.start(leader);
+    assert_eq!(quorum.led_after(10_000), leader);
+}
+
 /// It is brought up by the leader that knew its earlier life, and the two serve while the third is down.
 #[test]
 fn a_wiped_voter_is_brought_up_while_the_leader_stays() {
