@@ -9,7 +9,8 @@
 //! ```
 //!
 //! Sessions belong to one gateway and are no loss: whoever names an unknown one is told so and begins again (W6, trap 42).
-//! Bounded by number and by partitions; eviction is Kafka's, by age of use and then by size.
+//! Bounded by number and by partitions; eviction is Kafka's, by age of use and then by size. A session that would grow beyond what there is
+//! room for ends, and its client is told so as if it had been evicted.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -63,6 +64,7 @@ pub(crate) struct Sessions {
     sessions: BTreeMap<i32, Session>,
     by_use: BTreeSet<(Tick, i32)>,
     partitions: usize,
+    partitions_max: usize,
     evicted: u64,
     random: Random,
 }
@@ -87,7 +89,14 @@ struct Cached {
 
 impl Sessions {
     pub fn new(random: Random) -> Sessions {
-        Sessions { sessions: BTreeMap::new(), by_use: BTreeSet::new(), partitions: 0, evicted: 0, random }
+        Sessions {
+            sessions: BTreeMap::new(),
+            by_use: BTreeSet::new(),
+            partitions: 0,
+            partitions_max: FETCH_SESSION_PARTITIONS_MAX,
+            evicted: 0,
+            random,
+        }
     }
 
     pub fn len(&self) -> usize {
@@ -134,16 +143,26 @@ impl Sessions {
                 if session.by_id != (version >= 13) {
                     return Err(ErrorCode::FetchSessionTopicIdError);
                 }
-                self.partitions -= session.partitions.len();
+                let others = self.partitions - session.partitions.len();
+                let mut full = false;
                 for (key, wanted) in named {
                     session.want(key, wanted);
+                    full |= others + session.partitions.len() > self.partitions_max;
+                    if full {
+                        break;
+                    }
                 }
                 for topic in std::mem::take(&mut request.forgotten_topics_data) {
                     for partition in topic.partitions {
                         session.forget(&Key { topic: topic.topic.clone(), topic_id: topic.topic_id, partition });
                     }
                 }
-                self.partitions += session.partitions.len();
+                self.partitions = others + session.partitions.len();
+                if full {
+                    self.remove(id);
+                    self.evicted += 1;
+                    return Err(ErrorCode::FetchSessionIdNotFound);
+                }
                 if session.partitions.is_empty() {
                     self.remove(id);
                     return Ok((Plan::Sessionless, Vec::new()));
@@ -199,6 +218,7 @@ impl Sessions {
     pub fn check_invariants(&self) {
         invariant!(W7, self.sessions.len() <= FETCH_SESSIONS_MAX);
         invariant!(W7, self.sessions.len() == self.by_use.len());
+        invariant!(W7, self.partitions <= self.partitions_max);
         let partitions: usize = self.sessions.values().map(|session| session.partitions.len()).sum();
         invariant!(W7, partitions == self.partitions, "{partitions} in sessions, {} counted", self.partitions);
     }
@@ -213,7 +233,7 @@ impl Sessions {
     /// Kafka's eviction: the one unused for longest, if long enough; else the smallest, if it is old enough and smaller
     /// than the newcomer.
     fn make_room(&mut self, now: Tick, size: usize) -> bool {
-        while self.sessions.len() >= FETCH_SESSIONS_MAX || self.partitions + size > FETCH_SESSION_PARTITIONS_MAX {
+        while self.sessions.len() >= FETCH_SESSIONS_MAX || self.partitions + size > self.partitions_max {
             let unused = self.by_use.first().filter(|(used, _)| now.ms_since(*used) > FETCH_SESSION_EVICTION_MS);
             let victim = unused.map(|(_, id)| *id).or_else(|| {
                 let old = |session: &Session| now.ms_since(session.created) > FETCH_SESSION_EVICTION_MS;
@@ -238,8 +258,11 @@ impl Session {
             cached.wanted = wanted;
             return;
         }
-        // What is kept must not keep its frame.
-        let key = Key { topic: key.topic.detach(), ..key };
+        // What is kept must not keep its frame, and needs a topic's name but once.
+        let first = Key { partition: i32::MIN, ..key.clone() };
+        let neighbour = self.partitions.range(first..).next().filter(|(known, _)| known.topic == key.topic);
+        let topic = neighbour.map_or_else(|| key.topic.detach(), |(known, _)| known.topic.clone());
+        let key = Key { topic, ..key };
         let place = self.next_place;
         self.next_place += 1;
         self.order.insert(place, key.clone());
@@ -402,6 +425,31 @@ mod tests {
         assert_ne!(begin(&mut sessions, later, &[0, 1]), 0);
         assert_eq!(sessions.evicted(), 2);
         sessions.check_invariants();
+    }
+
+    #[test]
+    fn a_session_that_outgrows_the_cache_ends() {
+        let mut sessions = sessions();
+        sessions.partitions_max = 4;
+        let other = begin(&mut sessions, Tick(0), &[0]);
+        let id = begin(&mut sessions, Tick(0), &[0, 1]);
+        assert!(sessions.open(Tick(1), 12, &mut request(id, 1, &[2])).is_ok());
+        sessions.check_invariants();
+        let refused = sessions.open(Tick(2), 12, &mut request(id, 2, &[3, 4]));
+        assert_eq!(refused.unwrap_err(), ErrorCode::FetchSessionIdNotFound);
+        assert_eq!((sessions.len(), sessions.partitions(), sessions.evicted()), (1, 1, 1));
+        assert!(sessions.open(Tick(3), 12, &mut request(other, 1, &[])).is_ok());
+        sessions.check_invariants();
+    }
+
+    #[test]
+    fn a_session_keeps_a_topic_s_name_once() {
+        let mut sessions = sessions();
+        let id = begin(&mut sessions, Tick(0), &[0, 1]);
+        sessions.open(Tick(1), 12, &mut request(id, 1, &[2])).unwrap();
+        let names: BTreeSet<*const u8> =
+            sessions.sessions[&id].order.values().map(|key| key.topic.as_bytes().as_ptr()).collect();
+        assert_eq!(names.len(), 1);
     }
 
     #[test]
