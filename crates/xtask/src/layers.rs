@@ -86,6 +86,7 @@ const LAW: &[(&str, &[&str])] = &[
     ("history-checker", &[]),
     ("xtask", &[]),
     ("tests-e2e", &[]),
+    ("chaos", &["tests-e2e", "history-checker", "kafka-wire", "record-batch"]),
 ];
 
 /// What no core may reach, at any depth: runtimes, sockets, disks.
