@@ -3,7 +3,7 @@ export CARGO_TARGET_DIR ?= $(HOME)/.cache/thalweg/target
 SEED ?=
 ARGS ?=
 
-.PHONY: help setup run cluster cluster-stop test e2e test-long check lint fmt codegen bench failover-bench fuzz sim planted oracle clean
+.PHONY: help setup run cluster cluster-stop test e2e test-long check lint fmt codegen bench failover-bench fuzz sim planted oracle clean chaos power-loss
 
 help: ; @grep -E '^## ' $(firstword $(MAKEFILE_LIST)) | cut -c4-
 
@@ -35,6 +35,10 @@ failover-bench: ; cargo xtask setup test && cargo build --release --workspace --
 fuzz: ; FUZZ_FRAMES=10000000 cargo test --release --package gateway-core --test fuzz -- --nocapture
 ## make sim SEED=n     the whole cluster in one thread, from one seed (no SEED: seeds 1 to 200; ARGS="--first 1000 --seeds 200": others)
 sim: ; cargo xtask setup run && cargo build --release --workspace --bins && $(CARGO_TARGET_DIR)/release/sim run $(if $(SEED),--seed $(SEED)) $(ARGS)
+## make chaos MINUTES=n SEED=n   real processes under every kind of fault, judged by what their clients saw (ARGS="--only KillAll,DiskLoss")
+chaos: ; cargo xtask setup test && cargo build --release --workspace --bins && $(CARGO_TARGET_DIR)/release/chaos run --minutes $(or $(MINUTES),5) --seed $(or $(SEED),1) $(ARGS)
+## make power-loss CYCLES=n SEED=n   the power of one node, a minority or all goes, again and again
+power-loss: ; cargo xtask setup test && cargo build --release --workspace --bins && $(CARGO_TARGET_DIR)/release/chaos power-loss --cycles $(or $(CYCLES),200) --seed $(or $(SEED),1) $(ARGS)
 ## make planted        bugs planted in the group coordinators: the simulator must find each five times (make test: once)
 planted: ; PLANTED_ROUNDS=5 cargo test --release --workspace --features sim/planted --test planted -- --nocapture
 ## make oracle         a real Apache Kafka on 127.0.0.1, to compare with by hand

@@ -53,6 +53,12 @@ const TO_TEST: &[Need] = &[
     Need { upstream: Some("go.dev"), ..Need::any("Go", &["golang-go"], go_itself) },
 ];
 
+/// What only root can use: without it the faults of networks are left out, and that is said.
+const TO_CUT_NETWORKS: &[Need] = &[
+    Need::any("iptables (partitions)", &["iptables"], || answers("iptables", "--version")),
+    Need::any("ip and tc (networks of namespaces)", &["iproute2"], || answers("ip", "-Version")),
+];
+
 /// Clients that are a single source file, and the oracle.
 const OLDEST_JAVA: Version = Version([17, 0, 0]);
 /// NestJS asks for it.
@@ -71,7 +77,8 @@ pub fn run(arguments: &[String]) -> Result<()> {
 }
 
 pub fn for_tests() -> Result<()> {
-    provide(TO_BUILD.iter().chain(TO_TEST))?;
+    let cuts = if is_root() { TO_CUT_NETWORKS } else { &[] };
+    provide(TO_BUILD.iter().chain(TO_TEST).chain(cuts))?;
     let cache = cache_folder()?;
     fs::create_dir_all(&cache).with_context(|| format!("cannot make {}", cache.display()))?;
     // Two runs at once must not install over each other.
