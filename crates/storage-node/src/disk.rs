@@ -137,13 +137,14 @@ impl Disk {
         }
     }
 
-    /// Lets the writer finish, flushes, and leaves the mark of a clean stop.
+    /// Lets the writer finish, flushes, and leaves the mark of a clean stop. The directory is closed when this returns: RocksDB takes
+    /// locks until then that are gone once `main` has returned.
     pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
         self.submit();
-        self.writes.close();
-        self.reads.close();
-        self.flushes.close();
-        let (threads, shared) = (std::mem::take(&mut self.threads), Arc::clone(&self.shared));
+        let Disk { shared, writes, reads, flushes, threads, .. } = self;
+        writes.close();
+        reads.close();
+        flushes.close();
         let (done, finished) = tokio::sync::oneshot::channel();
         std::thread::spawn(move || {
             for thread in threads {
@@ -151,8 +152,11 @@ impl Disk {
                     tracing::error!("a disk thread panicked");
                 }
             }
+            let outcome = shared.log().shutdown();
+            // The last who had it: the threads have ended.
+            drop(shared);
             // Nobody waits any more only when the process is being torn down.
-            drop(done.send(shared.log().shutdown()));
+            drop(done.send(outcome));
         });
         finished.await?.map_err(|error| anyhow::Error::new(error).context("closing the data directory"))
     }
@@ -275,6 +279,31 @@ fn flush(shared: &Shared, wake_ups: &Queue<()>, _: &Queue<()>) {
             // As after a failed write: hand over and stop.
             shared.tell(vec![Event::ShutdownRequested]);
             return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use base_types::{BrokerId, Incarnation};
+    use segment_log::LogOptions;
+
+    use super::*;
+
+    /// A process ends right after. With somebody left in RocksDB it ends in `abort`.
+    #[tokio::test]
+    async fn the_directory_is_closed_when_stop_returns() {
+        let folder = tempfile::tempdir().unwrap();
+        for round in 0..40 {
+            let incarnation = Incarnation([round; 16]);
+            let directory = Directory::open(folder.path(), BrokerId(1), LogOptions::new(incarnation)).unwrap();
+            let (inbox, _events) = mpsc::channel(1);
+            let metrics = Metrics::new(&service_kit::Metrics::new("storage-node", "test"));
+            let disk = Disk::start(directory, inbox, metrics);
+            // Held as by a thread that has answered and not gone yet.
+            let shared = Arc::downgrade(&disk.shared);
+            disk.stop().await.unwrap();
+            assert!(shared.upgrade().is_none(), "somebody still has the directory");
         }
     }
 }
