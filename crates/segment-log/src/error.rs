@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use base_types::{Offset, TopicPartition};
+use base_types::{LeaderEpoch, Offset, TopicPartition};
 use record_batch::BatchError;
 use store_api::{DiskError, KvError};
 
@@ -50,7 +50,7 @@ pub enum ReadError {
 }
 
 /// Bytes on the disk are not the batch that was written there.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct CorruptBatch {
     pub tp: TopicPartition,
     pub segment: Offset,
@@ -58,14 +58,38 @@ pub struct CorruptBatch {
     pub damage: Damage,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Damage {
     /// Not a batch, or its checksum does not match.
     Batch(BatchError),
     /// A good batch that does not belong here.
     Misplaced { expected: Offset, found: Offset },
     /// The file ends within the log.
-    Short { wanted: usize, have: usize },
+    Short { wanted: u64, have: u64 },
+    /// The file is not there.
+    Missing,
+    /// A good batch, but not of the leader epoch that the log had there.
+    Epoch { expected: LeaderEpoch, found: LeaderEpoch },
+    /// A block of the journal that held, or may have held, a part of the log cannot be read: where the log ends is not known.
+    Journal { block: u64 },
+}
+
+impl Damage {
+    /// Whether more than what is damaged is lost: where the log ends.
+    pub fn hides_end(&self) -> bool {
+        matches!(self, Damage::Journal { .. })
+    }
+
+    /// One word, for names.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Damage::Batch(_) => "damaged",
+            Damage::Misplaced { .. } | Damage::Epoch { .. } => "misplaced",
+            Damage::Short { .. } => "short",
+            Damage::Missing => "missing",
+            Damage::Journal { .. } => "journal",
+        }
+    }
 }
 
 /// Why a data directory cannot be opened. Nothing in it was changed.
@@ -83,12 +107,11 @@ pub enum OpenError {
         file: &'static str,
         version: u16,
     },
-    /// A journal block below the durable end is damaged (S2): acknowledged records are missing and it is not known whose.
+    /// A journal block below the durable end is damaged (S2), and there is no room to set the journal aside before what is left of
+    /// it is used.
     JournalDamaged {
-        file: String,
-        position: u64,
-        missing_block: u64,
-        later_block: u64,
+        block: u64,
+        source: DiskError,
     },
     /// A journal block is whole but says what cannot be.
     JournalImpossible {
@@ -126,13 +149,25 @@ impl From<DiskError> for ReadError {
 
 impl fmt::Display for CorruptBatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "partition {} segment {} position {}: ", self.tp, self.segment, self.position)?;
-        match &self.damage {
+        write!(f, "partition {} segment {} position {}: {}", self.tp, self.segment, self.position, self.damage)
+    }
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             Damage::Batch(error) => write!(f, "{error}"),
             Damage::Misplaced { expected, found } => {
                 write!(f, "expected the batch of offset {expected}, found that of {found}")
             }
             Damage::Short { wanted, have } => write!(f, "{wanted} bytes should be there, {have} are"),
+            Damage::Missing => f.write_str("the file is not there"),
+            Damage::Epoch { expected, found } => {
+                write!(f, "expected a batch of leader epoch {expected}, found one of {found}")
+            }
+            Damage::Journal { block } => {
+                write!(f, "block {block} of the journal cannot be read, so it is not known where the log ends")
+            }
         }
     }
 }
@@ -193,14 +228,17 @@ impl fmt::Display for OpenError {
             OpenError::ManifestMissing => {
                 f.write_str("the data directory has data but no manifest; it is not taken for an empty one")
             }
-            OpenError::ManifestDamaged { reason } => write!(f, "the manifest is damaged: {reason}"),
+            OpenError::ManifestDamaged { reason } => write!(
+                f,
+                "the manifest and its copy are damaged ({reason}). Nothing was changed. Where other nodes hold these \
+                 replicas, move the data directory aside and start again: they are fetched anew"
+            ),
             OpenError::VersionUnknown { file, version } => {
                 write!(f, "the {file} has format version {version}, which is newer than this program")
             }
-            OpenError::JournalDamaged { file, position, missing_block, later_block } => write!(
+            OpenError::JournalDamaged { block, .. } => write!(
                 f,
-                "journal file {file} is damaged at byte {position}: block {missing_block} should be there, since the \
-                 later block {later_block} is"
+                "block {block} of the journal is damaged, and the journal cannot be set aside for whoever wants to look at it"
             ),
             OpenError::JournalImpossible { block, tp, reason } => {
                 write!(f, "journal block {block} says of partition {tp} what cannot be: {reason}")
@@ -215,6 +253,7 @@ impl std::error::Error for OpenError {
         match self {
             OpenError::Disk(error) => Some(error),
             OpenError::Store(error) => Some(error),
+            OpenError::JournalDamaged { source, .. } => Some(source),
             _ => None,
         }
     }

@@ -28,6 +28,7 @@ pub(crate) struct JournalPosition {
 }
 
 impl JournalPosition {
+    pub(crate) const NONE: JournalPosition = JournalPosition { file: 0, position: 0, seq: 0, previous_crc: 0 };
     /// Of the first block of all.
     pub(crate) const START: JournalPosition = JournalPosition { file: 1, position: 0, seq: 1, previous_crc: 0 };
 }

@@ -44,6 +44,6 @@ pub use error::{CorruptBatch, Damage, OpenError, ReadError, StoreError};
 pub use keys::checkpoint::Checkpoint;
 pub use options::{LogOptions, ReplicaOptions};
 pub use store::{
-    CommitReport, Durability, FlushBudget, FlushReport, LogRead, LogStats, LogStore, LogWrite, RecoveryReport,
-    ReplicaOnDisk, TimestampHit,
+    CommitReport, Durability, Finding, FlushBudget, FlushReport, LogRead, LogStats, LogStore, LogWrite, RecoveryReport,
+    ReplicaOnDisk, ScrubCursor, ScrubStep, TimestampHit, VerifyReport,
 };

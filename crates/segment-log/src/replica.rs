@@ -20,7 +20,13 @@ use base_types::{LeaderEpoch, Offset, Timestamp, TopicPartition, invariant};
 use bytes::Bytes;
 use record_batch::BatchHeader;
 
-use crate::{journal::entry::SegmentExtent, manifest::ReplicaRecord, options::ReplicaOptions, segment::Segment};
+use crate::{
+    error::{CorruptBatch, Damage},
+    journal::entry::SegmentExtent,
+    manifest::ReplicaRecord,
+    options::ReplicaOptions,
+    segment::Segment,
+};
 
 pub(crate) struct Replica {
     pub(crate) tp: TopicPartition,
@@ -65,6 +71,8 @@ pub(crate) struct State {
     /// The active segment that they name.
     pub(crate) told_segment: Option<Offset>,
     pub(crate) deleted: bool,
+    /// What was found first that cannot be as it was written. Gone with the log that it is about.
+    pub(crate) damage: Option<CorruptBatch>,
 }
 
 /// A batch in memory.
@@ -142,6 +150,7 @@ impl State {
             told_end: start,
             told_segment: None,
             deleted: false,
+            damage: None,
         }
     }
 
@@ -158,6 +167,12 @@ impl State {
             unjournaled: record.unjournaled,
             told_end: record.placed_end,
             told_segment: record.segments.last().map(|segment| segment.base),
+            damage: (record.lost_block > 0).then(|| CorruptBatch {
+                tp: record.tp,
+                segment: record.placed_end,
+                position: 0,
+                damage: Damage::Journal { block: record.lost_block },
+            }),
             ..State::empty(record.options, record.log_start, record.as_of)
         }
     }
@@ -186,6 +201,10 @@ impl State {
             as_of,
             cut: self.cut,
             unjournaled: self.unjournaled,
+            lost_block: match &self.damage {
+                Some(CorruptBatch { damage: Damage::Journal { block }, .. }) => *block,
+                _ => 0,
+            },
             // A start beyond the durable end came with an entry that will be applied again.
             log_start: self.log_start.min(placed_end),
             placed_end,
@@ -220,6 +239,32 @@ impl State {
     /// Whether batches are in segments that neither the journal nor the manifest tells of. A sync alone does not change that.
     pub(crate) fn is_untold(&self) -> bool {
         self.unjournaled_end > self.told_end
+    }
+
+    /// The journal lost a part of the log, so that nobody knows where it ends: nothing can be appended or acknowledged.
+    pub(crate) fn hides_end(&self) -> bool {
+        self.damage.as_ref().is_some_and(|found| found.damage.hides_end())
+    }
+
+    /// A block of the journal cannot be read that held, or may have held, a part of this log. What is in segments stays.
+    pub(crate) fn lose_end(&mut self, tp: TopicPartition, block: u64) {
+        if self.hides_end() {
+            return;
+        }
+        self.tail.clear();
+        self.log_end = self.placed_end;
+        self.log_start = self.log_start.min(self.log_end);
+        while self.epochs.last().is_some_and(|(_, start)| *start >= self.log_end) {
+            self.epochs.pop();
+        }
+        let damage = Damage::Journal { block };
+        self.damage = Some(CorruptBatch { tp, segment: self.log_end, position: 0, damage });
+    }
+
+    /// The epoch of the batch at `base`, as the log knows it from other places than the batch.
+    pub(crate) fn epoch_at(epochs: &[(LeaderEpoch, Offset)], base: Offset) -> LeaderEpoch {
+        let begun = epochs.partition_point(|(_, start)| *start <= base);
+        begun.checked_sub(1).map_or(LeaderEpoch::UNKNOWN, |i| epochs[i].0)
     }
 
     pub(crate) fn is_synced(&self) -> bool {

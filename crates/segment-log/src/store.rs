@@ -4,12 +4,15 @@
 //! `state` is taken by readers, and neither it nor `work` is ever held over I/O.
 
 mod commit;
+mod damage;
 mod flush;
 mod place;
 mod read;
 mod recovery;
+mod scrub;
 mod structure;
 mod timestamps;
+mod verify;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,7 +22,7 @@ use std::{
     },
 };
 
-use base_types::{Offset, TopicPartition};
+use base_types::{Incarnation, Offset, TopicPartition};
 use store_api::{KvStore, Vfs};
 
 pub use self::{
@@ -27,12 +30,14 @@ pub use self::{
     flush::{FlushBudget, FlushReport},
     read::LogRead,
     recovery::RecoveryReport,
+    scrub::{ScrubCursor, ScrubStep},
     structure::ReplicaOnDisk,
     timestamps::TimestampHit,
+    verify::{Finding, VerifyReport},
 };
 use crate::{
-    OpenError, StoreError, journal::writer::JournalWriter, manifest::Manifest, options::LogOptions, poison::Poison,
-    replica::Replica, segment::files::SegmentFiles, slab::SlabPool, tail::TailCache,
+    CorruptBatch, StoreError, journal::writer::JournalWriter, options::LogOptions, poison::Poison, replica::Replica,
+    segment::files::SegmentFiles, slab::SlabPool, tail::TailCache,
 };
 
 /// All replicas of one data directory.
@@ -53,6 +58,12 @@ pub struct LogStore {
     work: Mutex<Work>,
     /// A directory of a replica was made and its name is not durable.
     directories_unsynced: Mutex<bool>,
+    /// Of the manifest that was stored last.
+    generation: AtomicU64,
+    /// Who wrote the journal that is still needed, and from which block on.
+    lives: Mutex<Vec<(u64, Incarnation)>>,
+    /// Damage that nobody was told of yet.
+    damage_news: Mutex<Vec<CorruptBatch>>,
     counters: Counters,
 }
 
@@ -77,6 +88,8 @@ struct Counters {
     disk_reads: AtomicU64,
     bytes_since_space_check: AtomicU64,
     manifests: AtomicU64,
+    /// Replicas found damaged.
+    damaged: AtomicU64,
 }
 
 /// A snapshot of counters and sizes, for metrics.
@@ -102,6 +115,8 @@ pub struct LogStats {
     pub disk_reads: u64,
     pub open_files: u64,
     pub manifests: u64,
+    /// Replicas found damaged since the start, healed ones included.
+    pub damaged: u64,
     pub failed: bool,
 }
 
@@ -153,6 +168,7 @@ impl LogStore {
             disk_reads: get(&self.counters.disk_reads),
             open_files: self.files.count() as u64,
             manifests: get(&self.counters.manifests),
+            damaged: get(&self.counters.damaged),
             failed: self.poison.reason().is_some(),
         }
     }

@@ -17,9 +17,11 @@ use super::entry::Entry;
 use crate::{codec::Fields, crc::crc32c};
 
 const MAGIC: u32 = 0x5477_4a31; // "TwJ1"
-/// Of what is written. Version 1, which knows no gaps, is still read.
-pub(crate) const VERSION: u16 = 2;
+/// Of what is written. Version 1, which knows no gaps, and version 2, which has no checksum of its head, are still read.
+pub(crate) const VERSION: u16 = 3;
+const HEAD_CRC_SINCE: u16 = 3;
 pub(crate) const HEADER_BYTES: usize = 64;
+const HEAD_CRC_AT: usize = 48;
 const CRC_AT: usize = 60;
 /// From here on it costs less to join the CRC of a batch than to read its bytes.
 const JOINED_BYTES_MIN: usize = 16 << 10;
@@ -36,6 +38,8 @@ pub(crate) struct BlockHeader {
     entry_count: u32,
     table_bytes: u32,
     payload_bytes: u32,
+    /// Of what is before it and the entry table: where only the payload is damaged, it is known whose.
+    head_crc: u32,
     pub(crate) crc: u32,
 }
 
@@ -46,6 +50,8 @@ pub(crate) struct Block {
     pub(crate) entries: Vec<Entry>,
     /// The batches and the gaps before them, in the order of the `Batch` entries.
     pub(crate) payload: Bytes,
+    /// Whether the payload is as it was written.
+    pub(crate) is_whole: bool,
 }
 
 impl BlockHeader {
@@ -65,6 +71,7 @@ impl BlockHeader {
             entry_count: fields.u32()?,
             table_bytes: fields.u32()?,
             payload_bytes: fields.u32()?,
+            head_crc: fields.u32()?,
             crc: u32::from_be_bytes(*bytes.get(CRC_AT..)?.first_chunk()?),
         };
         Some(header)
@@ -87,11 +94,19 @@ impl BlockHeader {
             None => false,
         }
     }
+
+    /// Whether header and table are as they were written, whatever became of the payload.
+    pub(crate) fn matches_head(&self, bytes: &[u8]) -> bool {
+        let table = bytes.get(HEADER_BYTES..HEADER_BYTES + self.table_bytes as usize);
+        let head = bytes.get(..HEAD_CRC_AT);
+        let (Some(head), Some(table)) = (head, table) else { return false };
+        self.version >= HEAD_CRC_SINCE && crc32c(&[head, table]) == self.head_crc
+    }
 }
 
 impl Block {
-    /// Reads a block whose CRC was found right. `None` when it says nothing that this version understands.
-    pub(crate) fn parse(header: BlockHeader, bytes: &Bytes) -> Option<Block> {
+    /// Reads a block whose CRC was found right, or that of its head. `None` when it says nothing that this version understands.
+    pub(crate) fn parse(header: BlockHeader, bytes: &Bytes, is_whole: bool) -> Option<Block> {
         let table_end = HEADER_BYTES + header.table_bytes as usize;
         let mut fields = Fields(bytes.get(HEADER_BYTES..table_end)?);
         let mut entries = Vec::with_capacity((header.entry_count as usize).min(fields.0.len()));
@@ -104,7 +119,7 @@ impl Block {
             .iter()
             .map(|e| if let Entry::Batch { len, gap, .. } = e { u64::from(*len) + u64::from(*gap) } else { 0 })
             .sum();
-        (claimed == payload.len() as u64).then_some(Block { header, entries, payload })
+        (claimed == payload.len() as u64).then_some(Block { header, entries, payload, is_whole })
     }
 }
 
@@ -180,6 +195,9 @@ impl BlockBuilder {
         head.put_u32(self.entry_count);
         head.put_u32(self.table_bytes as u32);
         head.put_u32((used - HEADER_BYTES - self.table_bytes) as u32);
+        let head_crc =
+            crc32c(&[&self.bytes[..HEAD_CRC_AT], &self.bytes[HEADER_BYTES..HEADER_BYTES + self.table_bytes]]);
+        self.bytes[HEAD_CRC_AT..HEAD_CRC_AT + 4].copy_from_slice(&head_crc.to_be_bytes());
         let crc = self.crc();
         self.bytes[CRC_AT..HEADER_BYTES].copy_from_slice(&crc.to_be_bytes());
         let padding = used.next_multiple_of(BLOCK_BYTES) - used;
@@ -226,7 +244,7 @@ mod tests {
             assert_eq!((header.seq, header.previous_crc, header.incarnation), (7, 99, Incarnation([3; 16])));
             assert_eq!(bytes.len() as u64, header.size());
             assert!(header.matches(&bytes), "{sizes:?}");
-            let block = Block::parse(header, &bytes).unwrap();
+            let block = Block::parse(header, &bytes, true).unwrap();
             assert_eq!(block.entries.len(), 1 + batches.len());
             let expected: Vec<u8> =
                 batches.iter().flat_map(|batch| [vec![0; 3], batch.to_bytes().to_vec()].concat()).collect();
@@ -239,7 +257,7 @@ mod tests {
         for gap in [0, 2, 4, u16::MAX] {
             let bytes = block_with(gap, &[batch(10)]);
             let header = BlockHeader::parse(&bytes).unwrap();
-            assert!(header.matches(&bytes) && Block::parse(header, &bytes).is_none(), "{gap}");
+            assert!(header.matches(&bytes) && Block::parse(header, &bytes, true).is_none(), "{gap}");
         }
     }
 
@@ -250,8 +268,12 @@ mod tests {
         for bit in 0..used * 8 {
             let mut damaged = bytes.to_vec();
             damaged[bit / 8] ^= 1 << (bit % 8);
-            let fine = BlockHeader::parse(&damaged).is_some_and(|header| header.matches(&damaged));
-            assert!(!fine, "bit {bit}");
+            let header = BlockHeader::parse(&damaged);
+            assert!(!header.is_some_and(|header| header.matches(&damaged)), "bit {bit}");
+            // The head is good exactly where the damage is outside it.
+            let head_end = HEADER_BYTES + header.map_or(0, |header| header.table_bytes as usize);
+            let in_head = bit / 8 < HEAD_CRC_AT + 4 || (HEADER_BYTES..head_end).contains(&(bit / 8));
+            assert_eq!(header.is_some_and(|header| header.matches_head(&damaged)), !in_head, "bit {bit}");
         }
     }
 }

@@ -1,6 +1,9 @@
 //! Appends blocks, and knows which files are full, spare or still needed.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+};
 
 use base_types::Incarnation;
 use bytes::Bytes;
@@ -21,10 +24,14 @@ pub(crate) struct JournalWriter {
     live: VecDeque<JournalFile>,
     /// Files whose blocks are needed no more.
     spare: Vec<SpareFile>,
+    /// The files that the manifest names. The loss of such a file is noticed, so no block goes to another.
+    named: BTreeSet<u32>,
     /// The number of the file that [`Filling`] is at.
     filling: Option<u32>,
     /// Where the next block goes.
     next: JournalPosition,
+    /// The block before, with its own CRC.
+    last: JournalPosition,
     marks: VecDeque<JournalPosition>,
     /// Written since blocks were last released.
     unreleased_bytes: u64,
@@ -103,8 +110,10 @@ impl JournalWriter {
             files_max,
             live: VecDeque::new(),
             spare: Vec::new(),
+            named: BTreeSet::new(),
             filling: None,
             next,
+            last: JournalPosition::NONE,
             marks: VecDeque::from([start]),
             unreleased_bytes: 0,
         };
@@ -114,9 +123,42 @@ impl JournalWriter {
         }
         for &number in spare {
             let file = writer.vfs.open(&path(number), FileUse::Journal)?;
+            // A process that was killed may have made it and no more. A manifest will say how long it is.
+            file.sync_data()?;
             writer.spare.push(SpareFile { number, file, is_full: true });
         }
         Ok(writer)
+    }
+
+    /// All files, and how long each is: those that are still needed may be longer than today's setting.
+    pub(crate) fn files(&self) -> Result<Vec<(u32, u64)>, DiskError> {
+        let live = self.live.iter().map(|file| (file.number, &file.file));
+        let spare = self.spare.iter().map(|file| (file.number, &file.file));
+        let mut files: Vec<(u32, u64)> =
+            live.chain(spare).map(|(number, file)| Ok((number, file.size()?))).collect::<Result<_, DiskError>>()?;
+        files.sort_unstable();
+        Ok(files)
+    }
+
+    /// Whether there is a file that no manifest names yet.
+    pub(crate) fn has_unnamed(&self) -> bool {
+        let spare = self.spare.iter().map(|file| file.number);
+        self.live.iter().map(|file| file.number).chain(spare).any(|number| !self.named.contains(&number))
+    }
+
+    /// A manifest that names these is durable.
+    pub(crate) fn set_named(&mut self, files: impl Iterator<Item = u32>) {
+        self.named = files.collect();
+    }
+
+    /// Takes up the block before the first one of this life.
+    pub(crate) fn with_last(self, last: JournalPosition) -> JournalWriter {
+        JournalWriter { last, ..self }
+    }
+
+    /// The last block that was written, with its own CRC.
+    pub(crate) fn last(&self) -> JournalPosition {
+        self.last
     }
 
     /// The number of the last block that was written.
@@ -220,6 +262,7 @@ impl JournalWriter {
             current.file.write_durable(self.next.position, &[&bytes])?;
         }
         self.unreleased_bytes += size;
+        self.last = JournalPosition { previous_crc: crc, ..self.next };
         self.next.position += size;
         self.next.seq += 1;
         self.next.previous_crc = crc;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   key    1 │ topic id 16 │ partition 4
-//!   value  version 1 │ cut 8 │ as-of offset 8 │ high watermark 8 │ producer state …
+//!   value  version 1 │ cut 8 │ as-of offset 8 │ high watermark 8 │ producer state … │ CRC 4
 //! ```
 
 use base_types::{Offset, TopicPartition};
@@ -10,7 +10,7 @@ use bytes::{BufMut, Bytes};
 
 use crate::codec::Fields;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// State that the core derived from the log below `as_of`. Of use to start from; never the truth.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -25,19 +25,19 @@ pub(crate) fn key(tp: TopicPartition) -> Vec<u8> {
     super::partition_key(super::CHECKPOINT, tp)
 }
 
-pub(crate) fn encode(checkpoint: &Checkpoint, cut: u64) -> Vec<u8> {
-    let mut value = Vec::with_capacity(25 + checkpoint.producer_state.len());
+pub(crate) fn encode(key: &[u8], checkpoint: &Checkpoint, cut: u64) -> Vec<u8> {
+    let mut value = Vec::with_capacity(29 + checkpoint.producer_state.len());
     value.put_u8(VERSION);
     value.put_u64(cut);
     value.put_i64(checkpoint.as_of.0);
     value.put_i64(checkpoint.high_watermark.0);
     value.put_slice(&checkpoint.producer_state);
-    value
+    super::seal(key, value)
 }
 
 /// `None` when it is of another history (`cut`) or not understood: the core then rebuilds (decision 2).
-pub(crate) fn decode(value: &[u8], cut: u64) -> Option<Checkpoint> {
-    let mut fields = Fields(value);
+pub(crate) fn decode(key: &[u8], value: &[u8], cut: u64) -> Option<Checkpoint> {
+    let mut fields = Fields(super::unseal(key, value)?);
     if fields.u8()? != VERSION || fields.u64()? != cut {
         return None;
     }
@@ -55,10 +55,14 @@ mod tests {
     fn a_checkpoint_reads_back_in_its_own_history_only() {
         let checkpoint =
             Checkpoint { as_of: Offset(9), high_watermark: Offset(7), producer_state: Bytes::from_static(b"state") };
-        let value = encode(&checkpoint, 3);
+        let value = encode(b"key", &checkpoint, 3);
+        let decode = |value: &[u8], cut| decode(b"key", value, cut);
+        assert_eq!(super::decode(b"other", &value, 3), None);
         assert_eq!(decode(&value, 3), Some(checkpoint));
         assert_eq!(decode(&value, 4), None);
         assert_eq!(decode(&value[..20], 3), None);
+        let damaged = |at: usize| [&value[..at], &[value[at] ^ 4], &value[at + 1..]].concat();
+        assert!((0..value.len()).all(|at| decode(&damaged(at), 3).is_none()));
     }
 
     #[test]

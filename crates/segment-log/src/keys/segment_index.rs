@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   key    2 │ topic id 16 │ partition 4 │ base offset 8
-//!   value  version 1 │ cut 8 │ covered 8 │ max timestamp 8 │ (relative offset 4, position 4, max timestamp before 8) …
+//!   value  version 1 │ cut 8 │ covered 8 │ max timestamp 8 │ (relative offset 4, position 4, max timestamp before 8) … │ CRC 4
 //! ```
 
 use base_types::{Offset, TopicPartition};
@@ -13,7 +13,7 @@ use crate::{
     segment::index::{Index, IndexEntry},
 };
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// Of all keys of a partition.
 pub(crate) fn prefix(tp: TopicPartition) -> Vec<u8> {
@@ -31,8 +31,8 @@ pub(crate) fn base(key: &[u8]) -> Option<Offset> {
     key.last_chunk().map(|bytes| Offset(i64::from_be_bytes(*bytes)))
 }
 
-pub(crate) fn encode(index: &Index, cut: u64) -> Vec<u8> {
-    let mut value = Vec::with_capacity(25 + 16 * index.entries.len());
+pub(crate) fn encode(key: &[u8], index: &Index, cut: u64) -> Vec<u8> {
+    let mut value = Vec::with_capacity(29 + 16 * index.entries.len());
     value.put_u8(VERSION);
     value.put_u64(cut);
     value.put_u64(index.covered);
@@ -42,12 +42,12 @@ pub(crate) fn encode(index: &Index, cut: u64) -> Vec<u8> {
         value.put_u32(entry.position);
         value.put_i64(entry.max_timestamp_before.0);
     }
-    value
+    super::seal(key, value)
 }
 
 /// `None` on any doubt: the index is then made anew from the segment.
-pub(crate) fn decode(value: &[u8], cut: u64, segment_len: u64) -> Option<Index> {
-    let mut fields = Fields(value);
+pub(crate) fn decode(key: &[u8], value: &[u8], cut: u64, segment_len: u64) -> Option<Index> {
+    let mut fields = Fields(super::unseal(key, value)?);
     if fields.u8()? != VERSION || fields.u64()? != cut {
         return None;
     }
@@ -85,12 +85,16 @@ mod tests {
             max_timestamp_before: Timestamp(i64::from(position)),
         };
         let index = Index { entries: vec![entry(0, 0), entry(5, 100)], covered: 200, max_timestamp: Timestamp(7) };
-        let value = encode(&index, 1);
+        let value = encode(b"key", &index, 1);
+        let decode = |value: &[u8], cut, len| decode(b"key", value, cut, len);
+        assert_eq!(super::decode(b"other", &value, 1, 200), None);
         assert_eq!(decode(&value, 1, 200), Some(index.clone()));
         assert_eq!(decode(&value, 2, 200), None);
         assert_eq!(decode(&value, 1, 199), None);
         assert_eq!(decode(&value[..value.len() - 1], 1, 200), None);
+        let damaged = |at: usize| [&value[..at], &[value[at] ^ 4], &value[at + 1..]].concat();
+        assert!((0..value.len()).all(|at| decode(&damaged(at), 1, 200).is_none()));
         let backwards = Index { entries: vec![entry(5, 100), entry(0, 0)], ..index };
-        assert_eq!(decode(&encode(&backwards, 1), 1, 200), None);
+        assert_eq!(decode(&encode(b"key", &backwards, 1), 1, 200), None);
     }
 }

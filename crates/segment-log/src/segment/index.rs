@@ -11,6 +11,22 @@ pub(crate) struct IndexEntry {
     pub(crate) max_timestamp_before: Timestamp,
 }
 
+/// Where to begin to look in a segment, and what must be found there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Place {
+    pub(crate) position: u64,
+    /// The base offset of the batch there, or of the segment. No checksum covers a base offset, so the index vouches for it.
+    pub(crate) base: Offset,
+    /// The batch there begins with exactly that offset.
+    pub(crate) is_exact: bool,
+}
+
+impl Place {
+    pub(crate) fn start_of(segment: Offset) -> Place {
+        Place { position: 0, base: segment, is_exact: false }
+    }
+}
+
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Index {
     pub(crate) entries: Vec<IndexEntry>,
@@ -44,16 +60,22 @@ impl Index {
     }
 
     /// Where to start looking for the batch that holds `offset`.
-    pub(crate) fn floor_offset(&self, base: Offset, offset: Offset) -> u64 {
+    pub(crate) fn floor_offset(&self, base: Offset, offset: Offset) -> Place {
         let wanted = offset.since(base);
         let after = self.entries.partition_point(|entry| i64::from(entry.relative_offset) <= wanted);
-        after.checked_sub(1).map_or(0, |i| u64::from(self.entries[i].position))
+        self.place_before(base, after)
     }
 
     /// Where to start looking for the first batch with a timestamp of at least `timestamp`.
-    pub(crate) fn floor_timestamp(&self, timestamp: Timestamp) -> u64 {
+    pub(crate) fn floor_timestamp(&self, base: Offset, timestamp: Timestamp) -> Place {
         let after = self.entries.partition_point(|entry| entry.max_timestamp_before < timestamp);
-        after.checked_sub(1).map_or(0, |i| u64::from(self.entries[i].position))
+        self.place_before(base, after)
+    }
+
+    fn place_before(&self, base: Offset, after: usize) -> Place {
+        let Some(entry) = after.checked_sub(1).map(|i| &self.entries[i]) else { return Place::start_of(base) };
+        let base = base.plus(i64::from(entry.relative_offset));
+        Place { position: u64::from(entry.position), base, is_exact: true }
     }
 
     /// Forgets what lies at or behind `len`.
@@ -80,13 +102,13 @@ mod tests {
         assert!(index.entries.len() > 20 && index.entries.len() < 30);
         for offset in 1000..2000 {
             let batch = (offset - 1000) / 10;
-            let floor = index.floor_offset(base, Offset(offset));
+            let floor = index.floor_offset(base, Offset(offset)).position;
             assert!(floor <= batch as u64 * 300 && floor + 1500 > batch as u64 * 300);
         }
         for timestamp in -600..1000 {
             let first = (0..100).find(|i| time(*i) >= Timestamp(timestamp));
             if let Some(first) = first {
-                assert!(index.floor_timestamp(Timestamp(timestamp)) <= first as u64 * 300);
+                assert!(index.floor_timestamp(base, Timestamp(timestamp)).position <= first as u64 * 300);
             }
         }
         index.truncate(3000);

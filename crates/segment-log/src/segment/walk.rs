@@ -1,9 +1,13 @@
 //! From batch to batch through a segment file, by header.
+//!
+//! Headers are believed here. What is wrong in one of them shows where the next batch does not fit, or when the batch itself is
+//! read; a caller that passes over batches sees to that ([`crate::store`], read).
 
 use base_types::{Offset, TopicPartition};
 use record_batch::{BatchHeader, HEADER_LEN, HeaderError};
 use store_api::VfsFile;
 
+use super::index::Place;
 use crate::{
     ReadError,
     error::{CorruptBatch, Damage},
@@ -25,8 +29,10 @@ pub(crate) struct SegmentWalk<'a> {
     chunk_at: u64,
     /// The size of the batch before.
     latest: usize,
-    /// The offset the next batch must have, once known.
-    expected: Option<Offset>,
+    /// The least offset that the next batch may have.
+    expected: Offset,
+    /// It must have that one.
+    is_exact: bool,
 }
 
 impl<'a> SegmentWalk<'a> {
@@ -34,10 +40,12 @@ impl<'a> SegmentWalk<'a> {
         file: &'a dyn VfsFile,
         tp: TopicPartition,
         segment: Offset,
-        position: u64,
+        from: Place,
         len: u64,
     ) -> SegmentWalk<'a> {
-        SegmentWalk { file, tp, segment, position, len, chunk: Vec::new(), chunk_at: 0, latest: 0, expected: None }
+        let Place { position, base: expected, is_exact } = from;
+        let (chunk, chunk_at, latest) = (Vec::new(), 0, 0);
+        SegmentWalk { file, tp, segment, position, len, chunk, chunk_at, latest, expected, is_exact }
     }
 
     fn step(&mut self) -> Result<Option<(u64, BatchHeader)>, ReadError> {
@@ -59,21 +67,24 @@ impl<'a> SegmentWalk<'a> {
         let header = match BatchHeader::parse(bytes) {
             Ok(header) => header,
             Err(HeaderError::Incomplete { have }) => {
-                return Err(self.corrupt(position, Damage::Short { wanted: HEADER_LEN, have }).into());
+                let damage = Damage::Short { wanted: HEADER_LEN as u64, have: have as u64 };
+                return Err(self.corrupt(position, damage).into());
             }
             Err(error) => return Err(self.corrupt(position, Damage::Batch(error.into())).into()),
         };
-        if let Some(expected) = self.expected.filter(|expected| *expected > header.base_offset) {
-            return Err(self.corrupt(position, Damage::Misplaced { expected, found: header.base_offset }).into());
+        let (expected, found) = (self.expected, header.base_offset);
+        if found < expected || self.is_exact && found != expected {
+            return Err(self.corrupt(position, Damage::Misplaced { expected, found }).into());
         }
         let end = position + header.size() as u64;
         if end > self.len {
-            let have = (self.len - position) as usize;
-            return Err(self.corrupt(position, Damage::Short { wanted: header.size(), have }).into());
+            let (wanted, have) = (header.size() as u64, self.len - position);
+            return Err(self.corrupt(position, Damage::Short { wanted, have }).into());
         }
         self.position = end;
         self.latest = header.size();
-        self.expected = Some(header.next_offset());
+        self.expected = header.next_offset();
+        self.is_exact = false;
         Ok(Some((position, header)))
     }
 

@@ -19,7 +19,7 @@ use store_api::{BLOCK_BYTES, DiskError};
 
 use super::{
     LogStore,
-    place::{Item, LENT_BYTES_MIN, Way},
+    place::{End, Item, LENT_BYTES_MIN, Way},
 };
 use crate::{
     StoreError,
@@ -213,13 +213,20 @@ impl LogStore {
             let _flushing = self.lock_flushing();
             self.place_all(u64::MAX)?;
         }
-        for _ in 0..3 {
+        for _ in 0..4 {
             let mut journal = self.lock_journal();
-            if journal.ensure_room(bytes, block_max).map_err(|error| self.poison.judge(error))? {
+            let has_room = journal.ensure_room(bytes, block_max).map_err(|error| self.poison.judge(error))?;
+            let is_named = !journal.has_unnamed();
+            if has_room && is_named {
                 return Ok(journal);
             }
             drop(journal);
-            self.release_journal()?;
+            if has_room {
+                let _flushing = self.lock_flushing();
+                self.write_manifest(false)?;
+            } else {
+                self.release_journal()?;
+            }
         }
         Err(StoreError::NoSpace)
     }
@@ -304,7 +311,9 @@ impl LogStore {
                 return Ok(Vec::new());
             }
         }
-        if replica.state().segments.is_empty() {
+        let end = replica.state().segments.back().map(|s| End { base: s.base, len: s.len });
+        let is_usable = end.map(|end| self.is_usable(replica, placing, end)).transpose()?.unwrap_or(false);
+        if !is_usable {
             let base = replica.state().log_end;
             self.begin_segment(replica, placing, base)?;
             let growth = Growth { segment: base, is_new: true, is_synced: false, from: 0, batches: Vec::new() };

@@ -66,7 +66,12 @@ impl LogStore {
         let Some(mut filling) = self.lock_journal().begin_filling() else { return Ok(false) };
         let filled = filling.run();
         self.lock_journal().end_filling(filling, filled.is_ok());
-        filled.map(|()| true).map_err(|error| self.poison.judge(error))
+        filled.map_err(|error| self.poison.judge(error))?;
+        if self.lock_journal().has_unnamed() {
+            let _flushing = self.lock_flushing();
+            self.write_manifest(false)?;
+        }
+        Ok(true)
     }
 
     /// The orderly end: everything in segments, durable, and marked so (S12). The store must not be used afterwards.
@@ -145,7 +150,7 @@ impl LogStore {
 
     /// Syncs all segments, writes the manifest, and lets go of the journal files that it no longer needs. The caller holds
     /// `flushing`.
-    fn sync_and_release(&self, report: &mut FlushReport, clean: bool) -> Result<(), StoreError> {
+    pub(super) fn sync_and_release(&self, report: &mut FlushReport, clean: bool) -> Result<(), StoreError> {
         let unsynced: Vec<TopicPartition> = self.lock_work().unsynced.iter().copied().collect();
         for tp in unsynced {
             let Ok(replica) = self.replica(tp) else {
@@ -178,9 +183,29 @@ impl LogStore {
             needed = needed.min(record.as_of + 1);
             records.push(record);
         }
-        let replay_from = self.lock_journal().replay_start(needed);
+        let (replay_from, last_block, journal_files) = {
+            let journal = self.lock_journal();
+            let files = journal.files().map_err(|error| self.poison.judge(error))?;
+            (journal.replay_start(needed), journal.last(), files)
+        };
         let incarnation = self.options.incarnation;
-        let manifest = Manifest { clean, incarnation, replay_from, replicas: records };
+        let generation = self.generation.fetch_add(1, Ordering::Relaxed) + 1;
+        let lives = {
+            let mut lives = self.lives.lock().unwrap_or_else(PoisonError::into_inner);
+            let needed = lives.partition_point(|(from, _)| *from <= replay_from.seq).saturating_sub(1);
+            lives.drain(..needed);
+            lives.clone()
+        };
+        let manifest = Manifest {
+            clean,
+            incarnation,
+            replay_from,
+            generation,
+            last_block,
+            lives,
+            journal_files,
+            replicas: records,
+        };
         manifest.store(self.vfs.as_ref()).map_err(|error| self.poison.judge(error))?;
         self.counters.manifests.fetch_add(1, Ordering::Relaxed);
         for (replica, record) in replicas.iter().filter(|r| !r.state().deleted).zip(&manifest.replicas) {
@@ -190,6 +215,8 @@ impl LogStore {
                 state.told_segment = record.segments.last().map(|segment| segment.base).max(state.told_segment);
             }
         }
-        Ok(self.lock_journal().release(replay_from))
+        let mut journal = self.lock_journal();
+        journal.set_named(manifest.journal_files.iter().map(|(number, _)| *number));
+        Ok(journal.release(replay_from))
     }
 }

@@ -8,7 +8,7 @@ use store_api::{BLOCK_BYTES, VfsFile};
 
 use super::LogStore;
 use crate::{
-    StoreError,
+    CorruptBatch, Damage, StoreError,
     keys::segment_index,
     replica::{Growth, Placement, Placing, Replica, TailBatch},
     segment::{self, DIRECTORY, Segment},
@@ -57,9 +57,9 @@ fn lendable(bytes: &[u8], position: usize) -> (usize, usize) {
 
 /// Where the active segment ends.
 #[derive(Clone, Copy)]
-struct End {
-    base: Offset,
-    len: u64,
+pub(super) struct End {
+    pub(super) base: Offset,
+    pub(super) len: u64,
 }
 
 impl LogStore {
@@ -110,6 +110,11 @@ impl LogStore {
             let end = |s: &Segment| End { base: s.base, len: s.len };
             (state.segments.back().map(end), u64::from(state.options.segment_bytes))
         };
+        if let Some(active) = end.filter(|_| !items.is_empty())
+            && !self.is_usable(replica, placing, active)?
+        {
+            end = None;
+        }
         let mut placement = Placement::default();
         let mut kept = Vec::new();
         let mut rest = items;
@@ -187,6 +192,30 @@ impl LogStore {
             }
         }
         Ok((placement, kept))
+    }
+
+    /// Whether the active segment reaches to where it ends for the log. One that does not is damaged: it stays as it is, what comes
+    /// goes into another file, and the journal is not held up by it.
+    pub(super) fn is_usable(
+        &self,
+        replica: &Replica,
+        placing: &mut Placing,
+        End { base, len }: End,
+    ) -> Result<bool, StoreError> {
+        let tp = replica.tp;
+        let damage = match self.files.open(tp, base) {
+            Ok(file) => match file.size().map_err(|error| self.poison.judge(error))? {
+                have if have < len => Damage::Short { wanted: len, have },
+                _ => return Ok(true),
+            },
+            Err(error) if error.is_not_found() && len == 0 => {
+                return self.begin_segment(replica, placing, base).map(|()| true);
+            }
+            Err(error) if error.is_not_found() => Damage::Missing,
+            Err(error) => return Err(self.poison.judge(error)),
+        };
+        self.note_damage(replica, CorruptBatch { tp, segment: base, position: 0, damage });
+        Ok(false)
     }
 
     /// Publishes a placement that is durable or whose durability the caller keeps track of.
@@ -277,10 +306,9 @@ impl LogStore {
                 block.resize(ragged, 0);
                 let have = file.read_at(start, &mut block).map_err(|error| self.poison.judge(error))?;
                 if have < ragged {
-                    let damage = crate::Damage::Short { wanted: ragged, have };
+                    let damage = Damage::Short { wanted: ragged as u64, have: have as u64 };
                     let tp = replica.tp;
-                    let corrupt = crate::CorruptBatch { tp, segment: end.base, position: start, damage };
-                    return Err(StoreError::Corrupt(corrupt));
+                    return Err(StoreError::Corrupt(CorruptBatch { tp, segment: end.base, position: start, damage }));
                 }
             }
         }
@@ -330,17 +358,18 @@ impl LogStore {
 
     /// Keeps the index of the active segment where it is found after a restart. Derived state: failure is no harm.
     pub(super) fn store_index(&self, replica: &Replica, base: Offset) {
+        let key = segment_index::key(replica.tp, base);
         let value = {
             let mut state = replica.state();
             let cut = state.cut;
             let Some(segment) = state.segments.iter_mut().rev().find(|segment| segment.base == base) else { return };
             let Some(index) = segment.index.as_ref().filter(|index| index.covered == segment.len) else { return };
-            let value = segment_index::encode(index, cut);
+            let value = segment_index::encode(&key, index, cut);
             segment.index_stored = segment.len;
             value
         };
         let mut batch = store_api::KvBatch::default();
-        batch.put(segment_index::key(replica.tp, base), value);
+        batch.put(key, value);
         let _ = self.kv.write(&batch, store_api::KvDurability::Lazy);
     }
 }

@@ -1,8 +1,12 @@
 //! Reading: from memory by reference where the tail still has it, else from segments with every checksum verified (S3).
+//!
+//! The checksum of a batch covers neither its base offset nor its leader epoch. For the offset its neighbours vouch, the index, and the
+//! known end of the segment; for the epoch the log's list of epochs. Headers on the way to a batch are believed, unless the way
+//! ends in a gap: then the batch before the gap is verified, for it may hide the one that was looked for.
 
-use std::sync::atomic::Ordering;
+use std::sync::{Arc, atomic::Ordering};
 
-use base_types::{Offset, TopicPartition};
+use base_types::{LeaderEpoch, Offset, TopicPartition};
 use bytes::{Bytes, BytesMut};
 use record_batch::{BatchHeader, HEADER_LEN, StampedBatch};
 use store_api::VfsFile;
@@ -13,7 +17,11 @@ use crate::{
     error::{CorruptBatch, Damage},
     keys::segment_index,
     replica::{Replica, State, TailBatch},
-    segment::{Segment, index::Index, walk::SegmentWalk},
+    segment::{
+        Segment,
+        index::{Index, Place},
+        walk::SegmentWalk,
+    },
 };
 
 /// A reader may meet a truncation this many times before it is told that the offset is out of range.
@@ -81,8 +89,9 @@ impl LogStore {
                 Err(error) => {
                     let state = replica.state();
                     let gone = state.deleted || state.cut != cut || state.log_start > from;
+                    drop(state);
                     if !gone {
-                        return Err(error);
+                        return self.noted(&replica, cut, Err(error));
                     }
                 }
             }
@@ -104,22 +113,35 @@ impl LogStore {
     fn read_segment(
         &self,
         replica: &Replica,
-        Extent { segment, len, next_offset }: Extent,
+        extent: Extent,
         from: Offset,
         below: Offset,
         bytes_max: usize,
     ) -> Result<LogRead, ReadError> {
-        let file = self.files.open(replica.tp, segment)?;
-        let mut found = None;
+        let Extent { segment, len, next_offset, .. } = extent;
+        let file = self.open_segment(replica.tp, segment)?;
+        let (mut before, mut found) = (None, None);
         for step in self.walk_from(replica, file.as_ref(), segment, len, from)? {
             let (at, header) = step?;
             if header.next_offset() > from {
                 found = Some((at, header));
                 break;
             }
+            before = Some((at, header.size()));
         }
         let mut read = LogRead::new(from);
-        let Some((mut position, first)) = found else { return Ok(read) };
+        let in_gap = found.is_none_or(|(_, first)| first.base_offset > from);
+        if let Some((at, size)) = before.filter(|_| in_gap) {
+            let mut bytes = BytesMut::zeroed(size);
+            let have = file.read_at(at, &mut bytes)?;
+            bytes.truncate(have);
+            let batch = StampedBatch::from_stored(bytes.freeze()).map_err(Damage::Batch);
+            batch.map_err(|damage| CorruptBatch { tp: replica.tp, segment, position: at, damage })?;
+        }
+        let Some((mut position, first)) = found else {
+            let damage = Damage::Misplaced { expected: from, found: next_offset };
+            return Err(CorruptBatch { tp: replica.tp, segment, position: len, damage }.into());
+        };
         // With the base offset of the batch behind the last one.
         let wanted = bytes_max.max(first.size()).max(READ_BYTES_MIN).saturating_add(HEADER_LEN);
         let wanted = wanted.min((len - position) as usize);
@@ -140,13 +162,17 @@ impl LogStore {
             if let Some(found) = bound.filter(|bound| *bound < header.next_offset()) {
                 return Err(damaged(Damage::Misplaced { expected: header.next_offset(), found }).into());
             }
+            let (expected, found) = (State::epoch_at(&extent.epochs, header.base_offset), header.leader_epoch);
+            if expected != found {
+                return Err(damaged(Damage::Epoch { expected, found }).into());
+            }
             if !read.take(&TailBatch::new(&header, 0, batch), below, bytes_max) {
                 return Ok(read);
             }
             position += header.size() as u64;
         }
         if read.batches.is_empty() {
-            let damage = Damage::Short { wanted: first.size(), have };
+            let damage = Damage::Short { wanted: first.size() as u64, have: have as u64 };
             return Err(CorruptBatch { tp: replica.tp, segment, position, damage }.into());
         }
         Ok(read)
@@ -178,7 +204,7 @@ impl LogStore {
                 }
                 return Ok(());
             } else if let Some(Extent { segment, len, .. }) = extent {
-                let file = self.files.open(replica.tp, segment)?;
+                let file = self.open_segment(replica.tp, segment)?;
                 for step in self.walk_from(replica, file.as_ref(), segment, len, next)? {
                     let (_, header) = step?;
                     if header.base_offset >= below {
@@ -217,7 +243,15 @@ impl LogStore {
         offset: Offset,
     ) -> Result<SegmentWalk<'a>, ReadError> {
         let start = self.with_index(replica, file, segment, len, |index| index.floor_offset(segment, offset))?;
-        Ok(SegmentWalk::new(file, replica.tp, segment, start.min(len), len))
+        Ok(SegmentWalk::new(file, replica.tp, segment, start, len))
+    }
+
+    /// A file that belongs to the log. That it is not there is damage of the log, not of the disk.
+    pub(super) fn open_segment(&self, tp: TopicPartition, segment: Offset) -> Result<Arc<dyn VfsFile>, ReadError> {
+        self.files.open(tp, segment).map_err(|error| match error.is_not_found() {
+            true => CorruptBatch { tp, segment, position: 0, damage: Damage::Missing }.into(),
+            false => error.into(),
+        })
     }
 
     /// Asks the index of a segment, which is brought up to date first: from memory, from the store of derived state, and by
@@ -237,13 +271,15 @@ impl LogStore {
             }
             state.cut
         };
-        let stored = self.kv.get(&segment_index::key(replica.tp, segment)).ok().flatten();
-        let mut index = stored.and_then(|value| segment_index::decode(&value, cut, len)).unwrap_or_default();
+        let key = segment_index::key(replica.tp, segment);
+        let stored = self.kv.get(&key).ok().flatten();
+        let mut index = stored.and_then(|value| segment_index::decode(&key, &value, cut, len)).unwrap_or_default();
         if let Some(better) = known(&replica.state(), segment).filter(|known| known.covered > index.covered) {
             index = better.clone();
         }
         if index.covered < len {
-            for step in SegmentWalk::new(file, replica.tp, segment, index.covered, len) {
+            let known_to = Place { position: index.covered, ..Place::start_of(segment) };
+            for step in SegmentWalk::new(file, replica.tp, segment, known_to, len) {
                 let (_, header) = step?;
                 let size = header.size() as u64;
                 let interval = self.options.index_interval_bytes;
@@ -268,7 +304,8 @@ impl LogStore {
         };
         if let Some(index) = sealed {
             let mut batch = store_api::KvBatch::default();
-            batch.put(segment_index::key(replica.tp, segment), segment_index::encode(&index, cut));
+            let value = segment_index::encode(&key, &index, cut);
+            batch.put(key, value);
             let _ = self.kv.write(&batch, store_api::KvDurability::Lazy);
         }
         Ok(answer)
@@ -288,12 +325,12 @@ impl LogStore {
             (index.checked_sub(1).and_then(at), index.checked_sub(2).and_then(at))
         };
         let Some((segment, len, _)) = found else { return Ok((Offset::UNKNOWN, None)) };
-        let file = self.files.open(replica.tp, segment).map_err(|error| self.poison.judge(error))?;
+        let file = self.open_segment(replica.tp, segment).map_err(|error| self.as_store(error))?;
         let near = self.walk_from(replica, file.as_ref(), segment, len, to.plus(-1));
         let mut end = last_below(near.map_err(|error| self.as_store(error))?, to);
         if matches!(end, Ok(None)) {
             // The walk began with the batch that reaches too far; the one before it is wanted.
-            end = last_below(SegmentWalk::new(file.as_ref(), replica.tp, segment, 0, len), to);
+            end = last_below(SegmentWalk::new(file.as_ref(), replica.tp, segment, Place::start_of(segment), len), to);
         }
         let end = end.map_err(|error| self.as_store(error))?;
         Ok(match (end, before) {
@@ -363,17 +400,25 @@ fn read_tail(state: &State, from: Offset, below: Offset, bytes_max: usize) -> Op
 }
 
 /// A segment as it is when a read begins.
-struct Extent {
-    segment: Offset,
-    len: u64,
-    next_offset: Offset,
+pub(super) struct Extent {
+    pub(super) segment: Offset,
+    pub(super) len: u64,
+    pub(super) next_offset: Offset,
+    /// Of the whole log.
+    pub(super) epochs: Vec<(LeaderEpoch, Offset)>,
+}
+
+impl Extent {
+    pub(super) fn of(state: &State, segment: &Segment) -> Extent {
+        let Segment { base, len, next_offset, .. } = *segment;
+        Extent { segment: base, len, next_offset, epochs: state.epochs.clone() }
+    }
 }
 
 /// The segment that holds `from`, or the first one behind it.
 fn find_segment(state: &State, from: Offset) -> Option<Extent> {
     let index = state.segments.partition_point(|segment| segment.next_offset <= from);
-    let extent = |s: &Segment| Extent { segment: s.base, len: s.len, next_offset: s.next_offset };
-    state.segments.get(index).map(extent)
+    state.segments.get(index).map(|segment| Extent::of(state, segment))
 }
 
 /// Of the batch that `bytes` begin with.

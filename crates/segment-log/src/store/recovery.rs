@@ -13,6 +13,11 @@
 //! The work is bounded by the size of the journal and of what may be unsynced, whatever the size of the data. A crash during
 //! recovery changes nothing: it writes to segments only what the journal holds, and a manifest at the very end.
 //!
+//! What is damaged is told from what is torn (S2), and costs those their logs that it concerns, and nobody else: a payload of which
+//! the head is whole concerns the partitions whose batches are not as they were written; a block of which nothing is known, or a file
+//! that is not there, concerns all. Such a log ends where its segments do and takes nothing more until it is set aside for
+//! another copy. The journal is copied aside first, since it is used again.
+//!
 //! What is found may be in the page cache only, where a process that was killed left it. It is synced before anyone is told of
 //! it or anything builds on it, since from then on it counts as durable. What the journal says of segments was durable before
 //! it was said.
@@ -20,21 +25,25 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
-        Arc, Mutex, RwLock,
+        Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
     },
 };
 
-use base_types::{Offset, TopicPartition};
+use base_types::{Incarnation, Offset, TopicPartition};
 use bytes::{Buf, Bytes, BytesMut};
 use record_batch::{BatchHeader, HEADER_LEN, StampedBatch};
 use store_api::{KvBatch, KvDurability, KvStore, Vfs};
 
-use super::{Counters, LogStore, Work};
+use super::{Counters, FlushReport, LogStore, Work, place::End};
 use crate::{
-    OpenError, StoreError,
+    CorruptBatch, OpenError, StoreError,
     journal::{
-        DIRECTORY as JOURNAL, JournalPosition, block::Block, entry::Entry, path as journal_path, reader::JournalReader,
+        DIRECTORY as JOURNAL, JournalPosition,
+        block::Block,
+        entry::Entry,
+        path as journal_path,
+        reader::{JournalReader, Next},
         writer::JournalWriter,
     },
     keys,
@@ -61,17 +70,41 @@ pub struct RecoveryReport {
     pub replicas: u64,
     /// Directories that belong to no replica. They are left alone (C10).
     pub stray_directories: Vec<String>,
+    /// The first block of the journal that cannot be read though it was durable, if there is one.
+    pub damaged_block: Option<u64>,
+    /// It is not known whose entries are lost with it: even replicas that were made there may be missing.
+    pub lost_blocks: bool,
+    /// The manifest was not there twice, as it should be.
+    pub manifest_was_single: bool,
+    /// Replicas that are damaged, as far as opening notices.
+    pub damaged: Vec<CorruptBatch>,
 }
 
 /// What must be known of later blocks before earlier ones are replayed: for each replica the number of the last one.
 #[derive(Debug, Default)]
-struct Later {
+pub(super) struct Later {
     /// That tells of segments, or takes the whole log away. Batches before it are in those segments, which must not be written
     /// again, for they hold more than the journal does; or they are nowhere, like the segments they would be written to.
     settled: BTreeMap<TopicPartition, u64>,
     /// That takes segments away, with an offset: those that begin below. Until it is met, batches that would be written to one
     /// of them wait in memory: its file may be gone, and a truncation says where segments are to be cut that do not hold them.
     removed: BTreeMap<TopicPartition, (u64, Offset)>,
+    /// The block behind the last one.
+    pub(super) end: u64,
+    /// Blocks that were durable and are not as they were written.
+    pub(super) damage: Vec<DamagedBlock>,
+    /// The last of them should be behind the end.
+    ends_early: bool,
+}
+
+/// Where a block should be.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct DamagedBlock {
+    pub(super) block: u64,
+    pub(super) file: u32,
+    pub(super) position: u64,
+    /// Nothing of it is known; else its payload only is damaged.
+    pub(super) is_lost: bool,
 }
 
 impl Later {
@@ -89,7 +122,7 @@ impl Later {
 
 /// What replayed entries took away, to be removed from the disk when the replay is over.
 #[derive(Debug, Default)]
-struct Removed {
+pub(super) struct Removed {
     replicas: BTreeSet<TopicPartition>,
     segments: BTreeSet<(TopicPartition, Offset)>,
 }
@@ -103,7 +136,13 @@ impl LogStore {
     ) -> Result<(LogStore, RecoveryReport), OpenError> {
         let mut report = RecoveryReport::default();
         let manifest = match Manifest::load(vfs.as_ref())? {
-            Some(manifest) => manifest,
+            Some(loaded) => {
+                // A process that was killed may have moved it here and no more. What the one before it needs of the journal is
+                // overwritten on the strength of this one (S7).
+                vfs.sync_dir("")?;
+                report.manifest_was_single = loaded.is_single;
+                loaded.manifest
+            }
             None => {
                 report.is_new = true;
                 begin_directory(vfs.as_ref(), &options)?
@@ -111,32 +150,60 @@ impl LogStore {
         };
         report.was_clean = manifest.clean;
         let start = manifest.replay_from;
+        let lives: Vec<Incarnation> = manifest.lives.iter().map(|(_, life)| *life).collect();
         // Files that are found will be written to, whoever made them and however far that came.
         vfs.sync_dir(JOURNAL)?;
-        let mut reader = JournalReader::open(vfs.as_ref(), start, manifest.incarnation)?;
+        let mut reader = JournalReader::open(vfs.as_ref(), start, lives.clone())?;
         let store = LogStore::from_manifest(vfs, kv, options, &manifest)?;
         if !manifest.clean {
-            let mut ahead = JournalReader::open(store.vfs.as_ref(), start, manifest.incarnation)?;
-            let later = store.look_ahead(&mut ahead)?;
+            let mut ahead = JournalReader::open(store.vfs.as_ref(), start, lives)?;
+            let later = store.look_ahead(&mut ahead, &manifest)?;
             ahead.sync()?;
-            reader = reader.with_known_end();
-            store.replay(&mut reader, &manifest, &later, &mut report)?;
+            report.damaged_block = later.damage.first().map(|damage| damage.block);
+            report.lost_blocks = later.damage.iter().any(|damage| damage.is_lost);
+            if let Some(block) = report.damaged_block {
+                let aside = format!("{JOURNAL}.damaged-{block}");
+                let copied = ahead.copy_to(store.vfs.as_ref(), &aside);
+                copied.map_err(|source| OpenError::JournalDamaged { block, source })?;
+            }
+            reader = reader.with_known_end(later.end);
+            let mut removed = Removed::default();
+            store.replay(&mut reader, &manifest, &later, &mut removed, &mut report)?;
+            store.finish_removals(removed)?;
+            // A number that was given is not given again, for what the manifest says is as of a number.
+            reader.next.seq = reader.next.seq.max(manifest.last_block.seq + 1);
+            if !reader.at_file() && reader.next.position > 0 {
+                // It vanished. The next block goes elsewhere, and maybe to the beginning of a file of that very name.
+                (reader.next.file, reader.next.position) = (0, 0);
+            }
         }
-        store.take_up_journal(&reader, start)?;
+        let misfits = store.take_up_journal(&reader, &manifest)?;
+        store.take_up_lives(&manifest, &reader);
+        store.check_active_segments()?;
         if !manifest.clean {
             store.look_behind(&mut report)?;
         }
-        if manifest.clean || report.scanned_bytes > 0 {
-            // From here on a crash is a crash.
+        {
+            // From here on a crash is a crash, and blocks of this life are known to be ours.
             let _flushing = store.lock_flushing();
-            store.write_manifest(false)?;
+            if report.damaged_block.is_some() {
+                // The damage is not met again.
+                store.place_all(u64::MAX)?;
+                store.sync_and_release(&mut FlushReport::default(), false)?;
+            } else {
+                store.write_manifest(false)?;
+            }
         }
+        for number in misfits {
+            store.vfs.remove(&journal_path(number))?;
+        }
+        report.damaged = store.damaged();
         report.replicas = store.read_replicas().len() as u64;
         report.stray_directories = store.strays()?;
         Ok((store, report))
     }
 
-    fn from_manifest(
+    pub(super) fn from_manifest(
         vfs: Arc<dyn Vfs>,
         kv: Arc<dyn KvStore>,
         options: LogOptions,
@@ -163,14 +230,30 @@ impl LogStore {
             published: AtomicU64::new(start.seq - 1),
             work: Mutex::new(Work::default()),
             directories_unsynced: Mutex::new(true),
+            generation: AtomicU64::new(manifest.generation),
+            lives: Mutex::new(manifest.lives.clone()),
+            damage_news: Mutex::default(),
             counters: Counters::default(),
             options,
         })
     }
 
-    fn look_ahead(&self, reader: &mut JournalReader) -> Result<Later, OpenError> {
+    pub(super) fn look_ahead(&self, reader: &mut JournalReader, manifest: &Manifest) -> Result<Later, OpenError> {
         let mut later = Later::default();
-        while let Some(block) = reader.next_block(&self.pool)? {
+        loop {
+            let JournalPosition { file, position, .. } = reader.next;
+            let damaged = |block, is_lost| DamagedBlock { block, file, position, is_lost };
+            let block = match reader.next(&self.pool)? {
+                None => break,
+                Some(Next::Block(block)) => block,
+                Some(Next::Lost { first, .. }) => {
+                    later.damage.push(damaged(first, true));
+                    continue;
+                }
+            };
+            if !block.is_whole {
+                later.damage.push(damaged(block.header.seq, false));
+            }
             for entry in block.entries {
                 match entry {
                     Entry::Placed { tp, .. } | Entry::Reset { tp, .. } | Entry::Deleted { tp } => {
@@ -184,24 +267,39 @@ impl LogStore {
                 }
             }
         }
+        later.end = reader.next.seq;
+        let last = manifest.last_block;
+        let is_whole = later.end > last.seq && reader.has_block(last)? && reader.has_all(&manifest.journal_files);
+        if !is_whole {
+            let JournalPosition { file, position, seq: block, .. } = reader.next;
+            later.damage.push(DamagedBlock { block, file, position, is_lost: true });
+            later.ends_early = true;
+        }
         Ok(later)
     }
 
-    fn replay(
+    pub(super) fn replay(
         &self,
         reader: &mut JournalReader,
         manifest: &Manifest,
         later: &Later,
+        removed: &mut Removed,
         report: &mut RecoveryReport,
     ) -> Result<(), OpenError> {
         let as_of: BTreeMap<TopicPartition, u64> = manifest.replicas.iter().map(|r| (r.tp, r.as_of)).collect();
-        let mut removed = Removed::default();
         let mut place_at = self.options.pending_bytes_max();
-        while let Some(block) = reader.next_block(&self.pool)? {
+        while let Some(next) = reader.next(&self.pool)? {
+            let block = match next {
+                Next::Block(block) => block,
+                Next::Lost { first, next } => {
+                    self.lose_ends(first, |tp| as_of.get(&tp).is_none_or(|as_of| *as_of + 1 < next));
+                    continue;
+                }
+            };
             report.replayed_blocks += 1;
             report.replayed_bytes += block.header.size();
             let seq = block.header.seq;
-            self.replay_block(block, &as_of, later, &mut removed)?;
+            self.replay_block(block, &as_of, later, removed)?;
             if self.counters.pending_bytes.load(Ordering::Relaxed) > place_at {
                 self.place_those(u64::MAX, |replica| !later.removes_active(replica, seq))?;
                 self.tail.evict_all_that_can_go();
@@ -211,7 +309,26 @@ impl LogStore {
             }
         }
         self.tail.evict_all_that_can_go();
-        self.finish_removals(removed)
+        if later.ends_early {
+            // The chain should go on, and nothing is left of that.
+            self.lose_ends(later.end, |_| true);
+        }
+        Ok(())
+    }
+
+    /// Entries from `block` on are lost, and may have been about any replica that is wanted.
+    fn lose_ends(&self, block: u64, is_wanted: impl Fn(TopicPartition) -> bool) {
+        let replicas: Vec<Arc<Replica>> = self.read_replicas().values().cloned().collect();
+        for replica in replicas.iter().filter(|replica| is_wanted(replica.tp)) {
+            self.lose_end(replica, &mut replica.state(), block);
+        }
+    }
+
+    fn lose_end(&self, replica: &Replica, state: &mut State, block: u64) {
+        self.uncount(state);
+        state.lose_end(replica.tp, block);
+        state.check_invariants();
+        self.count(state, replica.tp);
     }
 
     /// Only now is it known which files a later entry did not make anew under the same name.
@@ -239,7 +356,7 @@ impl LogStore {
         later: &Later,
         removed: &mut Removed,
     ) -> Result<(), OpenError> {
-        let (seq, size) = (block.header.seq, block.header.size());
+        let (seq, size, is_whole) = (block.header.seq, block.header.size(), block.is_whole);
         let mut payload = block.payload;
         let mut owners = BTreeSet::new();
         for entry in block.entries {
@@ -258,6 +375,7 @@ impl LogStore {
                 owners.insert(tp);
             }
             let is_settled = later.settled.get(&tp).is_some_and(|settled| seq < *settled);
+            let bytes = if is_whole { Payload::Good(bytes) } else { Payload::Doubtful(bytes) };
             self.replay_entry(seq, entry, bytes, is_settled, removed)?;
         }
         let owners: Vec<Arc<Replica>> = owners.into_iter().filter_map(|tp| self.replica(tp).ok()).collect();
@@ -272,7 +390,7 @@ impl LogStore {
         &self,
         seq: u64,
         entry: Entry,
-        bytes: Bytes,
+        bytes: Payload,
         is_settled: bool,
         removed: &mut Removed,
     ) -> Result<(), OpenError> {
@@ -286,7 +404,18 @@ impl LogStore {
         // An entry about a replica that was deleted later, and whose deletion the manifest already knows.
         let Ok(replica) = self.replica(tp) else { return Ok(()) };
         let mut state = replica.state();
+        if state.hides_end() && !matches!(entry, Entry::Reset { .. } | Entry::Deleted { .. }) {
+            return Ok(());
+        }
         if let Entry::Batch { base, .. } = entry {
+            let bytes = match bytes {
+                Payload::Good(bytes) => bytes,
+                Payload::Doubtful(bytes) if is_surely(&bytes, base, &state) => bytes,
+                Payload::Doubtful(_) => {
+                    self.lose_end(&replica, &mut state, seq);
+                    return Ok(());
+                }
+            };
             let header = BatchHeader::parse(&bytes).map_err(|_| impossible("a batch that is none"))?;
             if header.size() != bytes.len() || header.base_offset != base || base < state.log_end {
                 return Err(impossible("a batch that does not continue the log"));
@@ -355,27 +484,48 @@ impl LogStore {
         self.note_work(state, tp, pending > 0);
     }
 
-    /// Goes on writing where the chain ended.
-    fn take_up_journal(&self, reader: &JournalReader, start: JournalPosition) -> Result<(), OpenError> {
+    /// Goes on writing where the chain ended. Returns the files that no manifest shall name.
+    fn take_up_journal(&self, reader: &JournalReader, manifest: &Manifest) -> Result<Vec<u32>, OpenError> {
         let mut live = reader.passed.clone();
         let started = reader.next.position > 0 || !live.is_empty();
         if started && reader.at_file() {
             live.push((reader.next.file, u64::MAX));
         }
         let misfits = reader.misfits(self.options.journal_file_bytes);
-        let mut spare = Vec::new();
-        for number in reader.numbers().filter(|number| live.iter().all(|(used, _)| used != number)) {
-            if misfits.contains(&number) {
-                self.vfs.remove(&journal_path(number))?;
-            } else {
-                spare.push(number);
+        let unused = reader.numbers().filter(|number| live.iter().all(|(used, _)| used != number));
+        let (misfits, spare): (Vec<u32>, Vec<u32>) = unused.partition(|number| misfits.contains(number));
+        let limits = (self.options.journal_file_bytes, self.options.journal_files_max());
+        let place = (manifest.replay_from, reader.next);
+        let last = match reader.last {
+            JournalPosition { seq: 0, .. } if reader.has_block(manifest.last_block)? => manifest.last_block,
+            last => last,
+        };
+        let vfs = Arc::clone(&self.vfs);
+        let writer = JournalWriter::open(vfs, self.options.incarnation, limits, place, &live, &spare)?;
+        *self.lock_journal() = writer.with_last(last);
+        self.published.store(reader.next.seq - 1, Ordering::Release);
+        Ok(misfits)
+    }
+
+    /// From now on this life writes, too.
+    fn take_up_lives(&self, manifest: &Manifest, reader: &JournalReader) {
+        let mut lives = manifest.lives.clone();
+        // What one of a manifest of version 1 does not name was met in the chain.
+        let met = reader.lives.iter().filter(|life| manifest.lives.iter().all(|(_, known)| known != *life));
+        lives.extend(met.map(|life| (manifest.replay_from.seq, *life)));
+        lives.push((reader.next.seq, self.options.incarnation));
+        *self.lives.lock().unwrap_or_else(PoisonError::into_inner) = lives;
+    }
+
+    /// Where a log goes on, its file must be there. Others are looked at when they are read.
+    fn check_active_segments(&self) -> Result<(), OpenError> {
+        let replicas: Vec<Arc<Replica>> = self.read_replicas().values().cloned().collect();
+        for replica in &replicas {
+            let active = replica.state().segments.back().map(|s| End { base: s.base, len: s.len });
+            if let Some(active) = active.filter(|active| active.len > 0) {
+                self.is_usable(replica, &mut replica.placing(), active)?;
             }
         }
-        let limits = (self.options.journal_file_bytes, self.options.journal_files_max());
-        let place = (start, reader.next);
-        let vfs = Arc::clone(&self.vfs);
-        *self.lock_journal() = JournalWriter::open(vfs, self.options.incarnation, limits, place, &live, &spare)?;
-        self.published.store(reader.next.seq - 1, Ordering::Release);
         Ok(())
     }
 
@@ -394,6 +544,9 @@ impl LogStore {
                 (active(&state), state.segments.back().map_or(0, |segment| segment.len), state.log_end)
             };
             let Some(base) = after.filter(|after| Some(*after) == before) else { continue };
+            if len > 0 && !self.is_usable(replica, &mut placing, End { base, len })? {
+                continue;
+            }
             let file = match self.files.open(replica.tp, base) {
                 Ok(file) => file,
                 Err(error) if error.is_not_found() && len == 0 => continue,
@@ -445,15 +598,20 @@ impl LogStore {
         };
         let mut ahead = KvBatch::default();
         let key = keys::checkpoint::key(replica.tp);
-        let checkpoint = self.kv.get(&key).map_err(StoreError::Kv)?;
-        let checkpoint = checkpoint.and_then(|value| keys::checkpoint::decode(&value, cut));
-        if checkpoint.is_some_and(|checkpoint| checkpoint.as_of > log_end) {
+        let checkpoint = self.kv.get(&key);
+        let decoded = |value: Option<Vec<u8>>| value.and_then(|value| keys::checkpoint::decode(&key, &value, cut));
+        // What cannot be read now may be readable later, and fit a log that has grown meanwhile.
+        if checkpoint.map_or(true, |value| decoded(value).is_some_and(|checkpoint| checkpoint.as_of > log_end)) {
             ahead.delete(key);
         }
         let indexes = keys::segment_index::prefix(replica.tp);
-        for (key, value) in self.kv.scan(&indexes, None, usize::MAX).map_err(StoreError::Kv)? {
+        let Ok(stored) = self.kv.scan(&indexes, None, usize::MAX) else {
+            ahead.delete_prefix(indexes);
+            return self.kv.write(&ahead, KvDurability::Synced).map_err(StoreError::Kv);
+        };
+        for (key, value) in stored {
             let segment = keys::segment_index::base(&key).and_then(|base| segments.get(&base));
-            let fits = segment.is_some_and(|len| keys::segment_index::decode(&value, cut, *len).is_some());
+            let fits = segment.is_some_and(|len| keys::segment_index::decode(&key, &value, cut, *len).is_some());
             if !fits {
                 ahead.delete(key);
             }
@@ -464,10 +622,26 @@ impl LogStore {
         self.kv.write(&ahead, KvDurability::Synced).map_err(StoreError::Kv)
     }
 
-    fn strays(&self) -> Result<Vec<String>, OpenError> {
+    pub(super) fn strays(&self) -> Result<Vec<String>, OpenError> {
         let owned: BTreeSet<String> = self.replicas().iter().map(ToString::to_string).collect();
         Ok(self.vfs.list(PARTITIONS)?.into_iter().filter(|name| !owned.contains(name)).collect())
     }
+}
+
+/// A batch's bytes in a journal block.
+enum Payload {
+    /// The block is as it was written.
+    Good(Bytes),
+    /// Something in its payload is not.
+    Doubtful(Bytes),
+}
+
+/// Whether the batch is certainly as it was written. Its checksum leaves out the base offset, which the block's table has, and the epoch:
+/// one that begins an epoch cannot be told from one whose epoch is damaged.
+fn is_surely(bytes: &Bytes, base: Offset, state: &State) -> bool {
+    let epoch = state.epochs.last().map(|(epoch, _)| *epoch);
+    StampedBatch::from_stored(bytes.clone())
+        .is_ok_and(|batch| batch.header().base_offset == base && Some(batch.header().leader_epoch) == epoch)
 }
 
 /// The batch at `position` when it is whole, undamaged and continues the log at `end`.
@@ -502,6 +676,10 @@ fn begin_directory(vfs: &dyn Vfs, options: &LogOptions) -> Result<Manifest, Open
         clean: false,
         incarnation: options.incarnation,
         replay_from: JournalPosition::START,
+        generation: 1,
+        last_block: JournalPosition::NONE,
+        lives: vec![(1, options.incarnation)],
+        journal_files: Vec::new(),
         replicas: Vec::new(),
     };
     manifest.store(vfs)?;

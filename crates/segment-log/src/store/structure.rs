@@ -46,21 +46,26 @@ impl LogStore {
         let Ok(replica) = self.replica(tp) else { return Ok(None) };
         let (log_start, log_end, leader_epochs, options, cut) = {
             let state = replica.state();
+            if let Some(found) = state.damage.as_ref().filter(|found| found.damage.hides_end()) {
+                return Err(found.clone().into());
+            }
             (state.log_start, state.log_end, state.visible_epochs(), state.options, state.cut)
         };
-        let found = self.kv.get(&keys::checkpoint::key(tp)).ok().flatten();
+        let key = keys::checkpoint::key(tp);
+        let found = self.kv.get(&key).ok().flatten();
         let checkpoint = found
-            .and_then(|value| keys::checkpoint::decode(&value, cut))
+            .and_then(|value| keys::checkpoint::decode(&key, &value, cut))
             // S4: derived state never runs ahead of the log. A crash can undo the log's unsynced end but keep the checkpoint.
             .filter(|checkpoint| checkpoint.as_of <= log_end && checkpoint.as_of >= log_start);
         let from = checkpoint.as_ref().map_or(log_start, |checkpoint| checkpoint.as_of);
         let mut headers_since_checkpoint = Vec::new();
-        self.walk_headers(&replica, from, log_end, |header| {
+        let walked = self.walk_headers(&replica, from, log_end, |header| {
             if header.has_producer_id() {
                 headers_since_checkpoint.push(*header);
             }
             true
-        })?;
+        });
+        self.noted(&replica, cut, walked)?;
         let first_batch = self.first_batch(tp)?;
         Ok(Some(ReplicaOnDisk {
             log_start,
@@ -151,7 +156,11 @@ impl LogStore {
             let kept = state.pending().take_while(|batch| batch.next <= to).last();
             (kept.map_or(placed_end, |batch| batch.next), None)
         } else {
-            self.find_cut(&replica, to)?
+            let found = self.find_cut(&replica, to);
+            if let Err(StoreError::Corrupt(damage)) = &found {
+                self.note_damage(&replica, damage.clone());
+            }
+            found?
         };
         if end <= log_start {
             self.reset_locked(&replica, journal, &mut placing, log_start)?;
@@ -195,7 +204,7 @@ impl LogStore {
         self.reset_locked(&replica, journal, &mut placing, start)
     }
 
-    fn reset_locked(
+    pub(super) fn reset_locked(
         &self,
         replica: &Replica,
         mut journal: MutexGuard<'_, JournalWriter>,
@@ -281,15 +290,16 @@ impl LogStore {
     /// Where the batch begins that holds the log start: who is to get the whole log has to begin there.
     pub fn first_batch(&self, tp: TopicPartition) -> Result<Offset, ReadError> {
         let Ok(replica) = self.replica(tp) else { return Err(ReadError::NoReplica(tp)) };
-        let (log_start, log_end) = {
+        let (log_start, log_end, cut) = {
             let state = replica.state();
-            (state.log_start, state.log_end)
+            (state.log_start, state.log_end, state.cut)
         };
         let mut first = log_start;
-        self.walk_headers(&replica, log_start, log_end, |header| {
+        let walked = self.walk_headers(&replica, log_start, log_end, |header| {
             first = first.min(header.base_offset);
             false
-        })?;
+        });
+        self.noted(&replica, cut, walked)?;
         Ok(first)
     }
 
@@ -302,7 +312,9 @@ impl LogStore {
             state.cut
         };
         let mut batch = KvBatch::default();
-        batch.put(keys::checkpoint::key(tp), keys::checkpoint::encode(checkpoint, cut));
+        let key = keys::checkpoint::key(tp);
+        let value = keys::checkpoint::encode(&key, checkpoint, cut);
+        batch.put(key, value);
         self.kv.write(&batch, KvDurability::Lazy).map_err(StoreError::Kv)
     }
 
@@ -317,7 +329,7 @@ impl LogStore {
         Ok(vec![Entry::Placed { tp: replica.tp, segments, epochs }])
     }
 
-    fn begin_change(&self, entries: usize) -> Result<MutexGuard<'_, JournalWriter>, StoreError> {
+    pub(super) fn begin_change(&self, entries: usize) -> Result<MutexGuard<'_, JournalWriter>, StoreError> {
         self.poison.check()?;
         // Entries of truncations are small; `Placed` has room in the slack.
         let bytes = (HEADER_BYTES + 128 * entries + 3000).next_multiple_of(4096) as u64;

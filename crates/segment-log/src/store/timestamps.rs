@@ -6,7 +6,7 @@ use base_types::{LeaderEpoch, Offset, Timestamp, TopicPartition};
 use record_batch::{BatchHeader, HEADER_LEN, Records, TimestampType};
 
 use super::LogStore;
-use crate::{ReadError, replica::Replica};
+use crate::{ReadError, replica::Replica, segment::index::Index};
 
 /// What a batch may become when its records are read here. The largest batch a broker takes by default is 1 MiB.
 const DECOMPRESSED_BYTES_MAX: usize = 64 << 20;
@@ -28,15 +28,26 @@ impl LogStore {
         below: Offset,
     ) -> Result<Option<TimestampHit>, ReadError> {
         let replica = self.replica(tp).map_err(|_| ReadError::NoReplica(tp))?;
+        let cut = replica.state().cut;
+        self.noted(&replica, cut, self.find_timestamp_in(&replica, timestamp, below))
+    }
+
+    fn find_timestamp_in(
+        &self,
+        replica: &Replica,
+        timestamp: Timestamp,
+        below: Offset,
+    ) -> Result<Option<TimestampHit>, ReadError> {
+        let tp = replica.tp;
         let (log_start, log_end) = {
             let state = replica.state();
             (state.log_start, state.log_end)
         };
         let below = below.min(log_end);
-        let mut from = self.first_candidate(&replica, timestamp, log_start)?;
+        let mut from = self.first_candidate(replica, timestamp, log_start)?;
         while from < below {
             let mut found: Option<BatchHeader> = None;
-            self.walk_headers(&replica, from, below, |header| {
+            self.walk_headers(replica, from, below, |header| {
                 if header.max_timestamp >= timestamp {
                     found = Some(*header);
                 }
@@ -55,19 +66,20 @@ impl LogStore {
     /// The record below `below` with the largest timestamp; the first of several (KIP-734).
     pub fn find_max_timestamp(&self, tp: TopicPartition, below: Offset) -> Result<Option<TimestampHit>, ReadError> {
         let replica = self.replica(tp).map_err(|_| ReadError::NoReplica(tp))?;
-        let (log_start, log_end) = {
+        let (log_start, log_end, cut) = {
             let state = replica.state();
-            (state.log_start, state.log_end)
+            (state.log_start, state.log_end, state.cut)
         };
         let below = below.min(log_end);
         let mut best: Option<BatchHeader> = None;
-        self.walk_headers(&replica, log_start, below, |header| {
+        let walked = self.walk_headers(&replica, log_start, below, |header| {
             let in_range = header.next_offset() <= below;
             if in_range && best.is_none_or(|best| header.max_timestamp > best.max_timestamp) {
                 best = Some(*header);
             }
             true
-        })?;
+        });
+        self.noted(&replica, cut, walked)?;
         match best {
             Some(header) => self.record_at(tp, &header, log_start, below, |time| time >= header.max_timestamp),
             None => Ok(None),
@@ -86,8 +98,9 @@ impl LogStore {
             }
         };
         let (segment, len) = found;
-        let file = self.files.open(replica.tp, segment)?;
-        let at = self.with_index(replica, file.as_ref(), segment, len, |index| index.floor_timestamp(timestamp))?;
+        let file = self.open_segment(replica.tp, segment)?;
+        let floor = |index: &Index| index.floor_timestamp(segment, timestamp);
+        let at = self.with_index(replica, file.as_ref(), segment, len, floor)?;
         let mut walk = crate::segment::walk::SegmentWalk::new(file.as_ref(), replica.tp, segment, at, len);
         let first = walk.next().transpose()?.map_or(segment, |(_, header)| header.base_offset);
         Ok(first.max(log_start))

@@ -1,7 +1,7 @@
 //! Disks that fail, fill up and rot.
 
-use base_types::{Offset, Random};
-use segment_log::{FlushBudget, LogStore, OpenError, StoreError};
+use base_types::{Offset, Random, Timestamp};
+use segment_log::{FlushBudget, LogStore, OpenError, ReadError, StoreError};
 use store_api::{DiskErrorKind, DiskFault, DiskOperation, MemKv, Survivors, Vfs};
 
 use crate::support::{ALL, Disk, bases, batch, lazy, options, read_all, replica_options, tp, write};
@@ -165,34 +165,127 @@ fn the_reserve_is_not_for_appending() {
     disk.vfs.set_capacity(u64::MAX);
 }
 
-#[test]
-fn damage_in_the_journal_below_its_end_is_never_taken_for_its_end() {
+/// Seven blocks: the making of two replicas, and three batches of each in turn.
+fn seven_blocks() -> Disk {
     let mut disk = Disk::new();
     let (store, _) = disk.open();
-    store.create_replica(tp(0), replica_options()).unwrap();
+    store.create_replicas(&[(tp(0), replica_options()), (tp(1), replica_options())]).unwrap();
     for i in 0..6 {
-        store.commit(&[write(tp(0), batch(Offset(i), 1, 1, 10))]).unwrap();
+        store.commit(&[write(tp(i % 2), batch(Offset(i64::from(i / 2)), 1, 1, 10))]).unwrap();
     }
-    drop(store);
+    disk
+}
+
+#[test]
+fn damage_in_the_journal_below_its_end_is_never_taken_for_its_end() {
+    let disk = seven_blocks();
     let image = |disk: &Disk| disk.vfs.after_crash(Survivors::Everything, &mut Random::new(1));
-    let open = |vfs| LogStore::open(std::sync::Arc::new(vfs), std::sync::Arc::new(MemKv::new()), options(9));
+    let open = |vfs: &store_api::MemVfs| {
+        LogStore::open(std::sync::Arc::new(vfs.clone()), std::sync::Arc::new(MemKv::new()), options(9)).unwrap()
+    };
     for block in 0..7_u64 {
-        for byte in [0, 9, 30, 63, 64, 80] {
+        // In the header, the table, and the payload, which the making of replicas has none of.
+        for byte in [0, 9, 30, 52, 63, 70, 140] {
+            let what = format!("block {block} byte {byte}");
+            if block == 0 && byte == 140 {
+                continue;
+            }
             let vfs = image(&disk);
             vfs.corrupt("journal/00000001", block * 4096 + byte, 4).unwrap();
-            match open(vfs) {
-                // The last block: power may have been lost while it was written, and nothing proves otherwise.
-                Ok((store, _)) => {
-                    assert_eq!(block, 6, "byte {byte}");
-                    assert_eq!(store.bounds(tp(0)), Some((Offset(0), Offset(5))));
+            let (store, report) = open(&vfs);
+            // The last block: power may have been lost while it was written, and nothing proves otherwise.
+            if block == 6 {
+                assert!(report.damaged_block.is_none() && report.damaged.is_empty(), "{what}: {report:?}");
+                assert_eq!(store.bounds(tp(1)), Some((Offset(0), Offset(2))));
+                assert_eq!(bases(&store, tp(0)), [0, 1, 2]);
+                continue;
+            }
+            assert_eq!(report.damaged_block, Some(block + 1), "{what}");
+            // Bytes 52 to 63 are outside the head's checksum: all the rest is known then, and the batch itself is good, unless it begins
+            // an epoch.
+            let owner = ((block + 1) % 2) as i32;
+            let damaged: Vec<_> = report.damaged.iter().map(|found| found.tp).collect();
+            let is_head_known = byte >= 52 && byte != 70;
+            let expected = match (block, byte) {
+                (0, _) if is_head_known => vec![],
+                (0, _) => vec![],
+                (3.., 52 | 63) => vec![],
+                _ if is_head_known => vec![tp(owner)],
+                _ => vec![tp(0), tp(1)],
+            };
+            assert_eq!(damaged, expected, "{what}");
+            assert_eq!(report.lost_blocks, !is_head_known, "{what}");
+            for replica in store.replicas() {
+                if expected.contains(&replica) {
+                    let refused = store.open_replica(replica).map(drop);
+                    assert!(matches!(refused, Err(ReadError::Corrupt(_))), "{what}: {refused:?}");
+                } else {
+                    assert_eq!(bases(&store, replica), [0, 1, 2], "{what}: {replica}");
                 }
-                Err(OpenError::JournalDamaged { position, missing_block, .. }) => {
-                    assert!(block < 6);
-                    assert_eq!((position, missing_block), (block * 4096, block + 1));
-                }
-                Err(other) => panic!("block {block} byte {byte}: {other:?}"),
+            }
+            // What there was is kept, and a restart knows as much as this life.
+            let aside = format!("journal.damaged-{}/00000001", block + 1);
+            assert_eq!(vfs.bytes_of(&aside).unwrap()[..7 * 4096].len(), 7 * 4096);
+            drop(store);
+            let (again, second) = open(&vfs);
+            assert_eq!(second.damaged, report.damaged, "{what}");
+            assert!(second.damaged_block.is_none(), "{what}: {second:?}");
+            for replica in damaged {
+                let moved = again.set_aside(replica, Timestamp(77)).unwrap().unwrap();
+                assert_eq!(moved, format!("partitions/{replica}.quarantine-77-journal"));
+                assert_eq!(again.open_replica(replica).unwrap().unwrap().log_end, Offset(0));
+                again.commit(&[write(replica, batch(Offset(0), 2, 1, 10))]).unwrap();
             }
         }
+    }
+}
+
+#[test]
+fn the_last_block_of_a_life_is_missed_when_another_life_has_written_behind_it() {
+    let mut disk = seven_blocks();
+    disk.vfs = disk.vfs.after_kill();
+    let (store, _) = disk.open();
+    store.commit(&[write(tp(0), batch(Offset(3), 1, 1, 10))]).unwrap();
+    drop(store);
+    disk.vfs.corrupt("journal/00000001", 6 * 4096 + 9, 4).unwrap();
+    let (store, report) = disk.open();
+    assert_eq!(report.damaged_block, Some(7));
+    assert!(store.open_replica(tp(0)).is_err() && store.open_replica(tp(1)).is_err());
+}
+
+#[test]
+fn a_journal_that_is_older_or_shorter_than_the_manifest_says_has_lost_blocks() {
+    type Harm = fn(&Disk, Vec<u8>);
+    let harms: [Harm; 3] = [
+        |disk, old| {
+            let file = store_api::Vfs::create(&disk.vfs, "journal/00000001", store_api::FileUse::Buffered).unwrap();
+            file.write_at(0, &[&old]).unwrap();
+        },
+        |disk, _| store_api::Vfs::remove(&disk.vfs, "journal/00000001").unwrap(),
+        |disk, _| {
+            let file = store_api::Vfs::open(&disk.vfs, "journal/00000001", store_api::FileUse::Buffered).unwrap();
+            file.set_size(5000).unwrap();
+        },
+    ];
+    for harm in harms {
+        let mut disk = seven_blocks();
+        let old = disk.vfs.bytes_of("journal/00000001").unwrap();
+        let (store, _) = disk.open();
+        store.commit(&[write(tp(0), batch(Offset(3), 1, 1, 10))]).unwrap();
+        store.flush(FlushBudget::EVERYTHING).unwrap();
+        store.commit(&[write(tp(0), batch(Offset(4), 1, 1, 10))]).unwrap();
+        drop(store);
+        harm(&disk, old);
+        let (store, report) = disk.open();
+        assert!(report.lost_blocks, "{report:?}");
+        assert!(store.open_replica(tp(0)).is_err());
+        // Block numbers go on behind those that are lost.
+        store.set_aside(tp(0), Timestamp(1)).unwrap().unwrap();
+        store.commit(&[write(tp(0), batch(Offset(0), 2, 1, 10))]).unwrap();
+        drop(store);
+        let (store, report) = disk.open();
+        assert!(!report.lost_blocks, "{report:?}");
+        assert_eq!(bases(&store, tp(0)), [0]);
     }
 }
 
@@ -223,6 +316,7 @@ fn a_directory_without_its_manifest_is_not_taken_for_an_empty_one() {
     let mut disk = Disk::new();
     drop(one_replica(&mut disk));
     store_api::Vfs::remove(&disk.vfs, "manifest").unwrap();
+    store_api::Vfs::remove(&disk.vfs, "manifest.copy").unwrap();
     let opened = LogStore::open(std::sync::Arc::new(disk.vfs.clone()), disk.kv.clone(), options(9));
     assert!(matches!(opened.err(), Some(OpenError::ManifestMissing)));
 }
@@ -260,4 +354,150 @@ fn a_refused_page_cache_batch_is_not_found_by_recovery() {
     disk.vfs.set_capacity(u64::MAX);
     let (store, _) = disk.open();
     assert_eq!(bases(&store, tp(0)), [0], "a definite error means that the record is never visible (R17)");
+}
+
+/// Forty batches of four records in segments, nothing in memory, nothing in the journal.
+fn at_rest() -> Disk {
+    let mut disk = Disk::new();
+    let (store, _) = disk.open();
+    store.create_replicas(&[(tp(0), replica_options()), (tp(1), replica_options())]).unwrap();
+    for i in 0..40 {
+        for replica in [tp(0), tp(1)] {
+            store.commit(&[write(replica, batch(Offset(4 * i), 1 + i as i32 / 20, 4, 60))]).unwrap();
+        }
+    }
+    store.shutdown().unwrap();
+    disk
+}
+
+fn segments(disk: &Disk, replica: base_types::TopicPartition) -> Vec<String> {
+    let directory = format!("partitions/{replica}");
+    disk.vfs.list(&directory).unwrap().into_iter().map(|name| format!("{directory}/{name}")).collect()
+}
+
+/// What no checksum covers, and what a walk by header believes.
+#[test]
+fn a_damaged_header_never_hides_a_batch_and_is_never_served() {
+    // (what, where in the header, which bits)
+    let harms = [
+        ("base offset, lower", 7, 4),
+        ("base offset, much higher", 5, 1),
+        ("leader epoch", 15, 2),
+        ("last offset delta", 26, 3),
+        ("last offset delta, higher", 26, 64),
+        ("length", 11, 32),
+        ("length, higher", 10, 2),
+        ("CRC", 18, 1),
+        ("magic", 16, 1),
+    ];
+    for (what, at, mask) in harms {
+        let mut found = 0;
+        for number in 0..40_usize {
+            let mut disk = at_rest();
+            let of = |path: &String| {
+                let bytes = disk.vfs.bytes_of(path).unwrap();
+                let starts = record_batch::batches(&bytes).map_while(Result::ok).map(|(_, range)| range.start as u64);
+                starts.map(|start| (path.clone(), start)).collect::<Vec<_>>()
+            };
+            let all: Vec<(String, u64)> = segments(&disk, tp(0)).iter().flat_map(of).collect();
+            assert_eq!(all.len(), 40);
+            let (path, position) = &all[number];
+            disk.vfs.corrupt(path, position + at, mask).unwrap();
+            let (store, _) = disk.open();
+            for offset in 0..160 {
+                for bytes_max in [1, 500, 5000] {
+                    match store.read(tp(0), Offset(offset), ALL, bytes_max) {
+                        Ok(read) => {
+                            let first = record_batch::StampedBatch::from_stored(read.batches[0].clone()).unwrap();
+                            let base = Offset(offset / 4 * 4);
+                            assert_eq!(first.header().base_offset, base, "{what} of batch {number}, at {offset}");
+                            assert_eq!(first.header().leader_epoch.0, 1 + offset as i32 / 80, "{what} of {number}");
+                        }
+                        Err(ReadError::Corrupt(_)) => found += 1,
+                        Err(error) => panic!("{what} of batch {number}, at {offset}: {error:?}"),
+                    }
+                }
+            }
+            assert!(store.damage(tp(0)).is_some(), "{what} of batch {number}");
+            assert!(store.read(tp(1), Offset(0), ALL, 10).is_ok() && store.damage(tp(1)).is_none());
+        }
+        assert!(found >= 40, "{what}: {found}");
+    }
+}
+
+#[test]
+fn a_segment_that_is_gone_or_short_holds_up_nobody_else() {
+    type Harm = fn(&Disk, &str);
+    let harms: [Harm; 2] = [
+        |disk, path| disk.vfs.remove(path).unwrap(),
+        |disk, path| {
+            let file = disk.vfs.open(path, store_api::FileUse::Buffered).unwrap();
+            file.set_size(100).unwrap();
+        },
+    ];
+    for harm in harms {
+        let mut disk = at_rest();
+        harm(&disk, segments(&disk, tp(0)).last().unwrap());
+        let (store, report) = disk.open();
+        assert_eq!(report.damaged.len(), 1, "where the log goes on is looked at");
+        // More than the journal has room for: nothing may wait for the damaged file.
+        for i in 40..400 {
+            for replica in [tp(0), tp(1)] {
+                store.commit(&[write(replica, batch(Offset(4 * i), 3, 4, 60))]).unwrap();
+            }
+            if store.is_flush_due() {
+                store.flush(FlushBudget::DUE).unwrap();
+            }
+        }
+        store.flush(FlushBudget::EVERYTHING).unwrap();
+        drop(store);
+        let (store, report) = disk.open();
+        assert_eq!(bases(&store, tp(1)).len(), 400);
+        assert!(report.damaged.is_empty(), "the damaged segment is not the last one any more");
+        assert!(matches!(store.read(tp(0), Offset(156), ALL, 10), Err(ReadError::Corrupt(_))));
+        let read = store.read(tp(0), Offset(160), ALL, 10).unwrap();
+        let first = record_batch::StampedBatch::from_stored(read.batches[0].clone()).unwrap();
+        assert_eq!(first.header().base_offset, Offset(160), "what came later is whole");
+        assert_eq!(store.take_damage_news().len(), 1);
+        assert!(store.take_damage_news().is_empty());
+    }
+}
+
+#[test]
+fn a_look_from_outside_finds_what_is_wrong_and_changes_nothing() {
+    let verify = |disk: &Disk| LogStore::verify(std::sync::Arc::new(disk.vfs.clone()), disk.kv.clone()).unwrap();
+    let mut disk = at_rest();
+    let report = verify(&disk);
+    assert_eq!((report.replicas, report.batches, report.findings.len()), (2, 80, 0), "{report:?}");
+    let path = segments(&disk, tp(0)).remove(1);
+    disk.vfs.corrupt(&path, 200, 1).unwrap();
+    disk.vfs.corrupt("manifest.copy", 20, 1).unwrap();
+    let report = verify(&disk);
+    let files: Vec<&str> = report.findings.iter().map(|finding| finding.file.as_str()).collect();
+    assert_eq!(files, ["manifest", path.as_str()]);
+    // And in the journal.
+    let (store, _) = disk.open();
+    for i in 40..44 {
+        store.commit(&[write(tp(1), batch(Offset(4 * i), 3, 4, 60))]).unwrap();
+    }
+    drop(store);
+    let changes = disk.vfs.changes();
+    let before = verify(&disk);
+    assert_eq!((before.findings.len(), before.journal_blocks), (1, 4), "{before:?}");
+    // The first of the four blocks.
+    let mut blocks: Vec<(u64, String, usize)> = Vec::new();
+    for name in disk.vfs.list("journal").unwrap() {
+        let path = format!("journal/{name}");
+        let bytes = disk.vfs.bytes_of(&path).unwrap();
+        for (index, block) in bytes.chunks(4096).enumerate().filter(|(_, block)| block.starts_with(b"TwJ1")) {
+            blocks.push((u64::from_be_bytes(*block[8..].first_chunk().unwrap()), path.clone(), index));
+        }
+    }
+    blocks.sort_unstable();
+    let (number, path, index) = &blocks[blocks.len() - 4];
+    disk.vfs.corrupt(path, *index as u64 * 4096 + 10, 1).unwrap();
+    let after = verify(&disk);
+    let what = format!("block {number} should be there");
+    assert!(after.findings.iter().any(|finding| finding.what == what), "{after:?}");
+    assert_eq!(disk.vfs.changes(), changes, "nothing was written");
 }

@@ -10,8 +10,9 @@ use store_api::{FileUse, MemKv, MemVfs, Vfs};
 
 use crate::support::{bases, batch, lazy, options, tp, write};
 
-const FILES: [&str; 5] = ["manifest", "journal/00000001", "partitions/0", "partitions/1", "partitions/2"];
-const CURRENT: &str = "v2";
+const FILES: [&str; 6] =
+    ["manifest", "manifest.copy", "journal/00000001", "partitions/0", "partitions/1", "partitions/2"];
+const CURRENT: &str = "v3";
 
 fn directory(version: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(version)
@@ -71,7 +72,8 @@ fn disk(version: &str) -> MemVfs {
     for i in 0..3 {
         vfs.create_dir(&format!("partitions/{}", tp(i))).unwrap();
     }
-    for name in FILES {
+    // There was no copy of the manifest before version 3.
+    for name in FILES.into_iter().filter(|name| directory(version).join(name).exists()) {
         vfs.create(&disk_path(name), FileUse::Buffered).unwrap().write_at(0, &[&stored(version, name)]).unwrap();
     }
     vfs
@@ -119,6 +121,11 @@ fn a_directory_of_version_1_opens() {
 #[test]
 fn a_directory_of_version_2_opens() {
     opens("v2", large, &[0, 2, 4, 5]);
+}
+
+#[test]
+fn a_directory_of_version_3_opens() {
+    opens("v3", large, &[0, 2, 4, 5]);
 }
 
 /// So that a change of format cannot go unnoticed.

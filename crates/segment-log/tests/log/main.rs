@@ -2,6 +2,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "tests start threads and read fixtures")]
 
+mod corruption;
 mod crash_points;
 mod faults;
 mod fixtures;
