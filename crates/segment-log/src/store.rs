@@ -36,8 +36,8 @@ pub use self::{
     verify::{Finding, VerifyReport},
 };
 use crate::{
-    CorruptBatch, StoreError, journal::writer::JournalWriter, options::LogOptions, poison::Poison, replica::Replica,
-    segment::files::SegmentFiles, slab::SlabPool, tail::TailCache,
+    CorruptBatch, OpenError, StoreError, journal::writer::JournalWriter, manifest::Manifest, options::LogOptions,
+    poison::Poison, replica::Replica, segment::files::SegmentFiles, slab::SlabPool, tail::TailCache,
 };
 
 /// All replicas of one data directory.

@@ -1,7 +1,7 @@
 use base_types::{BrokerEpoch, BrokerId, ErrorCode};
 use peer_api::controller::{ActiveController, Error, FromController, Refusal, Response};
-use peer_api::storage::Acks;
 use peer_api::metadata::{MetadataOffset, Record, Update};
+use peer_api::storage::Acks;
 use storage_core::{ControllerStream, Event, WriteFailure};
 
 use crate::host::*;
