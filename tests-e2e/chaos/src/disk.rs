@@ -31,7 +31,7 @@ pub struct Faults {
     pub sync_fails: bool,
     /// Reads fail with EIO.
     pub read_fails: bool,
-    /// No new page can be had.
+    /// Nothing can be written, not even where space was reserved: as on a file system that never writes in place.
     pub is_full: bool,
     /// Each read, write and sync takes this much longer.
     pub delay: Duration,

@@ -19,7 +19,7 @@ use kafka_wire::{
     IncrementalAlterConfigsRequest, KafkaString, ListOffsetsRequest, MetadataRequest, Request, decode_response,
     encode_request,
 };
-use record_batch::{StampedBatch, batches};
+use record_batch::{BatchHeader, StampedBatch, batches};
 
 const CONNECT_BOUND: Duration = Duration::from_secs(2);
 /// Before the next address is asked.
@@ -260,7 +260,7 @@ impl Gateways {
         }
         check("fetching", found.error_code)?;
         let bytes = found.records.map(kafka_wire::Records::into_contiguous).unwrap_or_default();
-        let mut records = Vec::new();
+        let (mut records, mut headers) = (Vec::new(), Vec::new());
         let mut next = position;
         for (header, range) in batches(&bytes).map_while(Result::ok) {
             let batch = StampedBatch::from_stored(bytes.slice(range))
@@ -273,8 +273,9 @@ impl Gateways {
                 }
             }
             next = next.max(header.next_offset().0);
+            headers.push(header);
         }
-        Ok(Fetched::Records { records, next })
+        Ok(Fetched::Records { records, batches: headers, next })
     }
 
     /// Hands leadership back to each partition's first replica.
@@ -320,9 +321,10 @@ impl Gateways {
 /// What a fetch brought.
 #[derive(Debug)]
 pub enum Fetched {
-    /// Offsets with values, and the position behind them.
+    /// Offsets with values, the batches they came in, and the position behind them.
     Records {
         records: Vec<(i64, u64)>,
+        batches: Vec<BatchHeader>,
         next: i64,
     },
     OutOfRange,

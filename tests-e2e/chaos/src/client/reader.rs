@@ -5,6 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
+use record_batch::BatchHeader;
 
 use super::{Shared, moment, say};
 use crate::random::Random;
@@ -48,7 +49,7 @@ pub(super) fn run(shared: &Shared, mut random: Random) -> Result<()> {
         }
         let start = moment();
         match gateways.fetch(topic, partition, positions[place], WAIT_MS) {
-            Ok(Fetched::Records { records, next }) => {
+            Ok(Fetched::Records { records, next, .. }) => {
                 if !records.is_empty() {
                     say(&polled(client, start, topic, partition, &records));
                 }
@@ -88,7 +89,8 @@ pub fn read_all(bootstrap: &str, topic: &Topic, client: u32, bound: Duration) ->
             }
             let start = moment();
             match gateways.fetch(topic, partition, position, WAIT_MS) {
-                Ok(Fetched::Records { records, next }) => {
+                Ok(Fetched::Records { records, batches, next }) => {
+                    batches.iter().for_each(|batch| line(remark(topic, partition, batch)));
                     if !records.is_empty() {
                         line(polled(client, start, topic, partition, &records));
                     }
@@ -104,6 +106,20 @@ pub fn read_all(bootstrap: &str, topic: &Topic, client: u32, bound: Duration) ->
         line(format!("{client} {asked} {} finished {} {end}", moment(), topic.partition(partition)));
     }
     Ok(journal)
+}
+
+/// Who wrote a batch and under which leader: the first that one wants to know of a record that should not be where it is.
+fn remark(topic: &Topic, partition: i32, batch: &BatchHeader) -> String {
+    format!(
+        "# {}@{}..{} leader epoch {} producer {} epoch {} sequence {}",
+        topic.partition(partition),
+        batch.base_offset,
+        batch.last_offset(),
+        batch.leader_epoch.0,
+        batch.producer_id.0,
+        batch.producer_epoch.0,
+        batch.base_sequence.0
+    )
 }
 
 fn sought(client: u32, topic: &Topic, partition: i32, offset: i64) -> String {

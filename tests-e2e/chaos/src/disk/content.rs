@@ -387,12 +387,6 @@ impl Content {
         oldest.min().map_or(0, |oldest| self.moment - oldest + 1)
     }
 
-    /// Whether writing there takes pages that the file does not have.
-    pub fn needs_pages(&self, inode: u64, position: u64, end: u64) -> bool {
-        let mut range = position / PAGE_BYTES as u64..end.div_ceil(PAGE_BYTES as u64);
-        self.file(inode).is_ok_and(|file| range.any(|page| !file.now.pages.contains_key(&page)))
-    }
-
     fn held(&mut self, inode: u64) -> Result<Facts, Refusal> {
         self.inodes.get_mut(&inode).ok_or(Refusal::Missing)?.lookups += 1;
         self.facts(inode)

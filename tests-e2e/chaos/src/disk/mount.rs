@@ -60,8 +60,8 @@ impl Requests {
         faults
     }
 
-    fn refuse_when_full(&self, needs: impl FnOnce(&Content) -> bool) -> Result<(), Errno> {
-        if lock(&self.shared.faults).is_full && needs(&lock(&self.shared.content)) {
+    fn refuse_when_full(&self) -> Result<(), Errno> {
+        if lock(&self.shared.faults).is_full {
             lock(&self.shared.struck).full += 1;
             return Err(Errno::ENOSPC);
         }
@@ -79,8 +79,7 @@ impl Requests {
 
     fn write_and_sync(&self, inode: u64, position: u64, data: &[u8], durable: bool) -> Result<(), Errno> {
         let faults = self.faults();
-        let end = position + data.len() as u64;
-        self.refuse_when_full(|content| content.needs_pages(inode, position, end))?;
+        self.refuse_when_full()?;
         self.on(|content| content.write(inode, position, data))?;
         if durable { self.sync(inode, faults) } else { Ok(()) }
     }
@@ -134,7 +133,7 @@ impl Filesystem for Requests {
         _flags: i32,
         reply: ReplyCreate,
     ) {
-        let made = self.refuse_when_full(|_| true).and_then(|()| self.on(|content| content.create(parent.0, name)));
+        let made = self.refuse_when_full().and_then(|()| self.on(|content| content.create(parent.0, name)));
         match made {
             Ok(facts) => {
                 reply.created(&REMEMBERED, &attributes(facts), Generation(0), FileHandle(0), FopenFlags::empty())
@@ -144,7 +143,7 @@ impl Filesystem for Requests {
     }
 
     fn mkdir(&self, _: &Request, parent: INodeNo, name: &OsStr, _mode: u32, _umask: u32, reply: ReplyEntry) {
-        let made = self.refuse_when_full(|_| true);
+        let made = self.refuse_when_full();
         entry(made.and_then(|()| self.on(|content| content.make_directory(parent.0, name))), reply);
     }
 
@@ -232,7 +231,7 @@ impl Filesystem for Requests {
         let mode = FallocateFlags::from_bits_retain(mode.cast_unsigned());
         let keep_size = mode.contains(FallocateFlags::KEEP_SIZE);
         let result = if (mode - FallocateFlags::KEEP_SIZE).is_empty() {
-            let space = self.refuse_when_full(|content| content.needs_pages(inode.0, offset, offset + length));
+            let space = self.refuse_when_full();
             space.and_then(|()| self.on(|content| content.reserve(inode.0, offset, length, keep_size)))
         } else if mode == FallocateFlags::KEEP_SIZE | FallocateFlags::PUNCH_HOLE {
             self.on(|content| content.punch(inode.0, offset, length))
@@ -273,10 +272,7 @@ impl Filesystem for Requests {
 
     fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {
         let content = lock(&self.shared.content);
-        // Who asks in time is met as well: it need not run into the wall.
-        let is_full = lock(&self.shared.faults).is_full;
-        lock(&self.shared.struck).full += u64::from(is_full);
-        let free = if is_full { 0 } else { content.pages_free() };
+        let free = if lock(&self.shared.faults).is_full { 0 } else { content.pages_free() };
         let block = PAGE_BYTES as u32;
         reply.statfs(content.pages_max(), free, free, u64::MAX / 2, u64::MAX / 2, block, NAME_BYTES_MAX, block);
     }
