@@ -5,6 +5,7 @@
 //!   a member leaves, ISR then < min.insync.replicas   it goes to the ELR: the high watermark stands still, so it lacks nothing
 //!   leader                                            stays if it may; else ISR, else ELR (when the ISR is empty), else the last
 //!                                                     known leader, else – only if configured – anyone, else none
+//!   the leader is of neither ISR nor ELR              the history is unclean since its epoch: what was committed before may go
 //!   everyone who is to stay is in the ISR             the move is complete: the others are replicas no more (R19)
 //!   a replica goes                                    another leader epoch, so that nothing it said before counts if it returns
 //! ```
@@ -103,10 +104,12 @@ pub(crate) fn apply(old: &PartitionState, change: &Change, now: &Circumstances<'
         last_known_elr.retain(|id| change.lost != Some(*id));
     }
 
-    let clean = |id: BrokerId| (now.eligible)(id) && (isr.contains(&id) || (isr.is_empty() && elr.contains(&id)));
+    let lacks_nothing =
+        |id: BrokerId| (now.eligible)(id) && (isr.contains(&id) || (isr.is_empty() && elr.contains(&id)));
     let preferred = replicas.all.first().copied().filter(|_| change.prefer_first);
-    let candidates = preferred.into_iter().chain(old.leader).chain(replicas.all.iter().copied());
-    let leader = match candidates.into_iter().find(|id| clean(*id)) {
+    let mut candidates = preferred.into_iter().chain(old.leader).chain(replicas.all.iter().copied());
+    let clean = candidates.find(|id| lacks_nothing(*id));
+    let leader = match clean {
         Some(leader) => {
             if !isr.contains(&leader) {
                 isr = vec![leader];
@@ -138,17 +141,20 @@ pub(crate) fn apply(old: &PartitionState, change: &Change, now: &Circumstances<'
     }
 
     let all_stay = old.replicas.iter().all(|id| replicas.all.contains(id));
-    let same = leader == old.leader && all_stay;
+    let is_unclean = leader.is_some() && clean.is_none();
+    let same = leader == old.leader && all_stay && !is_unclean;
+    let leader_epoch = if same { old.leader_epoch } else { old.leader_epoch.next() };
     let new = PartitionState {
         replicas: replicas.all,
         isr,
         elr,
         last_known_elr,
         leader,
-        leader_epoch: if same { old.leader_epoch } else { old.leader_epoch.next() },
+        leader_epoch,
         partition_epoch: old.partition_epoch,
         adding: replicas.adding,
         removing: replicas.removing,
+        unclean_since: if is_unclean { Some(leader_epoch) } else { old.unclean_since },
     };
     (new != *old).then(|| PartitionState { partition_epoch: old.partition_epoch.next(), ..new })
 }
@@ -176,7 +182,7 @@ mod tests {
         }
     }
 
-    /// The result as `isr elr last-known leader leader-epoch`.
+    /// The result as `isr elr last-known leader leader-epoch`, and since when it is unclean.
     fn show(new: Option<PartitionState>) -> String {
         let list = |ids: &[BrokerId]| ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
         match new {
@@ -184,8 +190,9 @@ mod tests {
             Some(new) => {
                 assert_eq!(new.partition_epoch, PartitionEpoch(10));
                 let leader = new.leader.map_or("none".to_owned(), |id| id.to_string());
+                let unclean = new.unclean_since.map_or(String::new(), |epoch| format!(" unclean since {epoch}"));
                 format!(
-                    "isr=[{}] elr=[{}] known=[{}] leader={leader} epoch={}",
+                    "isr=[{}] elr=[{}] known=[{}] leader={leader} epoch={}{unclean}",
                     list(&new.isr),
                     list(&new.elr),
                     list(&new.last_known_elr),
@@ -248,9 +255,33 @@ mod tests {
     #[test]
     fn the_last_known_leader_leads_again_when_no_one_else_can() {
         let old = state(&[], &[], &[2], None);
-        assert_eq!(with(&[1, 2], 2, false, &old, &to_isr(&[])), "isr=[2] elr=[] known=[] leader=2 epoch=5");
+        let shown = "isr=[2] elr=[] known=[] leader=2 epoch=5 unclean since 5";
+        assert_eq!(with(&[1, 2], 2, false, &old, &to_isr(&[])), shown);
         assert_eq!(with(&[1], 2, false, &old, &to_isr(&[])), "unchanged");
-        assert_eq!(with(&[3], 2, true, &old, &to_isr(&[])), "isr=[3] elr=[] known=[] leader=3 epoch=5");
+        let shown = "isr=[3] elr=[] known=[] leader=3 epoch=5 unclean since 5";
+        assert_eq!(with(&[3], 2, true, &old, &to_isr(&[])), shown);
+    }
+
+    /// What is cut under a clean election must not be taken for the loss that an unclean one allows (R12).
+    #[test]
+    fn only_an_unclean_election_says_since_when_the_history_is_unclean() {
+        let old = PartitionState { unclean_since: Some(LeaderEpoch(2)), ..state(&[1, 2], &[], &[], Some(1)) };
+        let shown = "isr=[2] elr=[1] known=[] leader=2 epoch=5 unclean since 2";
+        assert_eq!(with(&[2], 2, true, &old, &to_isr(&[2])), shown, "from the ISR, though anyone would do");
+        let old = PartitionState { leader: None, isr: Vec::new(), elr: ids(&[1]), ..old };
+        let shown = "isr=[1] elr=[] known=[] leader=1 epoch=5 unclean since 2";
+        assert_eq!(with(&[1, 2], 1, true, &old, &to_isr(&[])), shown, "from the ELR");
+        let shown = "isr=[2] elr=[] known=[] leader=2 epoch=5 unclean since 5";
+        assert_eq!(with(&[2], 1, true, &old, &to_isr(&[])), shown);
+    }
+
+    /// A leader that comes back without its end begins another epoch, or nobody would cut theirs.
+    #[test]
+    fn a_leader_that_is_elected_again_uncleanly_begins_an_epoch() {
+        let old = PartitionState { replicas: ids(&[1]), ..state(&[1], &[], &[], Some(1)) };
+        let lost = Change { lost: Some(BrokerId(1)), ..Change::default() };
+        let shown = "isr=[1] elr=[] known=[] leader=1 epoch=5 unclean since 5";
+        assert_eq!(with(&[1], 1, false, &old, &lost), shown);
     }
 
     #[test]

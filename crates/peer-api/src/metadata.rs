@@ -138,6 +138,9 @@ pub struct PartitionState {
     pub adding: Vec<BrokerId>,
     /// Replicas that go when the move is complete.
     pub removing: Vec<BrokerId>,
+    /// The leader epoch that the last unclean election began: its leader was in neither ISR nor ELR, so the history before it may
+    /// lack what was committed (compare KIP-704). `None`: there was no such election.
+    pub unclean_since: Option<LeaderEpoch>,
 }
 
 /// What a config belongs to.
@@ -419,6 +422,13 @@ impl Image {
                 state.leader,
                 old.leader
             );
+            invariant!(
+                R12,
+                state.unclean_since >= old.unclean_since,
+                "{partition}: unclean since {:?} after {:?}",
+                state.unclean_since,
+                old.unclean_since
+            );
             old.clone_from(state);
         } else if index == topic.partitions.len() {
             topic.partitions.push(state.clone());
@@ -478,6 +488,13 @@ impl PartitionState {
             self.adding,
             self.removing,
             self.replicas
+        );
+        invariant!(
+            R12,
+            self.unclean_since <= Some(self.leader_epoch),
+            "{partition}: unclean since {:?} in epoch {}",
+            self.unclean_since,
+            self.leader_epoch
         );
         if let Some(leader) = self.leader {
             invariant!(R3, self.isr.contains(&leader), "{partition}: leader {leader} not in ISR {:?}", self.isr);

@@ -476,6 +476,9 @@ fn partition_text(state: &PartitionState) -> String {
     if !state.last_known_elr.is_empty() {
         text += &format!(" last-known={}", list(&state.last_known_elr));
     }
+    if let Some(epoch) = state.unclean_since {
+        text += &format!(" unclean-since={epoch}");
+    }
     if state.is_moving() {
         text += &format!(" adding={} removing={}", list(&state.adding), list(&state.removing));
     }

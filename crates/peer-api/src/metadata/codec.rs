@@ -1,17 +1,18 @@
 //! Records as bytes: the same in the controller's log, in its snapshots and in the delta stream.
 //!
 //! ```text
-//!  records := version u8 (1 or 2), count, record*
+//!  records := version u8 (1 to 3), count, record*
 //!  record  := kind u8, size of the body, body
 //!  numbers := LEB128; signed ones zigzag-coded first.   texts and lists := count, elements.   optional := 0 | 1, value
 //! ```
 //!
 //! What is once written is read for ever: the numbers of kinds and states are never given to another meaning, and
-//! `fixtures/records-v1.hex` and `-v2.hex` pin the bytes. A reader refuses what it does not know, bytes left over included: two
+//! `fixtures/records-v1.hex` to `-v3.hex` pin the bytes. A reader refuses what it does not know, bytes left over included: two
 //! nodes that skipped different things would fold different images (C5). A new kind or field therefore comes with a higher
 //! version; what the oldest version can say is written in it, so that nodes of an older release read on until there is news.
 //!
 //! Version 2: a partition's state ends with the replicas that a move adds and removes.
+//! Version 3: and then with the leader epoch of the last unclean election, if there was one.
 //!
 //! Bytes may come from outside: nothing is allocated in proportion to a count that the bytes left do not justify.
 
@@ -26,7 +27,9 @@ use super::{Broker, BrokerState, ConfigResource, Gateway, PartitionState, Record
 
 /// Without moves of replicas.
 const VERSION_1: u8 = 1;
+/// Without unclean elections.
 const VERSION_2: u8 = 2;
+const VERSION_3: u8 = 3;
 
 const CLUSTER_NAMED: u8 = 1;
 const BROKER_REGISTERED: u8 = 2;
@@ -60,8 +63,7 @@ impl fmt::Display for DecodeError {
 impl std::error::Error for DecodeError {}
 
 pub fn encode_records(records: &[Record]) -> Vec<u8> {
-    let moves = |record: &Record| matches!(record, Record::PartitionChanged { state, .. } if state.is_moving());
-    let version = if records.iter().any(moves) { VERSION_2 } else { VERSION_1 };
+    let version = records.iter().map(oldest_version).max().unwrap_or(VERSION_1);
     let mut out = vec![version];
     put_count(&mut out, records.len());
     let mut body = Vec::new();
@@ -75,10 +77,19 @@ pub fn encode_records(records: &[Record]) -> Vec<u8> {
     out
 }
 
+/// The oldest version that can say it.
+fn oldest_version(record: &Record) -> u8 {
+    match record {
+        Record::PartitionChanged { state, .. } if state.unclean_since.is_some() => VERSION_3,
+        Record::PartitionChanged { state, .. } if state.is_moving() => VERSION_2,
+        _ => VERSION_1,
+    }
+}
+
 pub fn decode_records(bytes: &[u8]) -> Result<Vec<Record>, DecodeError> {
     let mut reader = Reader { bytes };
     let version = reader.u8()?;
-    if !(VERSION_1..=VERSION_2).contains(&version) {
+    if !(VERSION_1..=VERSION_3).contains(&version) {
         return Err(reader.error("unknown version"));
     }
     // A record takes two bytes at least.
@@ -147,18 +158,15 @@ fn put_record(out: &mut Vec<u8>, record: &Record, version: u8) -> u8 {
             put_i64(out, partition.partition.0.into());
             let lists = [&state.replicas, &state.isr, &state.elr, &state.last_known_elr];
             lists.into_iter().for_each(|list| put_brokers(out, list));
-            match state.leader {
-                None => out.push(0),
-                Some(leader) => {
-                    out.push(1);
-                    put_i64(out, leader.0.into());
-                }
-            }
+            put_optional_i32(out, state.leader.map(|leader| leader.0));
             put_i64(out, state.leader_epoch.0.into());
             put_i64(out, state.partition_epoch.0.into());
             if version >= VERSION_2 {
                 put_brokers(out, &state.adding);
                 put_brokers(out, &state.removing);
+            }
+            if version >= VERSION_3 {
+                put_optional_i32(out, state.unclean_since.map(|epoch| epoch.0));
             }
             PARTITION_CHANGED
         }
@@ -218,6 +226,16 @@ fn put_u64(out: &mut Vec<u8>, mut number: u64) {
 
 fn put_i64(out: &mut Vec<u8>, number: i64) {
     put_u64(out, ((number << 1) ^ (number >> 63)) as u64);
+}
+
+fn put_optional_i32(out: &mut Vec<u8>, number: Option<i32>) {
+    match number {
+        None => out.push(0),
+        Some(number) => {
+            out.push(1);
+            put_i64(out, number.into());
+        }
+    }
 }
 
 fn put_count(out: &mut Vec<u8>, count: usize) {
@@ -285,11 +303,12 @@ impl<'a> Reader<'a> {
                     isr: self.brokers()?,
                     elr: self.brokers()?,
                     last_known_elr: self.brokers()?,
-                    leader: if self.flag()? { Some(self.broker()?) } else { None },
+                    leader: self.optional_i32()?.map(BrokerId),
                     leader_epoch: LeaderEpoch(self.i32()?),
                     partition_epoch: PartitionEpoch(self.i32()?),
                     adding: if version >= VERSION_2 { self.brokers()? } else { Vec::new() },
                     removing: if version >= VERSION_2 { self.brokers()? } else { Vec::new() },
+                    unclean_since: if version >= VERSION_3 { self.optional_i32()?.map(LeaderEpoch) } else { None },
                 },
             },
             CONFIG_CHANGED => Record::ConfigChanged {
@@ -365,6 +384,10 @@ impl<'a> Reader<'a> {
 
     fn i32(&mut self) -> Result<i32, DecodeError> {
         i32::try_from(self.i64()?).map_err(|_| self.error("a number out of range"))
+    }
+
+    fn optional_i32(&mut self) -> Result<Option<i32>, DecodeError> {
+        if self.flag()? { self.i32().map(Some) } else { Ok(None) }
     }
 
     fn broker(&mut self) -> Result<BrokerId, DecodeError> {
@@ -506,7 +529,7 @@ mod tests {
     }
 
     /// What version 1 cannot say.
-    fn newer_samples() -> Vec<Record> {
+    fn samples_of_version_2() -> Vec<Record> {
         let partition = |index| TopicPartition { topic: TopicId([7; 16]), partition: PartitionIndex(index) };
         let state = PartitionState {
             replicas: [4, 2, 1].map(BrokerId).to_vec(),
@@ -522,8 +545,27 @@ mod tests {
         ]
     }
 
+    /// What version 2 cannot say.
+    fn samples_of_version_3() -> Vec<Record> {
+        let partition = |index| TopicPartition { topic: TopicId([7; 16]), partition: PartitionIndex(index) };
+        let state = PartitionState {
+            replicas: [4, 2].map(BrokerId).to_vec(),
+            isr: vec![BrokerId(2)],
+            leader: Some(BrokerId(2)),
+            leader_epoch: LeaderEpoch(70),
+            adding: vec![BrokerId(4)],
+            unclean_since: Some(LeaderEpoch(65)),
+            ..PartitionState::default()
+        };
+        vec![
+            Record::PartitionChanged { partition: partition(5), state },
+            Record::PartitionChanged { partition: partition(6), state: PartitionState::default() },
+        ]
+    }
+
     const GOLDEN: &str = include_str!("../../fixtures/records-v1.hex");
     const GOLDEN_2: &str = include_str!("../../fixtures/records-v2.hex");
+    const GOLDEN_3: &str = include_str!("../../fixtures/records-v3.hex");
 
     /// A file is written once per version and never again: a change comes with another version and another file.
     #[test]
@@ -535,8 +577,14 @@ mod tests {
 
     #[test]
     fn golden_bytes_of_version_2_are_written_and_read() {
-        assert_eq!(hex(&encode_records(&newer_samples())), hex(&unhex(GOLDEN_2)));
-        assert_eq!(decode_records(&unhex(GOLDEN_2)), Ok(newer_samples()));
+        assert_eq!(hex(&encode_records(&samples_of_version_2())), hex(&unhex(GOLDEN_2)));
+        assert_eq!(decode_records(&unhex(GOLDEN_2)), Ok(samples_of_version_2()));
+    }
+
+    #[test]
+    fn golden_bytes_of_version_3_are_written_and_read() {
+        assert_eq!(hex(&encode_records(&samples_of_version_3())), hex(&unhex(GOLDEN_3)));
+        assert_eq!(decode_records(&unhex(GOLDEN_3)), Ok(samples_of_version_3()));
     }
 
     #[test]
@@ -549,14 +597,14 @@ mod tests {
         longer.push(0);
         assert_eq!(decode_records(&longer), Err(DecodeError { what: "bytes left over", left: 1 }));
         let mut newer = encoded;
-        newer[0] = VERSION_2 + 1;
+        newer[0] = VERSION_3 + 1;
         assert!(decode_records(&newer).is_err());
     }
 
     /// Whatever is decoded encodes to bytes that decode to the same; nothing panics, nothing grows without bytes to show for it.
     #[test]
     fn mutated_bytes_never_panic() {
-        let seed = encode_records(&[samples(), newer_samples()].concat());
+        let seed = encode_records(&[samples(), samples_of_version_2(), samples_of_version_3()].concat());
         let mut random = Random::new(20_261_121);
         let mut accepted = 0;
         for _ in 0..100_000 {

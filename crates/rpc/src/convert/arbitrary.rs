@@ -221,6 +221,7 @@ impl Source {
             partition_epoch: PartitionEpoch(self.i32()),
             adding: self.brokers(),
             removing: self.brokers(),
+            unclean_since: self.maybe(Source::epoch),
         }
     }
 

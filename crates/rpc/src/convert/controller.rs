@@ -591,6 +591,7 @@ fn to_partition_state(state: PartitionState) -> proto::PartitionState {
         partition_epoch: state.partition_epoch.0,
         adding: numbers(state.adding),
         removing: numbers(state.removing),
+        unclean_since: state.unclean_since.map(|epoch| epoch.0),
     }
 }
 
@@ -605,6 +606,7 @@ fn from_partition_state(state: proto::PartitionState) -> PartitionState {
         partition_epoch: PartitionEpoch(state.partition_epoch),
         adding: brokers(state.adding),
         removing: brokers(state.removing),
+        unclean_since: state.unclean_since.map(LeaderEpoch),
     }
 }
 
