@@ -28,6 +28,14 @@ pub enum Effect {
         write: WriteId,
         to: Offset,
     },
+    /// What was committed between `to` and `from` goes with the cut that is asked for next, because the controller elected a leader
+    /// without it; `last_epoch` is that of our last record. Told again if the node stops before the cut is durable.
+    HighWatermarkLowered {
+        from: Offset,
+        to: Offset,
+        last_epoch: LeaderEpoch,
+        unclean_since: LeaderEpoch,
+    },
     /// Drop everything and begin again at `at`. Answered by `LogChanged`.
     StartOver {
         write: WriteId,

@@ -104,6 +104,8 @@ pub struct Assignment {
     pub isr: Vec<BrokerId>,
     /// Registration epochs of the live replicas, for ISR proposals (KIP-903). Brokers that are fenced or shutting down are left out.
     pub broker_epochs: Vec<(BrokerId, BrokerEpoch)>,
+    /// The leader epoch that the last unclean election began. A log that ends in an older one may lose what was committed (R12).
+    pub unclean_since: Option<LeaderEpoch>,
 }
 
 /// What this broker is to the partition.

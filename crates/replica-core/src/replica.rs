@@ -39,7 +39,7 @@ pub struct Replica {
     trimming: Option<(WriteId, Offset)>,
     durable_end: Offset,
     log_end: Offset,
-    /// Never goes back in the life of this replica (R6).
+    /// Never goes back in the life of this replica (R6), but for a cut that an unclean election allows.
     high_watermark: Offset,
     epochs: EpochCache,
     producers: ProducerState,
@@ -50,7 +50,7 @@ pub struct Replica {
     /// It was full for a trim: none is asked for before then. Writes that were asked for meanwhile have not failed by that.
     retry_trim_at: Option<Tick>,
     /// The truncation or start-over that is under way; nothing is appended and nothing is answered meanwhile.
-    cutting: Option<(WriteId, Cut)>,
+    cutting: Option<Cutting>,
     /// What the controller said meanwhile. It waits, because a leader's log is never cut (R12).
     deferred: Option<Assignment>,
     /// A write failed for good: this replica takes no more writes, gives no more positions, and has no duty any more.
@@ -60,6 +60,7 @@ pub struct Replica {
     leader_epoch: LeaderEpoch,
     partition_epoch: PartitionEpoch,
     leader: Option<BrokerId>,
+    unclean_since: Option<LeaderEpoch>,
     duty: Duty,
 
     next_write: WriteId,
@@ -77,6 +78,24 @@ enum Duty {
 enum Cut {
     Truncate { to: Offset },
     StartOver { at: Offset },
+}
+
+impl Cut {
+    /// Where the log ends then.
+    fn end(self) -> Offset {
+        match self {
+            Cut::Truncate { to } => to,
+            Cut::StartOver { at } => at,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Hash, Debug)]
+struct Cutting {
+    write: WriteId,
+    cut: Cut,
+    /// Below the high watermark: it goes back when the cut is done.
+    lowers_high_watermark: bool,
 }
 
 #[derive(Clone, Hash, Debug)]
@@ -120,6 +139,7 @@ impl Replica {
             leader_epoch: LeaderEpoch::UNKNOWN,
             partition_epoch: PartitionEpoch(-1),
             leader: None,
+            unclean_since: None,
             duty: Duty::Idle,
             next_write: WriteId(0),
             next_read: ReadId(0),
@@ -145,6 +165,7 @@ impl Replica {
     /// The only way to change a replica. Deterministic: the same state, `now` and `event` give the same effects.
     pub fn step(&mut self, now: Now, event: Event, effects: &mut Effects) {
         let high_watermark = self.high_watermark;
+        let may_go_back = self.cutting.is_some_and(|cut| cut.lowers_high_watermark);
         match event {
             Event::MetadataChanged(assignment) => self.metadata_changed(now, assignment, effects),
             Event::SettingsChanged(settings) => {
@@ -172,7 +193,12 @@ impl Replica {
             Event::IsrDecided(result) => self.isr_decided(now, result, effects),
             Event::Ticked => self.ticked(now, effects),
         }
-        invariant!(R6, self.high_watermark >= high_watermark, "{} after {high_watermark}", self.high_watermark);
+        invariant!(
+            R6,
+            self.high_watermark >= high_watermark || may_go_back,
+            "{} after {high_watermark}",
+            self.high_watermark
+        );
         if self.high_watermark > high_watermark {
             effects.push(Effect::HighWatermarkAdvanced);
         }
@@ -384,6 +410,7 @@ impl Replica {
         self.leader_epoch = assignment.leader_epoch;
         self.partition_epoch = assignment.partition_epoch;
         self.leader = assignment.leader;
+        self.unclean_since = assignment.unclean_since;
         match (&mut self.duty, new_role) {
             (Duty::Leader(leader), Role::Leader) if new_epoch => {
                 leader.elected_again(now, self.me, self.log_end, &assignment);
@@ -466,8 +493,8 @@ impl Replica {
     /// followers already; under new ids, so that what is still said of the first attempts is not mistaken for them.
     fn retry_writes(&mut self, effects: &mut Effects) {
         self.retry_writes_at = None;
-        if let Some((_, cut)) = self.cutting {
-            return self.cut(cut, effects);
+        if let Some(Cutting { cut, lowers_high_watermark, .. }) = self.cutting {
+            return self.ask_for_cut(cut, lowers_high_watermark, effects);
         }
         for pending in &mut self.writes {
             self.next_write.0 += 1;
@@ -536,9 +563,7 @@ impl Replica {
     }
 
     fn log_changed(&mut self, now: Now, write: WriteId, result: Result<OnDisk, WriteFailure>, effects: &mut Effects) {
-        if self.cutting.is_none_or(|(asked, _)| asked != write) {
-            return;
-        }
+        let Some(cutting) = self.cutting.filter(|cutting| cutting.write == write) else { return };
         let on_disk = match result {
             Ok(on_disk) => on_disk,
             // The log is still to be cut, for the writes that were under way then are forgotten here.
@@ -550,6 +575,10 @@ impl Replica {
         };
         self.cutting = None;
         self.load(on_disk);
+        if cutting.lowers_high_watermark {
+            self.high_watermark = self.high_watermark.min(self.log_end);
+            self.log_start_wanted = self.log_start;
+        }
         self.high_watermark = self.high_watermark.max(self.log_start);
         if let Some(assignment) = self.deferred.take() {
             self.metadata_changed(now, assignment, effects);

@@ -36,6 +36,7 @@ impl Alone {
             replicas: vec![ME, OTHER],
             isr: vec![ME, OTHER],
             broker_epochs: vec![(ME, BrokerEpoch(11)), (OTHER, BrokerEpoch(12))],
+            unclean_since: None,
         }));
         alone
     }
@@ -172,6 +173,7 @@ fn older_metadata_changes_nothing() {
             replicas: vec![ME, OTHER],
             isr: vec![ME],
             broker_epochs: vec![],
+            unclean_since: None,
         };
         assert_eq!(follower.step(Event::MetadataChanged(assignment)), []);
         assert_eq!(format!("{:?}", follower.replica), before);

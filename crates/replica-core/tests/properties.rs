@@ -3,7 +3,8 @@
 //! Each seed draws what may go wrong and how often, lets it happen for some hundred steps, checks every rule after every step,
 //! then heals everything and demands that the partition comes to rest: all answered, all in the ISR, all logs equal.
 //!
-//! `SEED=n cargo test -p replica-core --release --test properties` replays one run and prints it; `SEEDS=n` runs so many.
+//! `SEED=n cargo test -p replica-core --release --test properties` replays one run and prints it (`UNCLEAN=1`: with unclean elections);
+//! `SEEDS=n` runs so many.
 //! A seed that ever failed is added to [`REGRESSIONS`] with its name.
 #![allow(clippy::disallowed_methods, reason = "a test reads its seed from the environment")]
 
@@ -38,6 +39,7 @@ fn whatever_happens_nothing_acknowledged_is_lost() {
     if let Some(seed) = number("SEED") {
         let mut run = Run::new(seed);
         run.cluster.trace = Some(Vec::new());
+        run.elects_uncleanly = number("UNCLEAN").is_some();
         run.play();
         return;
     }
@@ -63,6 +65,21 @@ fn who_is_confirmed_misses_nothing_that_was_committed() {
     }
     println!("{confirmed} confirmed");
     assert!(confirmed > 1_000, "too little has happened");
+}
+
+/// What the elected leader had is kept by everyone, as after any election; whoever had more gives it up and says so.
+#[test]
+fn unclean_elections_take_what_the_leader_lacks_and_nothing_else() {
+    let (mut lowered, mut acknowledged) = (0, 0);
+    for seed in 0..number("SEEDS").unwrap_or(SEEDS / 2) {
+        let mut run = Run::new(seed);
+        run.elects_uncleanly = true;
+        let run = run.play();
+        lowered += run.cluster.oracle.lowered;
+        acknowledged += run.cluster.oracle.acknowledged;
+    }
+    println!("{lowered} high watermarks went back, {acknowledged} acknowledged");
+    assert!(lowered > 300 && acknowledged > 1_000, "too little has happened");
 }
 
 #[test]
@@ -111,6 +128,8 @@ struct Run {
     next_value: u32,
     /// Whether it is also asked, before every action, who still leads.
     confirms: bool,
+    /// Whether leaders are also elected from outside the ISR.
+    elects_uncleanly: bool,
     proposals: usize,
     refused_sequences: usize,
 }
@@ -174,6 +193,7 @@ impl Run {
             decided: Vec::new(),
             next_value: 0,
             confirms: false,
+            elects_uncleanly: false,
             proposals: 0,
             refused_sequences: 0,
         }
@@ -187,6 +207,14 @@ impl Run {
                 let (id, timeout_ms) = (self.node(), self.random.between(50, 3_000));
                 if self.cluster.replica(id).is_some() {
                     self.cluster.confirm(id, timeout_ms);
+                }
+            }
+            if self.elects_uncleanly && self.random.chance(10) {
+                let id = self.node();
+                let is_up = self.cluster.replica(id).is_some() && !self.cluster.controller.fenced.contains(&id);
+                if is_up && !self.cluster.controller.state.isr.contains(&id) {
+                    self.cluster.note(|| format!("{id} is elected uncleanly"));
+                    self.cluster.elect_uncleanly(id);
                 }
             }
             self.act();

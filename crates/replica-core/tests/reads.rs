@@ -28,6 +28,7 @@ fn replica(leader: i32) -> Replica {
         replicas: vec![BrokerId(1), BrokerId(2)],
         isr: vec![BrokerId(1), BrokerId(2)],
         broker_epochs: vec![(BrokerId(1), BrokerEpoch(1)), (BrokerId(2), BrokerEpoch(2))],
+        unclean_since: None,
     };
     replica.step(Now::default(), Event::MetadataChanged(assignment), &mut Effects::default());
     replica

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | `cluster 3 isr=1,2,3 [min=N] [lag=MS] [connected]` | nodes with empty logs; `connected`: a stream from each to each |
 //! | `begin N OFFSET` | retention has moved the (empty) log of node N on |
-//! | `elect N` · `isr 1,2` · `fence N` · `unfence N` · `say-again` | the controller decides, and tells nobody yet |
+//! | `elect N [unclean]` · `isr 1,2` · `fence N` · `unfence N` · `say-again` | the controller decides, and tells nobody yet |
 //! | `tell N…` or `tell all` | those nodes hear the controller's newest word |
 //! | `recall N W` | node N hears the controller's word number W, however old |
 //! | `connect F L` · `cut F L` · `vanish F L` | the stream from F to L begins; ends; ends and neither side notices |
@@ -79,6 +79,8 @@ scenarios! {
     damaged_read,
     trims,
     confirmations,
+    unclean_election,
+    unclean_election_and_deleted_records,
 }
 
 fn check(name: &str) {
@@ -161,6 +163,7 @@ impl<'a> Command<'a> {
     fn run(&self, cluster: &mut Cluster) {
         match self.verb {
             "cluster" => *cluster = self.cluster(),
+            "elect" if self.flag("unclean") => cluster.elect_uncleanly(self.node(0)),
             "elect" => cluster.controller.elect(self.node(0)),
             "isr" => cluster.controller.set_isr(Self::list(self.words[0]).into_iter().map(BrokerId).collect()),
             "fence" => cluster.controller.fence(self.node(0)),

@@ -1,6 +1,6 @@
 //! Everything a storage node can ask for.
 
-use base_types::{BrokerEpoch, BrokerId, Offset, TopicPartition};
+use base_types::{BrokerEpoch, BrokerId, LeaderEpoch, Offset, TopicPartition};
 use bytes::Bytes;
 use peer_api::config::TopicSettings;
 use peer_api::controller::{ActiveController, Refusal, ToController};
@@ -122,6 +122,16 @@ pub enum Effect {
     RememberBrokerEpoch {
         broker_epoch: BrokerEpoch,
         cluster_id: Option<String>,
+    },
+
+    /// Tell whoever runs this node: the cut that was asked for takes away what was committed from `to` to `from`, because the controller
+    /// elected a leader without it. `last_epoch` is that of the replica's last record.
+    HighWatermarkLowered {
+        partition: TopicPartition,
+        from: Offset,
+        to: Offset,
+        last_epoch: LeaderEpoch,
+        unclean_since: LeaderEpoch,
     },
 
     /// Leadership is handed over and everything is said: the process may stop.

@@ -376,6 +376,9 @@ impl StorageNode {
                 self.cut(partition, write);
                 effects.push(Effect::StartOver { partition, write, at });
             }
+            replica_core::Effect::HighWatermarkLowered { from, to, last_epoch, unclean_since } => {
+                effects.push(Effect::HighWatermarkLowered { partition, from, to, last_epoch, unclean_since });
+            }
             replica_core::Effect::Trim { write, to } => self.trim_log(partition, write, to, effects),
             replica_core::Effect::Trimmed { request, result } => self.trim_settled(request, result, effects),
             replica_core::Effect::Read { follower, read, from, below, bytes_max } => {

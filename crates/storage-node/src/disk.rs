@@ -125,6 +125,7 @@ impl Disk {
             | Effect::ConnectLeader { .. }
             | Effect::DisconnectLeader { .. }
             | Effect::RefuseCluster(_)
+            | Effect::HighWatermarkLowered { .. }
             | Effect::Stop => unreachable!("the shell keeps to itself what is not for the disk"),
         }
         None

@@ -23,6 +23,7 @@ struct Facts {
     written_bytes: IntCounter,
     written_batches: IntCounter,
     commit_failures: IntCounter,
+    unclean_truncations: IntCounter,
     replicas: IntGauge,
     leaders: IntGauge,
     under_replicated: IntGauge,
@@ -60,6 +61,10 @@ impl Metrics {
                 commit_failures: kit.counter(
                     "thalweg_log_commit_failures_total",
                     "Groups of batches that the disk did not take, a full one included",
+                ),
+                unclean_truncations: kit.counter(
+                    "thalweg_log_unclean_truncations_total",
+                    "Logs cut below their high watermark, so that committed records were lost, after an unclean election",
                 ),
                 replicas: kit.gauge("thalweg_replicas", "Partition replicas on this node"),
                 leaders: kit.gauge("thalweg_leaders", "Partitions led by this node"),
@@ -119,6 +124,11 @@ impl Metrics {
     /// A group of batches was refused, or its fate is not known.
     pub(crate) fn commit_failed(&self) {
         self.facts.commit_failures.inc();
+    }
+
+    /// What was committed goes, because a leader without it was elected.
+    pub(crate) fn unclean_truncation(&self) {
+        self.facts.unclean_truncations.inc();
     }
 
     /// Takes up the core's own figures, once in a while.

@@ -297,6 +297,13 @@ impl Shell {
                     link.task.abort();
                 }
             }
+            Effect::HighWatermarkLowered { partition, from, to, last_epoch, unclean_since } => {
+                self.metrics.unclean_truncation();
+                tracing::error!(
+                    %partition, %from, %to, %last_epoch, %unclean_since,
+                    "committed records are lost: the log is cut below its high watermark, as an unclean election demands"
+                );
+            }
             Effect::Stop => self.stopping = true,
             Effect::RefuseCluster(refusal) => {
                 self.stopping = true;

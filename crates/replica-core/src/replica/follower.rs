@@ -16,7 +16,7 @@ use base_types::{BrokerId, LeaderEpoch, Now, Offset, Tick, invariant};
 use peer_api::replication::{FromFollower, FromLeader};
 use record_batch::StampedBatch;
 
-use super::{Cut, Duty, Replica};
+use super::{Cut, Cutting, Duty, Replica};
 use crate::effect::{Effect, Effects};
 
 /// How long to wait before opening again with a leader that refused.
@@ -252,8 +252,7 @@ impl Replica {
         if follower.agreed || to >= self.log_end {
             return follower.wait(now);
         }
-        invariant!(R12, to >= self.high_watermark, "to {to} below {}", self.high_watermark);
-        self.cut(Cut::Truncate { to }, effects);
+        self.cut(now, Cut::Truncate { to }, effects);
     }
 
     /// Our log ends before the leader's begins, or has no epoch in common with it.
@@ -262,18 +261,37 @@ impl Replica {
         if follower.agreed && at <= self.log_end {
             return follower.wait(now);
         }
-        invariant!(R12, at >= self.high_watermark, "at {at} below {}", self.high_watermark);
-        self.cut(Cut::StartOver { at }, effects);
+        self.cut(now, Cut::StartOver { at }, effects);
     }
 
-    pub(super) fn cut(&mut self, cut: Cut, effects: &mut Effects) {
-        let write = self.new_write();
-        self.cutting = Some((write, cut));
-        self.writes.clear();
-        self.retry_writes_at = None;
+    /// Has the disk cut the log.
+    ///
+    /// Invariant: not below the high watermark (R12), unless the controller has elected a leader uncleanly since our last record:
+    /// then its log is the history, whatever was committed in ours.
+    fn cut(&mut self, now: Now, cut: Cut, effects: &mut Effects) {
+        let (from, last_epoch, end) = (self.high_watermark, self.epochs.latest(), cut.end());
+        let unclean_since = self.unclean_since.filter(|since| last_epoch < *since);
+        invariant!(R12, end >= from || unclean_since.is_some(), "to {end} below {from}");
+        let lowered_since = unclean_since.filter(|_| end < from);
         if let Duty::Follower(follower) = &mut self.duty {
+            // A trim that is on its way would leave a log that begins behind its end.
+            if lowered_since.is_some() && self.trimming.is_some() {
+                return follower.wait(now);
+            }
             follower.phase = Phase::Ready;
         }
+        if let Some(unclean_since) = lowered_since {
+            effects.push(Effect::HighWatermarkLowered { from, to: end, last_epoch, unclean_since });
+        }
+        self.ask_for_cut(cut, lowered_since.is_some(), effects);
+    }
+
+    /// Also for a second time, when the first one found no space.
+    pub(super) fn ask_for_cut(&mut self, cut: Cut, lowers_high_watermark: bool, effects: &mut Effects) {
+        let write = self.new_write();
+        self.cutting = Some(Cutting { write, cut, lowers_high_watermark });
+        self.writes.clear();
+        self.retry_writes_at = None;
         effects.push(match cut {
             Cut::Truncate { to } => Effect::Truncate { write, to },
             Cut::StartOver { at } => Effect::StartOver { write, at },

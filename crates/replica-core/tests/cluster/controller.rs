@@ -87,6 +87,13 @@ impl Controller {
         self.say();
     }
 
+    /// A leader from outside the ISR: what it lacks is lost.
+    pub fn elect_uncleanly(&mut self, leader: BrokerId) {
+        self.change(Some(leader), vec![leader]);
+        self.state.unclean_since = Some(self.state.leader_epoch);
+        self.say();
+    }
+
     pub fn set_isr(&mut self, isr: Vec<BrokerId>) {
         self.state.isr = isr;
         self.state.partition_epoch = self.state.partition_epoch.next();
@@ -142,6 +149,7 @@ impl Controller {
             replicas: self.state.replicas.clone(),
             isr: self.state.isr.clone(),
             broker_epochs: live.map(|(&id, &epoch)| (id, epoch)).collect(),
+            unclean_since: self.state.unclean_since,
         });
     }
 }

@@ -356,6 +356,11 @@ impl Cluster {
         panic!("nothing ever settles");
     }
 
+    pub fn elect_uncleanly(&mut self, id: BrokerId) {
+        self.controller.elect_uncleanly(id);
+        self.oracle.elected_uncleanly(self.controller.state.leader_epoch);
+    }
+
     // What follows from it.
 
     fn follows(&self, follower: BrokerId, leader: BrokerId) -> bool {
@@ -428,6 +433,7 @@ impl Cluster {
                 assert_eq!(node, id, "somebody else answers");
                 self.oracle.check_confirmation(committed, &result);
             }
+            Effect::HighWatermarkLowered { from, to, .. } => self.oracle.told_lost(id, from, to),
             Effect::HighWatermarkAdvanced | Effect::RoleChanged | Effect::Trimmed { .. } => {}
         }
     }
@@ -473,6 +479,11 @@ impl Cluster {
             Effect::Write { batch, .. } => format!("{id} writes {}", one(batch)),
             Effect::Truncate { to, .. } => format!("{id} truncates to {to}"),
             Effect::StartOver { at, .. } => format!("{id} starts over at {at}"),
+            Effect::HighWatermarkLowered { from, to, last_epoch, unclean_since } => {
+                format!(
+                    "{id} lowers its high watermark from {from} to {to}: e{last_epoch}, unclean since e{unclean_since}"
+                )
+            }
             Effect::Trim { to, .. } => format!("{id} trims to {to}"),
             Effect::Trimmed { request, result } => match result {
                 Ok(low) => format!("{id} answers trim {}: from {low}", request.0),

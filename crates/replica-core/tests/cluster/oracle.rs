@@ -16,6 +16,12 @@ use super::{Node, Request};
 pub struct Oracle {
     /// Everything that ever was below a leader's high watermark, in order.
     pub committed: Vec<Entry>,
+    /// What was committed and is not in the history that the last unclean election chose.
+    lost: Vec<Entry>,
+    /// The epoch of the last unclean election. Whoever leads in an older one may commit still, for nobody.
+    unclean_since: LeaderEpoch,
+    /// Its leader has not led yet: until then nobody knows which history it chose.
+    is_undecided: bool,
     /// What lay on disks that were replaced: it was durable as promised, and then more went than any promise covers.
     replaced: BTreeMap<BrokerId, Vec<StampedBatch>>,
     /// Who led in each epoch, and in which life.
@@ -27,6 +33,7 @@ pub struct Oracle {
     pub truncated: usize,
     pub duplicates: usize,
     pub confirmed: usize,
+    pub lowered: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +65,30 @@ impl Oracle {
         self.replaced.entry(id).or_default().extend_from_slice(log);
     }
 
+    pub fn elected_uncleanly(&mut self, epoch: LeaderEpoch) {
+        self.unclean_since = epoch;
+        self.is_undecided = true;
+    }
+
+    /// The log of the first leader since the unclean election is the history now.
+    fn decided_by(&mut self, node: &Node) {
+        self.is_undecided = false;
+        let log_start = node.disk.log_start;
+        let mut held = node.disk.log.iter().map(entry_of);
+        let is_kept = |entry: &&Entry| entry.base < log_start || held.next() == Some(**entry);
+        let kept = self.committed.iter().take_while(is_kept).count();
+        for entry in self.committed.split_off(kept) {
+            self.values.entry(entry.crc).and_modify(|value| value.acknowledged_at = None);
+            self.lost.push(entry);
+        }
+    }
+
+    /// R6: a high watermark goes back because of an unclean election, and that is told.
+    pub fn told_lost(&mut self, id: BrokerId, from: Offset, to: Offset) {
+        assert!(self.unclean_since > LeaderEpoch(0), "R12: {id} gives up {to}..{from} without an unclean election");
+        self.lowered += 1;
+    }
+
     /// Whether every batch of `log` that was committed, and everything committed that lies in its range, is the same.
     fn holds_all_committed(&self, log_start: Offset, log: &[StampedBatch]) -> bool {
         let committed = self.committed.iter().filter(|entry| entry.base >= log_start);
@@ -74,8 +105,12 @@ impl Oracle {
         if leads {
             let leader = *self.leaders.entry(replica.leader_epoch()).or_insert((id, node.life));
             assert_eq!(leader, (id, node.life), "R8: two leaders in epoch {}", replica.leader_epoch());
+            if self.is_undecided && replica.leader_epoch() >= self.unclean_since {
+                self.decided_by(node);
+            }
         }
-        if leads && high_watermark > high_watermark_before {
+        // A log that started over while its node was elected begins with a high watermark; that is not to move it.
+        if leads && high_watermark > high_watermark_before.max(replica.log_start()) {
             let least = settings.min_insync_replicas.min(3);
             assert!(replica.isr().len() >= least, "R5: {id} moves to {high_watermark} with ISR {:?}", replica.isr());
             self.commit(node, high_watermark);
@@ -84,7 +119,8 @@ impl Oracle {
             let entry = entry_of(batch);
             let known = self.committed.binary_search_by_key(&entry.base, |known| known.base);
             let known = known.ok().and_then(|at| self.committed.get(at));
-            assert_eq!(known, Some(&entry), "R1, R7, R10: {id} has below its high watermark what was not committed");
+            let is_known = known == Some(&entry) || self.lost.contains(&entry);
+            assert!(is_known, "R1, R7, R10: {id} has below its high watermark what was not committed: {entry:?}");
         }
         self.check_log(node);
     }
@@ -129,6 +165,9 @@ impl Oracle {
 
     /// What must hold of the cluster after each step of anyone.
     pub fn check_cluster(&self, nodes: &BTreeMap<BrokerId, Node>, controller: &Controller) {
+        if self.is_undecided {
+            return;
+        }
         let state = &controller.state;
         for member in &state.isr {
             let disk = &nodes[member].disk;
@@ -162,7 +201,7 @@ impl Oracle {
     pub fn check_cut(&mut self, role: Role, counts: bool, view: &[StampedBatch], to: Offset, start: Option<Offset>) {
         assert_ne!(role, Role::Leader, "R12: a leader's log is cut");
         self.truncated += 1;
-        if !counts {
+        if !counts || self.is_undecided {
             return;
         }
         let cut = view.iter().map(entry_of).filter(|entry| entry.next > to);
@@ -194,10 +233,14 @@ impl Oracle {
                 };
                 assert!(copies >= needed, "R16: {:?} is acknowledged with {copies} durable copies", request.spec);
                 if request.acks == Acks::All {
-                    let earlier = *value.acknowledged_at.get_or_insert(appended.base_offset);
-                    assert_eq!(earlier, appended.base_offset, "P2: {:?} has two offsets", request.spec);
-                    let committed = self.committed.iter().any(|entry| entry.base == appended.base_offset);
-                    assert!(committed, "R16: {:?} is acknowledged and not committed", request.spec);
+                    let is_at = |entry: &Entry| entry.base == appended.base_offset;
+                    let is_lost = self.lost.iter().any(is_at);
+                    let committed = self.committed.iter().any(is_at);
+                    assert!(committed || is_lost, "R16: {:?} is acknowledged and not committed", request.spec);
+                    if committed && !is_lost {
+                        let earlier = *value.acknowledged_at.get_or_insert(appended.base_offset);
+                        assert_eq!(earlier, appended.base_offset, "P2: {:?} has two offsets", request.spec);
+                    }
                 }
                 self.acknowledged += 1;
             }
@@ -222,6 +265,10 @@ impl Oracle {
     }
 
     fn commit(&mut self, node: &Node, high_watermark: Offset) {
+        let leader_epoch = node.replica.as_ref().map_or(LeaderEpoch::UNKNOWN, |replica| replica.leader_epoch());
+        if leader_epoch < self.unclean_since {
+            return self.lost.extend(node.view.iter().map(entry_of).filter(|entry| entry.next <= high_watermark));
+        }
         let end = self.committed_end();
         let fresh = node.view.iter().map(entry_of).filter(|entry| entry.base >= end && entry.next <= high_watermark);
         for entry in fresh {

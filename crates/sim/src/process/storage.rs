@@ -204,6 +204,8 @@ impl Storage {
                 };
                 return Some(Event::LogDirDescribed { lookup, log_dir });
             }
+            // For people.
+            Effect::HighWatermarkLowered { .. } => {}
             Effect::Stop => self.stopped = true,
             Effect::RefuseCluster(refusal) => panic!("there is one cluster: {}", refusal.message),
             effect => self.jobs.push_back(effect),

@@ -89,6 +89,7 @@ impl StorageNode {
             replicas: state.replicas.clone(),
             isr: state.isr.clone(),
             broker_epochs: state.replicas.iter().filter_map(epoch_of).collect(),
+            unclean_since: state.unclean_since,
         })
     }
 
@@ -297,6 +298,7 @@ fn no_assignment(replica: &Replica) -> Assignment {
         replicas: Vec::new(),
         isr: Vec::new(),
         broker_epochs: Vec::new(),
+        unclean_since: None,
     }
 }
 

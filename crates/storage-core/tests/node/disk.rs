@@ -1,4 +1,5 @@
 use base_types::{BrokerId, LeaderEpoch, Offset};
+use peer_api::metadata::Record;
 use peer_api::replication::FromLeader;
 use peer_api::storage::{Acks, AppendPartition, AppendRequest, Request};
 use storage_core::{Event, OnDisk, WriteFailure, WriteId};
@@ -143,6 +144,29 @@ fn a_cut_that_failed_is_the_end_of_the_replica_or_of_the_node() {
     let mut host = told_to_cut();
     let shown = cut_done(&mut host, 1, Err(WriteFailure::Failed));
     assert_eq!(shown, ["controller 1: #3 heartbeat 5 at 11, wants to stop"]);
+}
+
+/// Whoever runs the node hears of it. What is kept of the log from then on is no more than the log that is left.
+#[test]
+fn what_an_unclean_election_takes_from_a_replica_is_told() {
+    let mut host = Host::registered();
+    let Record::PartitionChanged { partition, mut state } = partition(tp(1, 0), 2, 3, &[2, 1]) else { unreachable!() };
+    (state.isr, state.unclean_since) = (vec![BrokerId(2)], Some(LeaderEpoch(3)));
+    host.updated(vec![topic(1), Record::PartitionChanged { partition, state }]);
+    host.opened(tp(1, 0), log(4, 2));
+    host.step(Event::LeaderConnected { leader: BrokerId(2) });
+    let diverged = FromLeader::Diverged {
+        partition: tp(1, 0),
+        leader_epoch: LeaderEpoch(3),
+        epoch: LeaderEpoch(2),
+        end_offset: Offset(1),
+    };
+    let shown = host.step(Event::LeaderSaid { leader: BrokerId(2), message: diverged });
+    assert_eq!(shown, ["lost 1-0 1..4: ends in 2, unclean since 3", "truncate 1 1-0 to 1"]);
+    let shown = host.step(Event::LogChanged { partition: tp(1, 0), write: WriteId(1), result: Ok(log(1, 2)) });
+    assert_eq!(shown, ["leader 2: follow 1-0 in 3 from 1"]);
+    host.step(Event::ShutdownRequested);
+    assert_eq!(host.heartbeat_answered(3, true), ["checkpoint 1-0 as of 1, high watermark 1", "stop"]);
 }
 
 #[test]

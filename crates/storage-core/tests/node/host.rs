@@ -347,6 +347,9 @@ fn show(effect: &Effect) -> String {
             format!("remember {broker_epoch} of {id}")
         }
         Effect::RefuseCluster(refusal) => format!("end: {}", refusal.message),
+        Effect::HighWatermarkLowered { partition, from, to, last_epoch, unclean_since } => {
+            format!("lost {} {to}..{from}: ends in {last_epoch}, unclean since {unclean_since}", name(*partition))
+        }
         Effect::Stop => "stop".to_owned(),
     }
 }

@@ -659,6 +659,9 @@ impl World {
                 let old = self.machines[n].leaders.remove(&leader).expect("no link was asked for");
                 self.follower_lost(old.stream);
             }
+            Effect::HighWatermarkLowered { partition, .. } => {
+                panic!("{partition} gives up what was committed, and no election is unclean here");
+            }
             Effect::Stop => {
                 self.counts.stops += 1;
                 self.machines[n].disk.finish();

@@ -193,6 +193,10 @@ impl Replica {
         if end.epoch == opening.last_epoch && end.end_offset >= opening.log_end {
             return None;
         }
+        // Only after an unclean election: what the follower has deleted was committed, and we lack some of it.
+        if end.end_offset < opening.log_start {
+            return Some(start_over);
+        }
         Some(FromLeader::Diverged { partition, leader_epoch, epoch: end.epoch, end_offset: end.end_offset })
     }
 
