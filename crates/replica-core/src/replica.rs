@@ -10,12 +10,12 @@ use peer_api::storage::{
     ActiveProducer, AppendError, EpochEnd, EpochEndPartition, FetchPartition, Isolation, ListOffsetsPartition,
     ReadError, TrimError,
 };
-use record_batch::StampedBatch;
+use record_batch::{BatchHeader, StampedBatch};
 
 use crate::effect::{Effect, Effects};
 use crate::epoch_cache::EpochCache;
 use crate::event::{Assignment, Event, Names, OnDisk, ReadId, Role, Settings, WriteFailure, WriteId};
-use crate::producer_state::ProducerState;
+use crate::producer_state::{ProducerState, Verdict};
 
 use follower::Follower;
 use leader::Leader;
@@ -266,6 +266,11 @@ impl Replica {
 
     pub fn producers(&self) -> &ProducerState {
         &self.producers
+    }
+
+    /// Whether the batch is a retry of one that is in the log.
+    pub fn has(&self, batch: &BatchHeader) -> bool {
+        matches!(self.producers.check(batch), Ok(Verdict::Duplicate { .. }))
     }
 
     pub fn active_producers(&self) -> Result<Vec<ActiveProducer>, ReadError> {

@@ -11,6 +11,7 @@
 //! | `connect F L` · `cut F L` · `vanish F L` | the stream from F to L begins; ends; ends and neither side notices |
 //! | `deliver F->L [n]` · `late F->L` · `lose F->L` | the next letters of a stream; one of a stream that has ended; one is lost |
 //! | `disk N [n]` | node N's disk finishes jobs, all of them by default |
+//! | `limit BYTES` | `max.message.bytes` changes, everywhere |
 //! | `full N` · `space N` · `break N` · `unreadable N` · `readable N` | what becomes of node N's disk |
 //! | `produce N vX [acks=1] [records=R] [producer=ID/EPOCH/SEQUENCE] [epoch=E] [timeout=MS]` | |
 //! | `trim N KEY [to=OFFSET] [timeout=MS]` | a gateway wants records deleted |
@@ -62,6 +63,7 @@ scenarios! {
     withdrawn_proposal,
     min_isr_refuses_and_recovers,
     idempotent_producers,
+    duplicates_before_limits,
     leader_change_with_pending_acks,
     start_over,
     time_outs,
@@ -186,6 +188,7 @@ impl<'a> Command<'a> {
             "full" | "space" => self.disk(cluster).full = self.verb == "full",
             "break" => self.disk(cluster).broken = true,
             "unreadable" | "readable" => self.disk(cluster).unreadable = self.verb == "unreadable",
+            "limit" => cluster.limit(self.words[0].parse().expect("a size")),
             "produce" => self.produce(cluster),
             "trim" => {
                 let to = self.option("to").map(|text| Offset(text.parse().expect("an offset")));

@@ -279,6 +279,11 @@ impl Cluster {
         self.step(id, Event::AppendRequested { request: key, acks, deadline, leader_epoch, batch });
     }
 
+    pub fn limit(&mut self, message_bytes_max: usize) {
+        self.settings.message_bytes_max = message_bytes_max;
+        self.ids().into_iter().for_each(|id| self.step(id, Event::SettingsChanged(self.settings)));
+    }
+
     /// Time passes; every node whose deadline has come is told, once.
     pub fn advance(&mut self, ms: u64) {
         self.now.tick = self.now.tick.plus_ms(ms);

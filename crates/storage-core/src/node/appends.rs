@@ -30,6 +30,8 @@ impl StorageNode {
             let refusal = match (&append.batch, self.replica(append.partition)) {
                 (Err(_), _) => Some(AppendError::Corrupt),
                 (Ok(_), None) => Some(AppendError::UnknownPartition),
+                // What is in the log is acknowledged as it would have been: both of these say that it is not there.
+                (Ok(batch), Some(replica)) if replica.has(batch.header()) => None,
                 // Definite, so that the gateway holds it until there is another leader.
                 (Ok(_), Some(replica)) if self.session.holds_off(now.tick) => {
                     Some(AppendError::NotLeader { leader: self.me.broker, leader_epoch: replica.leader_epoch() })

@@ -1,7 +1,8 @@
-use base_types::{BrokerId, LeaderEpoch, Offset};
+use base_types::{BrokerId, LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, Timestamp};
 use peer_api::metadata::Record;
 use peer_api::replication::FromLeader;
 use peer_api::storage::{Acks, AppendPartition, AppendRequest, Request};
+use record_batch::{BatchBuilder, BatchLimits, Compression, ProducedBatch, Producer};
 use storage_core::{Event, OnDisk, WriteFailure, WriteId};
 
 use crate::host::*;
@@ -21,6 +22,29 @@ fn a_full_disk_is_tried_again_and_holds_producers_off() {
     assert_eq!(host.written(tp(1, 0), 3), ["answer 1 #7: 1-0 @0"]);
     host.after_ms(400);
     assert_eq!(host.asked(1, 9, append(Acks::All, 3, &[tp(1, 1)])), ["write 1 1-1: 1 at 0"]);
+}
+
+/// It is in the log, only not on the disk yet: "no space" would say that it never will be (P2, R17).
+#[test]
+fn a_retry_waits_for_the_full_disk_like_the_first_attempt() {
+    let mut host = Host::leading();
+    let attempt = || {
+        let producer = Producer { id: ProducerId(7), epoch: ProducerEpoch(0), base_sequence: Sequence(0) };
+        let bytes = BatchBuilder::new(Compression::None)
+            .producer(producer)
+            .record(None, Some(b"value"), &[], Timestamp(1))
+            .build()
+            .unwrap();
+        let batch = ProducedBatch::check(bytes, &BatchLimits::default()).unwrap();
+        let partitions = vec![AppendPartition { partition: tp(1, 0), leader_epoch: LeaderEpoch(3), batch: Ok(batch) }];
+        Request::Append(AppendRequest { acks: Acks::All, timeout_ms: 1_000, partitions })
+    };
+    host.asked(1, 7, attempt());
+    host.not_written(tp(1, 0), 1, WriteFailure::NoSpace);
+    assert!(host.asked(1, 8, attempt()).is_empty());
+    assert_eq!(host.asked(1, 9, append(Acks::All, 3, &[tp(1, 0)])), ["answer 1 #9: 1-0 NoSpace"]);
+    host.after_ms(100);
+    assert_eq!(host.written(tp(1, 0), 2), ["answer 1 #7: 1-0 @0", "answer 1 #8: 1-0 @0"]);
 }
 
 #[test]

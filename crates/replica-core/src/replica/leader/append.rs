@@ -56,12 +56,17 @@ impl Replica {
                 return Err(AppendError::NotLeader { leader, leader_epoch: self.leader_epoch });
             }
         };
+        // A retry of what is in the log is refused by no limit: "nothing was appended" would be a lie about the attempt before (P2).
+        let verdict = self.producers.check(batch.header());
+        if let Ok(duplicate @ Verdict::Duplicate { .. }) = verdict {
+            return Ok(duplicate);
+        }
         if append.acks == Acks::All && leader.isr.len() < leader.min_insync_replicas(&self.settings) {
             return Err(AppendError::NotEnoughReplicas);
         }
         check_settings(&self.settings, now.wall, batch)?;
-        let verdict = self.producers.check(batch.header())?;
-        if verdict == Verdict::Append && self.retry_writes_at.is_some() {
+        let verdict = verdict?;
+        if self.retry_writes_at.is_some() {
             return Err(AppendError::NoSpace);
         }
         Ok(verdict)
