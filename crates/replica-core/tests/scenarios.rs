@@ -80,6 +80,7 @@ scenarios! {
     restarted_leader,
     damaged_read,
     trims,
+    joining_needs_the_log_start,
     confirmations,
     unclean_election,
     unclean_election_and_deleted_records,

@@ -35,7 +35,7 @@ impl Leader {
         Some(leaves_at.max(self.ask_after))
     }
 
-    fn wished_isr(&self, now: Tick, high_watermark: Offset, lag_ms_max: u64) -> Vec<BrokerId> {
+    fn wished_isr(&self, now: Tick, high_watermark: Offset, log_start: Offset, lag_ms_max: u64) -> Vec<BrokerId> {
         let lags = |progress: &Progress| progress.lag.ends_membership_at(lag_ms_max).is_some_and(|at| at <= now);
         let stays = |id: &&BrokerId| !self.followers.get(id).is_some_and(lags);
         // One that would have to leave at once does not join, or two of them would take turns for as long as they lag.
@@ -44,6 +44,8 @@ impl Leader {
                 progress.stream().is_some()
                     && !lags(progress)
                     && isr::may_join(progress.durable_end, high_watermark, self.epoch_start)
+                    // As leader it would have what was deleted (S11).
+                    && progress.log_start >= Some(log_start)
                     && self.broker_epochs.get(id) == Some(&progress.broker_epoch)
             })
         };
@@ -66,7 +68,7 @@ impl Replica {
         if now.tick < leader.ask_after {
             return;
         }
-        let wished = leader.wished_isr(now.tick, self.high_watermark, self.settings.replica_lag_ms_max);
+        let wished = leader.wished_isr(now.tick, self.high_watermark, self.log_start, self.settings.replica_lag_ms_max);
         if wished == leader.isr && leader.asked.iter().all(|id| leader.isr.contains(id)) {
             leader.asked.clear();
             return;
