@@ -80,6 +80,7 @@ scenarios! {
     restarted_leader,
     damaged_read,
     trims,
+    trims_after_an_election,
     joining_needs_the_log_start,
     confirmations,
     unclean_election,

@@ -175,6 +175,7 @@ impl Replica {
         }
         self.leader_settle(effects);
         self.leader_settle_confirmations(effects);
+        self.leader_take_up_trims(effects);
     }
 
     pub(super) fn leader_ticked(&mut self, now: Now, effects: &mut Effects) {

@@ -11,7 +11,16 @@ use crate::replica::{Duty, Replica};
 /// Few at any time, so they are looked through.
 #[derive(Clone, Hash, Debug, Default)]
 pub(super) struct Trims {
+    /// They came while the high watermark lagged behind what this leader found when elected, and are looked at when it has caught up.
+    early: Vec<Early>,
     waiting: Vec<Trim>,
+}
+
+#[derive(Clone, Hash, Debug)]
+struct Early {
+    key: RequestKey,
+    deadline: Tick,
+    to: Option<Offset>,
 }
 
 #[derive(Clone, Hash, Debug)]
@@ -23,15 +32,17 @@ struct Trim {
 
 impl Trims {
     pub(super) fn next_deadline(&self) -> Option<Tick> {
-        self.waiting.iter().map(|trim| trim.deadline).min()
+        let early = self.early.iter().map(|trim| trim.deadline);
+        self.waiting.iter().map(|trim| trim.deadline).chain(early).min()
     }
 
     pub(super) fn keys(&self) -> impl Iterator<Item = RequestKey> {
-        self.waiting.iter().map(|trim| trim.key)
+        self.early.iter().map(|trim| trim.key).chain(self.waiting.iter().map(|trim| trim.key))
     }
 
     pub(super) fn take_expired(&mut self, now: Tick) -> Vec<RequestKey> {
-        self.waiting.extract_if(.., |trim| trim.deadline <= now).map(|trim| trim.key).collect()
+        let early = self.early.extract_if(.., |trim| trim.deadline <= now).map(|trim| trim.key);
+        early.chain(self.waiting.extract_if(.., |trim| trim.deadline <= now).map(|trim| trim.key)).collect()
     }
 }
 
@@ -57,6 +68,10 @@ impl Replica {
             let error = if self.failed { TrimError::StorageFailed } else { TrimError::NotLeader };
             return effects.push(Effect::Trimmed { request, result: Err(error) });
         };
+        // Records that are committed may still lie above: "everything" would leave them, and their offsets be out of range.
+        if high_watermark < leader.epoch_start && to.is_none_or(|to| to > high_watermark) {
+            return leader.trims.early.push(Early { key: request, deadline, to });
+        }
         let to = to.unwrap_or(high_watermark);
         if to < Offset::ZERO || to > high_watermark {
             return effects.push(Effect::Trimmed { request, result: Err(TrimError::OutOfRange) });
@@ -65,6 +80,16 @@ impl Replica {
         self.log_start_wanted = self.log_start_wanted.max(to);
         self.trim(effects);
         self.leader_settle_trims(effects);
+    }
+
+    /// Looks at the trims that were early, if the high watermark has caught up.
+    pub(super) fn leader_take_up_trims(&mut self, effects: &mut Effects) {
+        let Duty::Leader(leader) = &mut self.duty else { return };
+        if self.high_watermark >= leader.epoch_start {
+            for Early { key, deadline, to } in std::mem::take(&mut leader.trims.early) {
+                self.trim_requested(key, deadline, to, effects);
+            }
+        }
     }
 
     /// Answers whoever waited for what every live replica has deleted by now.
