@@ -241,6 +241,9 @@ impl Consensus {
                         // A leader that does not know yet that this log is shorter than it was.
                         message.commit = message.commit.min(self.node.raft.raft_log.last_index());
                     }
+                    MessageType::MsgAppend if self.is_beginning(&message) => {
+                        self.newcomer.iter_mut().for_each(|newcomer| newcomer.due = Some(0));
+                    }
                     MessageType::MsgReadIndex if is_of_newcomer(&message) => self.begin_anew_with(from),
                     MessageType::MsgRequestVote | MessageType::MsgRequestPreVote => self.note_beginner(&message),
                     MessageType::MsgTimeoutNow if self.pending_install.is_some() => return,
@@ -407,6 +410,12 @@ impl Consensus {
             progress.become_probe();
             progress.next_idx = last + 1;
         }
+    }
+
+    /// The leader's log begins in its own term, and nothing of it is committed: there is no past to have forgotten.
+    fn is_beginning(&self, append: &Message) -> bool {
+        let first = append.entries.first().is_some_and(|entry| entry.index == 1 && entry.term == append.term);
+        first && append.commit == 0 && self.node.raft.raft_log.last_index() == 0 && append.term >= self.node.raft.term
     }
 
     fn note_beginner(&mut self, request: &Message) {
