@@ -70,6 +70,8 @@ pub(crate) struct State {
     pub(crate) told_end: Offset,
     /// The active segment that they name.
     pub(crate) told_segment: Option<Offset>,
+    /// The first batch that found no space. What follows it does not continue the log until it is there.
+    pub(crate) refused: Option<Offset>,
     pub(crate) deleted: bool,
     /// What was found first that cannot be as it was written. Gone with the log that it is about.
     pub(crate) damage: Option<CorruptBatch>,
@@ -149,6 +151,7 @@ impl State {
             unjournaled_end: start,
             told_end: start,
             told_segment: None,
+            refused: None,
             deleted: false,
             damage: None,
         }

@@ -121,31 +121,48 @@ impl LogStore {
     ///
     /// Batches of one partition come in the order of their offsets and continue its log; one commit runs at a time. The
     /// part of a commit that goes through the journal must fit into half of it.
+    ///
+    /// After [`StoreError::NoSpace`] the batches that were refused come again, or the log is cut. Whatever was sent behind them
+    /// meanwhile finds no space either: else it would leave a hole that a restart takes for a log (R10).
     pub fn commit(&self, writes: &[LogWrite]) -> Result<CommitReport, StoreError> {
         self.poison.check()?;
         let parts = self.parts(writes)?;
+        let outcome = self.commit_parts(&parts);
+        for part in &parts {
+            let first = part.writes.first().map(|write| write.batch.header().base_offset);
+            let mut state = part.replica.state();
+            match &outcome {
+                Ok(_) => state.refused = None,
+                Err(StoreError::NoSpace) => state.refused = state.refused.or(first).min(first),
+                Err(_) => {}
+            }
+        }
+        outcome
+    }
+
+    fn commit_parts(&self, parts: &[Part<'_>]) -> Result<CommitReport, StoreError> {
         let bytes: u64 = parts.iter().map(|part| part.bytes as u64).sum();
         self.check_space(bytes)?;
-        let mut journal = self.lock_journal_with_room(journal_estimate(&parts), self.block_estimate(&parts))?;
+        let mut journal = self.lock_journal_with_room(journal_estimate(parts), self.block_estimate(parts))?;
         self.poison.check()?;
-        for part in &parts {
+        for part in parts {
             check_continues(part)?;
         }
         let next_seq = journal.last_seq() + 1;
         let mut staged: Vec<Option<Staged<'_>>> = Vec::with_capacity(parts.len());
-        for part in &parts {
+        for part in parts {
             match self.stage(part, next_seq) {
                 Ok(stage) => staged.push(stage),
                 Err(error) => {
-                    self.undo(&parts, &staged);
+                    self.undo(parts, &staged);
                     return Err(error);
                 }
             }
         }
-        let report = match self.write_blocks(&mut journal, &parts, &mut staged) {
+        let report = match self.write_blocks(&mut journal, parts, &mut staged) {
             Ok(journal_bytes) => CommitReport { log_ends: Vec::new(), bytes, journal_bytes },
             Err(error) => {
-                self.undo(&parts, &staged);
+                self.undo(parts, &staged);
                 return Err(error);
             }
         };
@@ -546,6 +563,10 @@ fn check_continues(part: &Part<'_>) -> Result<(), StoreError> {
         return Err(StoreError::NoReplica(part.replica.tp));
     }
     let mut end = state.log_end;
+    let first = part.writes.first().map(|write| write.batch.header().base_offset);
+    if state.refused.is_some_and(|refused| first.is_some_and(|first| first > refused)) {
+        return Err(StoreError::NoSpace);
+    }
     for write in &part.writes {
         let header = write.batch.header();
         invariant!(R10, header.base_offset >= end, "{}: batch {} at log end {end}", write.tp, header.base_offset);

@@ -149,6 +149,7 @@ impl LogStore {
         };
         invariant!(R12, to >= log_start, "truncation of {tp} to {to} below its start {log_start}");
         if to >= log_end {
+            replica.state().refused = None;
             return Ok(log_end);
         }
         let (end, cut) = if to >= placed_end {
@@ -178,6 +179,7 @@ impl LogStore {
             }
             self.forget_accounts(&state, tp);
             let gone = state.truncate(end, cut, seq);
+            state.refused = None;
             self.restore_accounts(&mut state, tp);
             state.check_invariants();
             gone

@@ -115,6 +115,42 @@ fn a_full_disk_refuses_and_goes_on_by_itself() {
     }
 }
 
+/// Found by the simulator: a follower was sent batches while its disk filled up and had room again. Those behind the refused ones
+/// were taken, the log had a hole, and after a restart nobody knew of it.
+#[test]
+fn what_comes_behind_a_refused_batch_is_refused_until_that_one_is_there() {
+    let mut disk = Disk::new();
+    let (store, _) = disk.open();
+    store.create_replica(tp(0), replica_options()).unwrap();
+    store.create_replica(tp(1), replica_options()).unwrap();
+    let one = |base: i64| write(tp(0), batch(Offset(base), 1, 1, 10));
+    store.commit(&[one(0)]).unwrap();
+    // The write of the block itself finds no space, once.
+    disk.vfs.inject(fault(DiskOperation::Write, "journal", DiskErrorKind::NoSpace));
+    assert!(matches!(store.commit(&[one(1)]), Err(StoreError::NoSpace)));
+    disk.vfs.clear_faults();
+    assert!(matches!(store.commit(&[one(2)]), Err(StoreError::NoSpace)), "it does not continue the log");
+    assert_eq!(store.bounds(tp(0)).unwrap().1, Offset(1));
+    store.commit(&[write(tp(1), batch(Offset(0), 1, 1, 10))]).unwrap();
+    // They come again, in order; compaction may leave gaps, and a log that was made anew knows nothing of it.
+    store.commit(&[one(1)]).unwrap();
+    store.commit(&[one(2), one(5)]).unwrap();
+    disk.vfs.inject(fault(DiskOperation::Write, "journal", DiskErrorKind::NoSpace));
+    assert!(matches!(store.commit(&[one(6)]), Err(StoreError::NoSpace)));
+    disk.vfs.clear_faults();
+    // A log that is cut where it ends already has nothing to wait for either: whom it follows now has compacted what was refused.
+    store.truncate(tp(0), Offset(6)).unwrap();
+    store.commit(&[one(8)]).unwrap();
+    disk.vfs.inject(fault(DiskOperation::Write, "journal", DiskErrorKind::NoSpace));
+    assert!(matches!(store.commit(&[one(9)]), Err(StoreError::NoSpace)));
+    disk.vfs.clear_faults();
+    store.reset(tp(0), Offset(20)).unwrap();
+    store.commit(&[one(20)]).unwrap();
+    drop(store);
+    let (store, _) = disk.open();
+    assert_eq!(bases(&store, tp(0)), [20]);
+}
+
 /// Batches of which only the manifest would tell are synced, and there is no room for the manifest.
 fn synced_and_not_told(disk: &mut Disk) -> LogStore {
     let (store, _) = disk.open();
