@@ -186,8 +186,8 @@ impl Manifest {
             return damage.map_or(Ok(None), Err);
         };
         // Power may have been lost when one had its name and the other had not.
-        let is_single = manifest.generation > 0 && !generations.iter().all(|at| at + 1 >= manifest.generation)
-            || manifest.generation > 0 && generations.len() < PATHS.len();
+        let are_both = generations.len() == PATHS.len() && generations.iter().all(|at| at + 1 >= manifest.generation);
+        let is_single = manifest.generation > 0 && !are_both;
         Ok(Some(Loaded { manifest, is_single }))
     }
 

@@ -170,7 +170,7 @@ impl State {
             unjournaled: record.unjournaled,
             told_end: record.placed_end,
             told_segment: record.segments.last().map(|segment| segment.base),
-            damage: (record.lost_block > 0).then(|| CorruptBatch {
+            damage: (record.lost_block > 0).then_some(CorruptBatch {
                 tp: record.tp,
                 segment: record.placed_end,
                 position: 0,

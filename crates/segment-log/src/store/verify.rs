@@ -27,6 +27,9 @@ use crate::{
 /// Read at a time.
 const PIECE_BYTES: usize = 1 << 20;
 
+/// The first offset and the latest timestamp of each batch, by segment and position.
+type Batches = BTreeMap<(Offset, u64), (Offset, Timestamp)>;
+
 /// What was looked at, and what is wrong.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct VerifyReport {
@@ -144,14 +147,14 @@ impl LogStore {
         self.verify_derived(tp, cut, log_end, &extents, (&batches, &unknown), report);
     }
 
-    /// `batches`: by segment and position; and the segments of which not all are known.
+    /// `unknown`: the segments of which not all batches are known.
     fn verify_derived(
         &self,
         tp: TopicPartition,
         cut: u64,
         log_end: Offset,
         extents: &[Extent],
-        (batches, unknown): (&BTreeMap<(Offset, u64), (Offset, Timestamp)>, &BTreeSet<Offset>),
+        (batches, unknown): (&Batches, &BTreeSet<Offset>),
         report: &mut VerifyReport,
     ) {
         let mut derived = |kind: &str, what: String| {
