@@ -153,7 +153,8 @@ pub fn registration(image: &Image, request: &RegisterBroker, epoch: BrokerEpoch)
         host: request.host.clone(),
         state: BrokerState::Fenced,
     });
-    let directory = match image.directory_epoch(request.broker) {
+    let confirmed = image.directory_epoch(request.broker);
+    let directory = match confirmed {
         expected @ Some(_) if request.clean_since == expected => Directory::Whole,
         expected @ Some(_) if request.intact_since == expected => Directory::Synced,
         Some(_) => Directory::Unknown,
@@ -162,6 +163,7 @@ pub fn registration(image: &Image, request: &RegisterBroker, epoch: BrokerEpoch)
     };
     // Registered under a later epoch that it wrote down, but was not unfenced under: still the same directory.
     let last = image.broker(request.broker).map(|broker| broker.epoch);
+    let bears_last = last.is_some() && (request.clean_since == last || request.intact_since == last);
     let directory = match directory {
         Directory::Unknown if last.is_some() && request.clean_since == last => Directory::Whole,
         Directory::Unknown if last.is_some() && request.intact_since == last => Directory::Synced,
@@ -172,7 +174,12 @@ pub fn registration(image: &Image, request: &RegisterBroker, epoch: BrokerEpoch)
         Directory::Synced => TopicSettings::of(image, topic).durability == Durability::PageCache,
         Directory::Unknown => true,
     };
-    leaving(image, request.broker, record, loses, directory == Directory::Unknown)
+    let mut records = leaving(image, request.broker, record, loses, directory == Directory::Unknown);
+    // Known from now on: should this registration come to nothing too, its directory will bear that epoch still.
+    if let Some(broker_epoch) = last.filter(|_| bears_last && confirmed.is_some() && confirmed != last) {
+        records.push(Record::DirectoryConfirmed { broker: request.broker, broker_epoch });
+    }
+    records
 }
 
 /// `record` and what it does to the partitions: the broker leaves every ISR and leadership, and, in topics where it may have
@@ -229,4 +236,46 @@ pub(super) fn partition_record(
 
 fn leads_any(image: &Image, id: BrokerId) -> bool {
     image.partitions().any(|(_, state)| state.leader == Some(id))
+}
+
+#[cfg(test)]
+mod tests {
+    use base_types::{Incarnation, TopicId};
+    use peer_api::metadata::PartitionState;
+
+    use super::*;
+
+    #[test]
+    fn a_directory_is_known_again_after_two_registrations_that_came_to_nothing() {
+        let (id, mut image) = (BrokerId(1), Image::default());
+        let apply = |image: &mut Image, records: Vec<Record>| records.iter().for_each(|record| image.apply(record));
+        let register = |image: &mut Image, epoch: i64, intact_since: Option<i64>| {
+            let request = RegisterBroker {
+                broker: id,
+                cluster_id: None,
+                incarnation: Incarnation([epoch as u8; 16]),
+                rack: None,
+                peer_address: String::new(),
+                host: String::new(),
+                clean_since: None,
+                intact_since: intact_since.map(BrokerEpoch),
+            };
+            apply(image, registration(image, &request, BrokerEpoch(epoch)));
+        };
+        register(&mut image, 1, None);
+        let unfenced = unfencing(&image, id, BrokerEpoch(1));
+        apply(&mut image, unfenced);
+        let topic = TopicId([7; 16]);
+        let isr = vec![id];
+        let state =
+            PartitionState { replicas: vec![id, BrokerId(2)], isr, leader: Some(id), ..PartitionState::default() };
+        let created = Record::TopicCreated { id: topic, name: "topic".to_owned() };
+        apply(&mut image, vec![created, partition_record(topic, 0, state)]);
+        // It writes the epoch down and is gone before it is unfenced; then it is gone before it writes the next one down.
+        register(&mut image, 2, Some(1));
+        register(&mut image, 3, Some(2));
+        register(&mut image, 4, Some(2));
+        let elr = image.partitions().map(|(_, state)| state.elr.clone()).next();
+        assert_eq!(elr, Some(vec![id]), "it has lost nothing");
+    }
 }
