@@ -5,7 +5,7 @@
 //!
 //! `SEED=n cargo test -p replica-core --release --test properties` replays one run and prints it (`UNCLEAN=1`: with unclean elections);
 //! `SEEDS=n` runs so many.
-//! A seed that ever failed is added to [`REGRESSIONS`] with its name.
+//! A seed that ever failed is added to [`REGRESSIONS`] with its name, or to [`UNCLEAN_REGRESSIONS`].
 #![allow(clippy::disallowed_methods, reason = "a test reads its seed from the environment")]
 
 #[path = "cluster/model.rs"]
@@ -33,6 +33,10 @@ const REGRESSIONS: &[(&str, u64)] = &[
     ("a follower outside the ISR is cut by a leader that leads no more, which is harmless", 15997),
     ("an opening of an earlier life leaves the follower unheard", 2114),
 ];
+
+/// Those with unclean elections.
+const UNCLEAN_REGRESSIONS: &[(&str, u64)] =
+    &[("an unclean leader acknowledges what it heard was committed and has not on its disk yet", 6651)];
 
 #[test]
 fn whatever_happens_nothing_acknowledged_is_lost() {
@@ -87,6 +91,12 @@ fn regressions() {
     for &(name, seed) in REGRESSIONS {
         println!("{name}");
         Run::new(seed).play();
+    }
+    for &(name, seed) in UNCLEAN_REGRESSIONS {
+        println!("{name}");
+        let mut run = Run::new(seed);
+        run.elects_uncleanly = true;
+        run.play();
     }
 }
 

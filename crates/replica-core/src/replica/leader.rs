@@ -129,7 +129,8 @@ impl Leader {
     }
 
     pub(super) fn check_invariants(&self, high_watermark: Offset, durable_end: Offset, log_end: Offset) {
-        for (waiting, reached) in [(&self.until_committed, high_watermark), (&self.until_durable, durable_end)] {
+        let acknowledged = high_watermark.min(durable_end);
+        for (waiting, reached) in [(&self.until_committed, acknowledged), (&self.until_durable, durable_end)] {
             if let Some((first, last)) = waiting.ends() {
                 invariant!(R16, first > reached, "{first} waits and {reached} is reached");
                 invariant!(R16, last <= log_end, "{last} waits beyond {log_end}");
@@ -201,7 +202,9 @@ impl Replica {
 
     /// Answers, oldest first, every request whose position is reached.
     fn leader_settle(&mut self, effects: &mut Effects) {
-        let (committed, durable) = (self.high_watermark, self.durable_end);
+        let durable = self.durable_end;
+        // As a follower we may have heard that records are committed before our disk had them, and then be elected uncleanly.
+        let committed = self.high_watermark.min(durable);
         let Duty::Leader(leader) = &mut self.duty else { return };
         for (waiting, reached) in [(&mut leader.until_committed, committed), (&mut leader.until_durable, durable)] {
             while let Some(request) = waiting.pop_reached(reached) {
