@@ -3,7 +3,7 @@ export CARGO_TARGET_DIR ?= $(HOME)/.cache/thalweg/target
 SEED ?=
 ARGS ?=
 
-.PHONY: help setup run cluster cluster-stop test e2e test-long check lint fmt codegen bench failover-bench fuzz sim planted oracle clean chaos power-loss
+.PHONY: help setup run cluster cluster-stop test e2e test-long check lint fmt codegen bench failover-bench fuzz sim core-seeds planted oracle clean chaos power-loss
 
 help: ; @grep -E '^## ' $(firstword $(MAKEFILE_LIST)) | cut -c4-
 
@@ -35,12 +35,14 @@ failover-bench: ; cargo xtask setup test && cargo build --release --workspace --
 fuzz: ; FUZZ_FRAMES=10000000 cargo test --release --package gateway-core --test fuzz -- --nocapture
 ## make sim SEED=n     the whole cluster in one thread, from one seed (no SEED: seeds 1 to 200; ARGS="--first 1000 --seeds 200": others)
 sim: ; cargo xtask setup run && cargo build --release --workspace --bins && $(CARGO_TARGET_DIR)/release/sim run $(if $(SEED),--seed $(SEED)) $(ARGS)
+## make core-seeds     replication's cores alone, a hundred thousand short runs (ARGS="--first 1000 --seeds 5000", "--seed 7 --verbose")
+core-seeds: ; cargo run --release --package replication-model --bin core-seeds -- $(ARGS)
 ## make chaos MINUTES=n SEED=n   real processes under every kind of fault, judged by what their clients saw (ARGS="--only KillAll,DiskLoss")
 chaos: ; cargo xtask setup test && cargo build --release --workspace --bins && $(CARGO_TARGET_DIR)/release/chaos run --minutes $(or $(MINUTES),5) --seed $(or $(SEED),1) $(ARGS)
 ## make power-loss CYCLES=n SEED=n   the power of one node, a minority or all goes, again and again
 power-loss: ; cargo xtask setup test && cargo build --release --workspace --bins && $(CARGO_TARGET_DIR)/release/chaos power-loss --cycles $(or $(CYCLES),200) --seed $(or $(SEED),1) $(ARGS)
-## make planted        bugs planted in the group coordinators: the simulator must find each five times (make test: once)
-planted: ; PLANTED_ROUNDS=5 cargo test --release --workspace --features sim/planted --test planted -- --nocapture
+## make planted        bugs planted in the cores: the simulator must find each five times (make test: once), the model each once
+planted: ; PLANTED_ROUNDS=5 cargo test --release --workspace --features sim/planted,replication-model/planted --test planted -- --nocapture
 ## make oracle         a real Apache Kafka on 127.0.0.1, to compare with by hand
 oracle: ; cargo xtask setup test && cargo run --release --package tests-e2e --bin oracle
 ## make setup          what make test needs, without running it

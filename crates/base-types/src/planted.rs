@@ -1,8 +1,8 @@
-//! Bugs on purpose. The simulator must find each of them; that is how we know that it looks.
+//! Bugs on purpose. The simulator or the model of replication must find each of them; that is how we know that it looks.
 //!
 //! `planted!(Name)` stands where the bug would be. It is `false`, and the bug is not compiled, unless the feature `planted` of this
-//! crate is on, which nothing but one test of the simulator asks for (decision 0008). Then it says whether that bug was chosen for
-//! this thread. What each one does wrong is said in `crates/sim/tests/planted.rs`, where each is looked for.
+//! crate is on, which nothing but one test of `sim` and one of `replication-model` ask for (decision 0008). Then it says whether that
+//! bug was chosen for this thread. What each one does wrong is said in their `tests/planted.rs`, where each is looked for.
 
 #[cfg(feature = "planted")]
 pub use chosen::{Bug, choose, is_chosen};
@@ -26,6 +26,27 @@ mod chosen {
         CoordinatorOutlivesLeadership,
         FencingIgnored,
         OffsetsExpireInUse,
+
+        // replica-core
+        TruncatesToHighWatermark,
+        JoinsBehindEpochStart,
+        HighWatermarkOverCommittedIsr,
+        HighWatermarkBelowMinIsr,
+        FollowerReportsMemory,
+        LateIsrAnswerTaken,
+        EndToldBeforeEpochStart,
+        ReadsBeyondHighWatermark,
+        WindowOfFour,
+        ProducersOutliveTruncation,
+
+        // controller-core
+        FencedStaysInIsr,
+        ElrNotCleared,
+        LostStaysEligible,
+        BrokerEpochIgnored,
+        PartitionEpochIgnored,
+        MoveDropsReplicasEarly,
+        LeaderEpochKept,
     }
 
     thread_local! {

@@ -12,7 +12,7 @@
 
 use std::collections::BTreeSet;
 
-use base_types::BrokerId;
+use base_types::{BrokerId, planted};
 use peer_api::metadata::PartitionState;
 
 /// What holds for the partition and its brokers at this moment.
@@ -79,17 +79,19 @@ impl Replicas {
 pub(crate) fn apply(old: &PartitionState, change: &Change, now: &Circumstances<'_>) -> Option<PartitionState> {
     let mut replicas = change.replicas.clone().unwrap_or_else(|| Replicas::of(old));
     let moved = replicas.moved();
-    if moved.all.iter().all(|id| change.isr.contains(id)) {
+    let complete = moved.all.iter().all(|id| change.isr.contains(id));
+    if complete || (planted!(MoveDropsReplicasEarly) && !replicas.removing.is_empty()) {
         replicas = moved;
     }
     // No more than there are replicas: a topic with two of them and `min.insync.replicas=3` would take no write at all.
     let min_isr = now.min_isr.clamp(1, replicas.all.len().max(1));
     let mut isr: Vec<BrokerId> = change.isr.iter().filter(|id| replicas.all.contains(id)).copied().collect();
-    let mut elr = if isr.len() >= min_isr {
+    let mut elr = if isr.len() >= min_isr && !planted!(ElrNotCleared) {
         Vec::new()
     } else {
         let held = |id: &BrokerId| old.elr.contains(id) || old.isr.contains(id);
-        let kept = |id: &BrokerId| held(id) && !isr.contains(id) && change.lost != Some(*id);
+        let kept =
+            |id: &BrokerId| held(id) && !isr.contains(id) && (change.lost != Some(*id) || planted!(LostStaysEligible));
         replicas.all.iter().copied().filter(|id| kept(id)).collect()
     };
     let mut last_known_elr = old.last_known_elr.clone();
@@ -136,14 +138,14 @@ pub(crate) fn apply(old: &PartitionState, change: &Change, now: &Circumstances<'
         last_known_elr.clear();
     }
     // From here on the high watermark may move without the members of the ELR.
-    if isr.len() >= min_isr {
+    if isr.len() >= min_isr && !planted!(ElrNotCleared) {
         elr.clear();
     }
 
     let all_stay = old.replicas.iter().all(|id| replicas.all.contains(id));
     let is_unclean = leader.is_some() && clean.is_none();
     let same = leader == old.leader && all_stay && !is_unclean;
-    let leader_epoch = if same { old.leader_epoch } else { old.leader_epoch.next() };
+    let leader_epoch = if same || planted!(LeaderEpochKept) { old.leader_epoch } else { old.leader_epoch.next() };
     let new = PartitionState {
         replicas: replicas.all,
         isr,

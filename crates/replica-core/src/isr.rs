@@ -1,12 +1,12 @@
 //! Who may join the ISR and who must leave it. Pure functions on data.
 
-use base_types::{Offset, Tick};
+use base_types::{Offset, Tick, planted};
 
 /// A follower may join when it holds durably everything committed and everything that was there when the leader took over
 /// (KIP-101, KIP-320). `durable_end` is what it reported in this leader epoch; `None`: it has not spoken yet, and silence is no
 /// position.
 pub fn may_join(durable_end: Option<Offset>, high_watermark: Offset, epoch_start: Offset) -> bool {
-    durable_end.is_some_and(|end| end >= high_watermark && end >= epoch_start)
+    durable_end.is_some_and(|end| end >= high_watermark && (end >= epoch_start || planted!(JoinsBehindEpochStart)))
 }
 
 /// Since when a follower has not had everything.

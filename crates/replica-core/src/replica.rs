@@ -5,7 +5,7 @@ mod leader;
 
 use std::collections::VecDeque;
 
-use base_types::{BrokerId, LeaderEpoch, Now, Offset, PartitionEpoch, Tick, TopicPartition, invariant};
+use base_types::{BrokerId, LeaderEpoch, Now, Offset, PartitionEpoch, Tick, TopicPartition, invariant, planted};
 use peer_api::storage::{
     ActiveProducer, AppendError, EpochEnd, EpochEndPartition, FetchPartition, Isolation, ListOffsetsPartition,
     ReadError, TrimError,
@@ -324,6 +324,7 @@ impl Replica {
         self.require_leader(ask.leader_epoch)?;
         if let Duty::Leader(leader) = &self.duty
             && self.high_watermark < leader.epoch_start()
+            && !planted!(EndToldBeforeEpochStart)
         {
             return Err(ReadError::OffsetNotAvailable);
         }
@@ -388,6 +389,7 @@ impl Replica {
 
     fn readable_end(&self, isolation: Isolation) -> Offset {
         match isolation {
+            Isolation::ReadUncommitted if planted!(ReadsBeyondHighWatermark) => self.log_end,
             Isolation::ReadUncommitted => self.high_watermark,
             Isolation::ReadCommitted => self.last_stable_offset(),
         }
@@ -425,7 +427,13 @@ impl Replica {
             (_, Role::Leader) => {
                 self.duty = Duty::Leader(Box::new(Leader::new(now, self.me, self.log_end, &assignment)))
             }
-            (_, Role::Follower { leader }) => self.take_up(Duty::Follower(Follower::new(leader)), effects),
+            (_, Role::Follower { leader }) => {
+                self.take_up(Duty::Follower(Follower::new(leader)), effects);
+                if planted!(TruncatesToHighWatermark) && self.high_watermark < self.log_end {
+                    let to = self.high_watermark;
+                    self.ask_for_cut(Cut::Truncate { to }, false, effects);
+                }
+            }
             (_, Role::Idle) => self.take_up(Duty::Idle, effects),
         }
         if new_epoch || new_role != old_role {
@@ -579,7 +587,11 @@ impl Replica {
             Err(WriteFailure::Failed | WriteFailure::Corrupt) => return self.fail(effects),
         };
         self.cutting = None;
+        let outlive = planted!(ProducersOutliveTruncation).then(|| self.producers.clone());
         self.load(on_disk);
+        if let Some(producers) = outlive {
+            self.producers = producers;
+        }
         if cutting.lowers_high_watermark {
             self.high_watermark = self.high_watermark.min(self.log_end);
             self.log_start_wanted = self.log_start;

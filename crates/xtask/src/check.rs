@@ -46,7 +46,7 @@ pub fn test(arguments: &[String]) -> Result<()> {
     if arguments.is_empty() {
         // A build of its own: what is planted there must not be in the services. Of the workspace, so that dependencies have the
         // features that they have in the tests.
-        let planted = ["--workspace", "--features", "sim/planted", "--test", "planted"];
+        let planted = ["--workspace", "--features", "sim/planted,replication-model/planted", "--test", "planted"];
         command::run(cargo(&["test", "--release"]).args(planted))?;
     }
     Ok(())

@@ -67,6 +67,7 @@ const LAW: &[(&str, &[&str])] = &[
         ],
     ),
     // - proof -
+    ("replication-model", &["record-batch", "peer-api", "replica-core", "controller-core"]),
     (
         "sim",
         &[

@@ -1,6 +1,6 @@
 //! Storage nodes: registration, fencing, unfencing, controlled shutdown, and what each does to the partitions.
 
-use base_types::{BrokerEpoch, BrokerId, ErrorCode, Now};
+use base_types::{BrokerEpoch, BrokerId, ErrorCode, Now, planted};
 use peer_api::config::{Durability, TopicSettings};
 use peer_api::controller::{BrokerHeartbeat, HeartbeatAnswer, Refusal, RegisterBroker, Response};
 use peer_api::metadata::{Broker, BrokerState, Image, MetadataOffset, Record};
@@ -102,6 +102,9 @@ impl Controller {
 pub fn fencing(image: &Image, id: BrokerId) -> Vec<Record> {
     let Some(broker) = image.broker(id) else { return Vec::new() };
     let record = Record::BrokerStateChanged { broker: id, broker_epoch: broker.epoch, state: BrokerState::Fenced };
+    if planted!(FencedStaysInIsr) {
+        return vec![record];
+    }
     leaving(image, id, record, |_| false, false)
 }
 

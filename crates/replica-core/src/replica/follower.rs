@@ -12,7 +12,7 @@
 //! harmless: within one leader epoch the leader's log only grows, so a late `Push` is either passed over or right; and once the
 //! leader has continued our log (`agreed`) the logs cannot differ in this epoch, so a late `Diverged` is known as an echo.
 
-use base_types::{BrokerId, LeaderEpoch, Now, Offset, Tick, invariant};
+use base_types::{BrokerId, LeaderEpoch, Now, Offset, Tick, invariant, planted};
 use peer_api::replication::{FromFollower, FromLeader};
 use record_batch::StampedBatch;
 
@@ -136,16 +136,17 @@ impl Replica {
 
     /// Tells the leader what has become durable, or is gone.
     pub(super) fn follower_report(&mut self, effects: &mut Effects) {
+        let log_end = if planted!(FollowerReportsMemory) { self.log_end } else { self.durable_end };
         let Duty::Follower(follower) = &mut self.duty else { return };
-        let is_news = self.durable_end > follower.reported || self.log_start > follower.reported_start;
+        let is_news = log_end > follower.reported || self.log_start > follower.reported_start;
         if follower.phase == Phase::Streaming && is_news {
-            follower.reported = self.durable_end;
+            follower.reported = log_end;
             follower.reported_start = self.log_start;
             let message = FromFollower::Durable {
                 partition: self.partition,
                 leader_epoch: self.leader_epoch,
                 log_start: self.log_start,
-                log_end: self.durable_end,
+                log_end,
             };
             effects.push(Effect::ToLeader { leader: follower.leader, message });
         }

@@ -11,7 +11,7 @@ mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use base_types::{BrokerEpoch, BrokerId, Now, Offset, PartitionEpoch, Tick, invariant};
+use base_types::{BrokerEpoch, BrokerId, Now, Offset, PartitionEpoch, Tick, invariant, planted};
 use peer_api::storage::{AppendError, Appended, TrimError};
 
 use super::{Duty, Replica};
@@ -164,7 +164,8 @@ impl Replica {
     pub(super) fn leader_advance(&mut self, now: Now, effects: &mut Effects) {
         let Duty::Leader(leader) = &mut self.duty else { return };
         let min_insync_replicas = leader.min_insync_replicas(&self.settings);
-        let others = leader.maximal_isr().filter(|&id| id != self.me);
+        let counts = |id: &BrokerId| !planted!(HighWatermarkOverCommittedIsr) || leader.isr.contains(id);
+        let others = leader.maximal_isr().filter(|&id| id != self.me).filter(counts);
         let durable_ends = others.map(|id| leader.durable_end_of(id)).chain([self.durable_end]);
         let bound = high_watermark::bound(durable_ends, leader.isr.len(), min_insync_replicas);
         if let Some(bound) = bound.filter(|&bound| bound > self.high_watermark) {

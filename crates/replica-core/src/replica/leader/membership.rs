@@ -5,7 +5,7 @@
 //! partition epoch may be a member, and counts for the high watermark (R4). A proposal that is wished no more is withdrawn by
 //! proposing the ISR as it is, which moves the partition epoch on and so makes the earlier attempts void.
 
-use base_types::{BrokerEpoch, BrokerId, ErrorCode, Now, Offset, Tick};
+use base_types::{BrokerEpoch, BrokerId, ErrorCode, Now, Offset, Tick, planted};
 use peer_api::metadata::PartitionState;
 
 use super::Leader;
@@ -90,7 +90,7 @@ impl Replica {
         let Ok(state) = result else { return };
         let me = self.me;
         let Duty::Leader(leader) = &mut self.duty else { return };
-        let newer = state.partition_epoch > self.partition_epoch;
+        let newer = state.partition_epoch > self.partition_epoch || planted!(LateIsrAnswerTaken);
         if newer && state.leader_epoch == self.leader_epoch && state.leader == Some(me) {
             self.partition_epoch = state.partition_epoch;
             leader.settle(state.partition_epoch, state.isr);

@@ -1,0 +1,154 @@
+//! One storage node: its disks, its replicas, its view of the metadata. What `storage-core` does around a replica is done here in
+//! short: a replica hears only metadata in which this life is registered, and a minimum of replicas in sync that is lowered holds
+//! only once the replica knows the state it came with.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use base_types::{BrokerEpoch, BrokerId, TopicPartition};
+use peer_api::metadata::{BrokerState, ConfigResource, Image};
+use record_batch::StampedBatch;
+use replica_core::{Assignment, Names, Replica, Role, Settings};
+
+use crate::disk::Disk;
+use crate::metadata::life_of;
+
+pub const MIN_ISR: &str = "min.insync.replicas";
+pub const DURABILITY: &str = "thalweg.durability";
+
+#[derive(Clone, Debug)]
+pub struct Node {
+    pub id: BrokerId,
+    /// Counts starts.
+    pub life: u64,
+    pub up: bool,
+    /// It does nothing and hears nothing, and does not know it.
+    pub paused: bool,
+    pub broker_epoch: Option<BrokerEpoch>,
+    pub view: Arc<Image>,
+    /// Where the view stands in the log of commands.
+    pub heard: usize,
+    /// The broker epoch that is written down in the data directory.
+    pub directory: Option<BrokerEpoch>,
+    /// The one under which the directory was last stopped cleanly.
+    pub stopped_cleanly: Option<BrokerEpoch>,
+    /// It has asked to stop.
+    pub stopping: bool,
+    pub slots: BTreeMap<TopicPartition, Slot>,
+    /// How far the replicas that were dropped in this life had named things.
+    pub former: BTreeMap<TopicPartition, Names>,
+    /// The last life that ended with the loss of something that was durable as promised.
+    pub lost_in: Option<u64>,
+}
+
+/// One replica and its disk.
+#[derive(Clone, Debug, Default)]
+pub struct Slot {
+    /// `None`: the node is down.
+    pub replica: Option<Replica>,
+    pub disk: Disk,
+    /// The log as the replica has it, what is on its way to the disk included.
+    pub log: Vec<StampedBatch>,
+    /// `log` has changed since the judge last scanned it.
+    pub unscanned: bool,
+}
+
+impl Node {
+    pub fn new(id: BrokerId, view: Arc<Image>) -> Node {
+        Node {
+            id,
+            life: 0,
+            up: false,
+            paused: false,
+            broker_epoch: None,
+            view,
+            heard: 0,
+            directory: None,
+            stopped_cleanly: None,
+            stopping: false,
+            slots: BTreeMap::new(),
+            former: BTreeMap::new(),
+            lost_in: None,
+        }
+    }
+
+    pub fn acts(&self) -> bool {
+        self.up && !self.paused
+    }
+
+    pub fn replica(&self, partition: TopicPartition) -> Option<&Replica> {
+        self.slots.get(&partition)?.replica.as_ref()
+    }
+
+    pub fn follows(&self, partition: TopicPartition, leader: BrokerId) -> bool {
+        self.replica(partition).is_some_and(|replica| replica.role() == Role::Follower { leader })
+    }
+
+    /// Whether the view is from after this life's registration.
+    pub fn knows_this_life(&self) -> bool {
+        life_of(&self.view, self.id) == Some(self.life)
+    }
+
+    /// Whether it is, for the metadata, the node that it is: not one of before a loss.
+    pub fn counts_in(&self, image: &Image) -> bool {
+        self.lost_in.is_none_or(|lost_in| life_of(image, self.id).is_some_and(|life| life > lost_in))
+    }
+
+    pub fn assignment(&self, partition: TopicPartition) -> Option<Assignment> {
+        let state = self.view.partition(partition)?;
+        let epoch_of = |&id: &BrokerId| -> Option<(BrokerId, BrokerEpoch)> {
+            let broker = self.view.broker(id)?;
+            (broker.state == BrokerState::Active).then_some((id, broker.epoch))
+        };
+        Some(Assignment {
+            leader_epoch: state.leader_epoch,
+            partition_epoch: state.partition_epoch,
+            leader: state.leader,
+            replicas: state.replicas.clone(),
+            isr: state.isr.clone(),
+            unclean_since: state.unclean_since,
+            broker_epochs: state.replicas.iter().filter_map(epoch_of).collect(),
+        })
+    }
+
+    /// What the metadata say of the partition's topic; `lag_ms` is the same for all.
+    pub fn settings(&self, partition: TopicPartition, lag_ms: u64) -> Settings {
+        let min_insync_replicas = topic_value(&self.view, partition, MIN_ISR).and_then(|value| value.parse().ok());
+        let min_insync_replicas = min_insync_replicas.unwrap_or(1);
+        Settings { min_insync_replicas, replica_lag_ms_max: lag_ms, ..Settings::default() }
+    }
+}
+
+impl Slot {
+    pub fn boot(&mut self, id: BrokerId, partition: TopicPartition, settings: Settings, former: Names) {
+        self.log.clone_from(&self.disk.log);
+        self.unscanned = true;
+        let replica = Replica::new(id, partition, settings, self.disk.on_disk());
+        self.replica = Some(replica.with_names_after(former));
+    }
+
+    /// A write continues the log, or is asked for once more in the same place.
+    pub fn saw_write(&mut self, batch: &StampedBatch) {
+        let end = self.log.last().map_or(self.disk.log_start, |last| last.header().next_offset());
+        if batch.header().base_offset == end {
+            self.log.push(batch.clone());
+            self.unscanned = true;
+        } else {
+            assert!(self.log.contains(batch), "R10: {} is written in no place", batch.header().base_offset);
+        }
+    }
+}
+
+fn topic_value(image: &Image, partition: TopicPartition, name: &str) -> Option<String> {
+    let topic = image.topic(partition.topic)?;
+    let own = image.config(&ConfigResource::Topic(topic.name.clone()), name);
+    own.or_else(|| image.config(&ConfigResource::Cluster, name)).map(str::to_owned)
+}
+
+pub fn is_page_cache(image: &Image, partition: TopicPartition) -> bool {
+    topic_value(image, partition, DURABILITY).as_deref() == Some("page-cache")
+}
+
+pub fn min_isr(image: &Image, partition: TopicPartition) -> usize {
+    topic_value(image, partition, MIN_ISR).and_then(|value| value.parse().ok()).unwrap_or(1)
+}

@@ -1,0 +1,29 @@
+//! Seeds of the replication cores: `make test` runs these, `sim cores` any number of others.
+//!
+//! `SEED=n cargo test -p replication-model --release --test seeds -- --nocapture` replays one and prints it; `SEEDS=n` runs so many.
+#![allow(clippy::disallowed_methods, reason = "a test reads its seed from the environment")]
+
+use replication_model::{campaign, seeds};
+
+const SEEDS: u64 = 20_000;
+
+#[test]
+fn whatever_happens_every_rule_holds_and_all_comes_to_rest() {
+    if let Some(seed) = number("SEED") {
+        let report = seeds::run(seed, true);
+        report.trace.iter().for_each(|line| println!("{line}"));
+        assert_eq!(report.failure, None, "seed {seed}");
+        return;
+    }
+    let (first, seeds) = (number("FIRST").unwrap_or(1), number("SEEDS").unwrap_or(SEEDS));
+    let campaign = campaign::run(first, seeds, campaign::threads());
+    println!("{:?} in {:.1} s on {} threads", campaign.seen, campaign.seconds, campaign.threads);
+    for report in campaign.failed.iter().take(10) {
+        println!("seed {}: {}", report.seed, report.failure.as_deref().unwrap_or_default());
+    }
+    assert!(campaign.failed.is_empty(), "{} of {seeds} seeds failed", campaign.failed.len());
+}
+
+fn number(variable: &str) -> Option<u64> {
+    Some(std::env::var(variable).ok()?.parse().expect("a number"))
+}
