@@ -430,6 +430,13 @@ pub enum DebugCommand {
         #[arg(long, value_enum, default_value_t = Format::Table)]
         output: Format,
     },
+    /// Check every file of a storage node's data directory; the node must not be running
+    Verify {
+        /// The node's `data_dir`
+        directory: PathBuf,
+        #[arg(long, value_enum, default_value_t = Format::Table)]
+        output: Format,
+    },
 }
 
 fn parse_config(text: &str) -> Result<(String, String), String> {

@@ -43,6 +43,15 @@ impl RocksKv {
     }
 }
 
+impl RocksKv {
+    /// Opens the store to be looked at. Nothing is written, not even what recovery would.
+    pub fn open_read_only(path: &Path) -> Result<RocksKv, KvError> {
+        let failed =
+            |error: rocksdb::Error| KvError { operation: "open", detail: format!("{}: {error}", path.display()) };
+        DB::open_for_read_only(&options(), path, false).map(|db| RocksKv { db }).map_err(failed)
+    }
+}
+
 fn options() -> Options {
     let mut table = BlockBasedOptions::default();
     table.set_block_cache(&Cache::new_lru_cache(MIB));

@@ -1,10 +1,14 @@
 //! `thalweg debug`.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use record_batch::{StampedBatch, batches};
+use segment_log::{Finding, LogStore};
 use serde_json::json;
+use store_api::{KvStore, MemKv};
+use store_os::{DirectIo, OsVfs, RocksKv};
 
 use super::consume::text_or_base64;
 use crate::cli::DebugCommand;
@@ -17,6 +21,74 @@ const DECOMPRESSED_BYTES_MAX: usize = 1 << 30;
 pub fn run(command: DebugCommand) -> Result<(), Failure> {
     match command {
         DebugCommand::DumpLog { file, records, output } => dump_log(&file, records, output),
+        DebugCommand::Verify { directory, output } => verify(&directory, output),
+    }
+}
+
+/// Nothing is changed. What cannot be read at all is a failure of the command; what is wrong is a failure too, after all of it is told.
+fn verify(directory: &Path, format: Format) -> Result<(), Failure> {
+    let (log, derived) = (directory.join("log"), directory.join("derived"));
+    if !log.join("journal").is_dir() {
+        let text = format!("{} is no data directory of a storage node: it has no log/journal", directory.display());
+        return Err(Failure::Usage(text));
+    }
+    let chain = |error: &dyn std::error::Error| {
+        let mut text = error.to_string();
+        let mut source = error.source();
+        while let Some(cause) = source {
+            text = format!("{text}: {cause}");
+            source = cause.source();
+        }
+        text
+    };
+    let vfs = OsVfs::open(&log, DirectIo::Never).map_err(|error| Failure::Failed(chain(&error)))?;
+    let mut derived_error = None;
+    let kv: Arc<dyn KvStore> = match RocksKv::open_read_only(&derived) {
+        Ok(kv) => Arc::new(kv),
+        Err(error) => {
+            derived_error = derived.is_dir().then(|| error.to_string());
+            Arc::new(MemKv::new())
+        }
+    };
+    let report = LogStore::verify(Arc::new(vfs), kv).map_err(|error| Failure::Failed(chain(&error)))?;
+    let mut findings = report.findings;
+    if let Some(what) = derived_error {
+        findings.push(Finding { file: "../derived".to_owned(), position: 0, what, is_derived: true });
+    }
+    let mut table = Table::new(&["file", "position", "what", "heals_itself"]);
+    for finding in &findings {
+        table.row(vec![
+            json!(finding.file),
+            json!(finding.position),
+            json!(finding.what),
+            json!(if finding.is_derived { "yes" } else { "no" }),
+        ]);
+    }
+    let summary = format!(
+        "{} replicas, {} segments with {} batches in {} bytes, {} journal blocks: {} findings\n",
+        report.replicas,
+        report.segments,
+        report.batches,
+        report.bytes,
+        report.journal_blocks,
+        findings.len()
+    );
+    let asides: String = report.asides.iter().map(|name| format!("set aside or left over: {name}\n")).collect();
+    let rows = if findings.is_empty() { String::new() } else { table.to_string() };
+    output::print(format, &format!("{rows}{asides}{summary}"), || {
+        json!({
+            "replicas": report.replicas,
+            "segments": report.segments,
+            "batches": report.batches,
+            "bytes": report.bytes,
+            "journal_blocks": report.journal_blocks,
+            "findings": table.to_json(),
+            "asides": report.asides,
+        })
+    });
+    match findings.iter().filter(|finding| !finding.is_derived).count() {
+        0 => Ok(()),
+        count => Err(Failure::Failed(format!("{count} findings that do not heal by themselves"))),
     }
 }
 
