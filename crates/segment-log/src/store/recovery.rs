@@ -33,7 +33,7 @@ use std::{
 use base_types::{Incarnation, Offset, TopicPartition};
 use bytes::{Buf, Bytes, BytesMut};
 use record_batch::{BatchHeader, HEADER_LEN, StampedBatch};
-use store_api::{KvBatch, KvDurability, KvStore, Vfs};
+use store_api::{FileUse, KvBatch, KvDurability, KvStore, Vfs};
 
 use super::{Counters, FlushReport, LogStore, Work, place::End};
 use crate::{
@@ -55,6 +55,9 @@ use crate::{
     slab::SlabPool,
     tail::TailCache,
 };
+
+/// Copied at a time.
+const COPY_BYTES: usize = 1 << 20;
 
 /// What opening found and did.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -562,8 +565,9 @@ impl LogStore {
                 growth.batches.push((header.base_offset, end, batch.size() as u64, header.max_timestamp));
                 tail.push(TailBatch::new(&header, self.published.load(Ordering::Relaxed), batch.to_bytes()));
             }
-            // What follows is torn, or older than the last cut. It must not be met again.
+            // What follows is torn, older than the last cut, or damaged: nobody can tell. It must not be met again.
             if file.size()? != position {
+                self.keep_aside(replica.tp, base, file.as_ref(), position)?;
                 file.set_size(position)?;
             }
             // Also when nothing was cut off now: a process that was killed may have done that and no more.
@@ -586,6 +590,42 @@ impl LogStore {
             self.forget_what_is_ahead(replica)?;
         }
         Ok(())
+    }
+
+    /// Copies what lies behind `position` of a segment, unless it is nothing but zeros, to a directory that no replica owns: behind a
+    /// damaged batch there may be good ones (S2). In the copy it lies where it lay, behind a hole.
+    fn keep_aside(
+        &self,
+        tp: TopicPartition,
+        base: Offset,
+        file: &dyn store_api::VfsFile,
+        mut position: u64,
+    ) -> Result<(), OpenError> {
+        let mut chunk = vec![0; COPY_BYTES];
+        let mut made = None;
+        loop {
+            let have = file.read_at(position, &mut chunk)?;
+            let piece = &chunk[..have];
+            if have == 0 {
+                break;
+            }
+            if made.is_none() && piece.iter().any(|byte| *byte != 0) {
+                let names = self.vfs.list(PARTITIONS)?;
+                let free = (0_u64..).map(|n| format!("{tp}.cut-{n}")).find(|name| !names.contains(name));
+                let directory = format!("{PARTITIONS}/{}", free.unwrap_or_default());
+                self.vfs.create_dir(&directory)?;
+                let copy = self.vfs.create(&format!("{directory}/{:020}.log", base.0), FileUse::Buffered)?;
+                made = Some((directory, copy));
+            }
+            if let Some((_, copy)) = &made {
+                copy.write_at(position, &[piece])?;
+            }
+            position += have as u64;
+        }
+        let Some((directory, copy)) = made else { return Ok(()) };
+        copy.sync_data()?;
+        self.vfs.sync_dir(&directory)?;
+        Ok(self.vfs.sync_dir(PARTITIONS)?)
     }
 
     /// Derived state may have survived the batches it was made from. It must not wait until others have their offsets, for it
