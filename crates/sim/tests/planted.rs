@@ -20,8 +20,8 @@ const BUGS: &[(Bug, &[&str])] = &[
     (Bug::NoRebalanceAfterDeath, &["G7"]),
     // A member of the consumer protocol that is not heard of stays for ever.
     (Bug::SessionsNeverEnd, &["G7"]),
-    // Partitions are handed on before their member has given them up.
-    (Bug::RevocationNotAwaited, &["G1"]),
+    // Partitions are handed on before their member has given them up, and it goes on committing.
+    (Bug::RevocationNotAwaited, &["G1", "G2"]),
     // A new coordinator counts a classic group's generations from the start.
     (Bug::GenerationRestartsAfterLoad, &["G6"]),
     // A new coordinator does not read the last batch of the log.
