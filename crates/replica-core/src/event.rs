@@ -1,8 +1,8 @@
 //! Everything that can happen to a replica.
 
-use base_types::{BrokerEpoch, BrokerId, ErrorCode, LeaderEpoch, Offset, PartitionEpoch, Tick};
+use base_types::{BrokerEpoch, BrokerId, ErrorCode, LeaderEpoch, Offset, PartitionEpoch, Tick, TopicPartition};
 use bytes::Bytes;
-use peer_api::metadata::PartitionState;
+use peer_api::metadata::{BrokerState, Image, PartitionState};
 use peer_api::replication::{FromFollower, FromLeader};
 use peer_api::storage::Acks;
 use record_batch::{BatchHeader, ProducedBatch};
@@ -106,6 +106,26 @@ pub struct Assignment {
     pub broker_epochs: Vec<(BrokerId, BrokerEpoch)>,
     /// The leader epoch that the last unclean election began. A log that ends in an older one may lose what was committed (R12).
     pub unclean_since: Option<LeaderEpoch>,
+}
+
+impl Assignment {
+    /// What a view of the metadata says. `None`: it knows no such partition.
+    pub fn in_image(image: &Image, partition: TopicPartition) -> Option<Assignment> {
+        let state = image.partition(partition)?;
+        let epoch_of = |&id: &BrokerId| -> Option<(BrokerId, BrokerEpoch)> {
+            let broker = image.broker(id)?;
+            (broker.state == BrokerState::Active).then_some((id, broker.epoch))
+        };
+        Some(Assignment {
+            leader_epoch: state.leader_epoch,
+            partition_epoch: state.partition_epoch,
+            leader: state.leader,
+            replicas: state.replicas.clone(),
+            isr: state.isr.clone(),
+            broker_epochs: state.replicas.iter().filter_map(epoch_of).collect(),
+            unclean_since: state.unclean_since,
+        })
+    }
 }
 
 /// What this broker is to the partition.

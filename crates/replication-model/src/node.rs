@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use base_types::{BrokerEpoch, BrokerId, TopicPartition};
-use peer_api::metadata::{BrokerState, ConfigResource, Image};
+use peer_api::metadata::{ConfigResource, Image};
 use record_batch::StampedBatch;
-use replica_core::{Assignment, Names, Replica, Role, Settings};
+use replica_core::{Names, Replica, Role, Settings};
 
 use crate::disk::Disk;
 use crate::metadata::life_of;
@@ -92,23 +92,6 @@ impl Node {
     /// Whether it is, for the metadata, the node that it is: not one of before a loss.
     pub fn counts_in(&self, image: &Image) -> bool {
         self.lost_in.is_none_or(|lost_in| life_of(image, self.id).is_some_and(|life| life > lost_in))
-    }
-
-    pub fn assignment(&self, partition: TopicPartition) -> Option<Assignment> {
-        let state = self.view.partition(partition)?;
-        let epoch_of = |&id: &BrokerId| -> Option<(BrokerId, BrokerEpoch)> {
-            let broker = self.view.broker(id)?;
-            (broker.state == BrokerState::Active).then_some((id, broker.epoch))
-        };
-        Some(Assignment {
-            leader_epoch: state.leader_epoch,
-            partition_epoch: state.partition_epoch,
-            leader: state.leader,
-            replicas: state.replicas.clone(),
-            isr: state.isr.clone(),
-            unclean_since: state.unclean_since,
-            broker_epochs: state.replicas.iter().filter_map(epoch_of).collect(),
-        })
     }
 
     /// What the metadata say of the partition's topic; `lag_ms` is the same for all.

@@ -13,7 +13,7 @@ use peer_api::controller::{
 use peer_api::metadata::{ConfigResource, Image, Record};
 use peer_api::replication::{FromFollower, FromLeader};
 use peer_api::storage::{Acks, AppendError, Appended};
-use replica_core::{Event, Names, Replica, RequestKey, Role};
+use replica_core::{Assignment, Event, Names, Replica, RequestKey, Role};
 
 use crate::judge::Judge;
 use crate::metadata::{Answer, Metadata, incarnation, is_active, life_of};
@@ -343,7 +343,7 @@ impl World {
                 }
                 Some(_) => {}
             }
-            if let Some(assignment) = self.nodes[&id].assignment(partition) {
+            if let Some(assignment) = Assignment::in_image(&self.nodes[&id].view, partition) {
                 self.step(id, partition, Event::MetadataChanged(assignment));
             }
             if self.replica(id, partition).is_some_and(|replica| *replica.settings() != settings) {
@@ -613,8 +613,8 @@ fn leads_any(image: &Image, id: BrokerId) -> bool {
 }
 
 /// Nobody leads the partition, and this broker has no part in it.
-fn no_assignment(replica: &Replica) -> replica_core::Assignment {
-    replica_core::Assignment {
+fn no_assignment(replica: &Replica) -> Assignment {
+    Assignment {
         leader_epoch: replica.leader_epoch(),
         partition_epoch: replica.partition_epoch(),
         leader: None,

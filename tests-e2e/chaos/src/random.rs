@@ -1,21 +1,15 @@
-//! Chance from a seed: SplitMix64 (Steele, Lea, Flood 2014), small and the same on every machine.
+//! Chance from a seed: the generator of `base-types`, with the draws that a schedule is made of.
 
 #[derive(Clone, Debug)]
-pub struct Random {
-    state: u64,
-}
+pub struct Random(base_types::Random);
 
 impl Random {
     pub fn new(seed: u64) -> Random {
-        Random { state: seed }
+        Random(base_types::Random::new(seed))
     }
 
     pub fn draw(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.state;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
+        self.0.next_u64()
     }
 
     /// 0 to `bound` less one.

@@ -6,9 +6,9 @@
 
 use std::collections::BTreeSet;
 
-use base_types::{BrokerEpoch, BrokerId, Now, PartitionIndex, TopicId, TopicPartition};
+use base_types::{Now, PartitionIndex, TopicId, TopicPartition};
 use peer_api::config::{ReplicationRates, ReplicationThrottles, TimestampType, TopicSettings};
-use peer_api::metadata::{BrokerState, ConfigResource, PartitionState, Record, Topic, Update};
+use peer_api::metadata::{ConfigResource, PartitionState, Record, Topic, Update};
 use replica_core::{Assignment, Replica, Settings};
 
 use super::{Slot, StorageNode};
@@ -71,26 +71,9 @@ impl StorageNode {
         if !self.knows_this_life() {
             return;
         }
-        let assignment = self.assignment(partition).unwrap_or_else(|| no_assignment(replica));
+        let assignment = Assignment::in_image(&self.image, partition).unwrap_or_else(|| no_assignment(replica));
         self.replica_step(now, partition, replica_core::Event::MetadataChanged(assignment), effects);
         self.relax(now, partition, effects);
-    }
-
-    fn assignment(&self, partition: TopicPartition) -> Option<Assignment> {
-        let state = self.image.partition(partition)?;
-        let epoch_of = |&id: &BrokerId| -> Option<(BrokerId, BrokerEpoch)> {
-            let broker = self.image.broker(id)?;
-            (broker.state == BrokerState::Active).then_some((id, broker.epoch))
-        };
-        Some(Assignment {
-            leader_epoch: state.leader_epoch,
-            partition_epoch: state.partition_epoch,
-            leader: state.leader,
-            replicas: state.replicas.clone(),
-            isr: state.isr.clone(),
-            broker_epochs: state.replicas.iter().filter_map(epoch_of).collect(),
-            unclean_since: state.unclean_since,
-        })
     }
 
     /// Whether the view is from after this life's registration.
