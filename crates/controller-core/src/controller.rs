@@ -195,8 +195,8 @@ impl Controller {
             Request::RegisterBroker(request) => self.register_broker(now, session, request),
             Request::BrokerHeartbeat(request) => self.heartbeat(now, session, request),
             Request::RegisterGateway(request) => self.register_gateway(now, session, request),
-            Request::GatewayHeartbeat { gateway, incarnation } => {
-                self.gateway_heartbeat(now, session, gateway, incarnation)
+            Request::GatewayHeartbeat { gateway, incarnation, want_shutdown } => {
+                self.gateway_heartbeat(now, session, gateway, incarnation, want_shutdown)
             }
             Request::AlterPartition(request) => alter_partition(&self.pending, &request),
             Request::CreateTopics { topics, validate_only } => self.create_topics(topics, validate_only),

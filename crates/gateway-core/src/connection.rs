@@ -118,6 +118,11 @@ impl Connection {
                 && self.slot_bytes < PRODUCE_BYTES_IN_FLIGHT_MAX
     }
 
+    /// Whether nothing of its client's waits for anything.
+    pub fn is_idle(&self) -> bool {
+        self.slots.is_empty() && self.backlog.is_empty() && self.unsent_bytes == 0
+    }
+
     /// Whether the client has sent more ahead than we care to hold. Goes off at half of what makes it go on.
     pub fn is_flooded(&self) -> bool {
         let divisor = if self.paused { 2 } else { 1 };

@@ -32,6 +32,8 @@ pub(crate) struct ControllerLink {
     heartbeat_ms: u64,
     /// The next session must begin with the whole image, because the last one did not continue ours.
     start_over: bool,
+    /// This gateway stops: it asks to be named no more, and registers no more.
+    leaving: bool,
     /// When a hint was last followed without a pause.
     followed_at: Option<Tick>,
     sessions: u64,
@@ -70,6 +72,7 @@ impl ControllerLink {
             registration,
             heartbeat_ms,
             start_over: false,
+            leaving: false,
             followed_at: None,
             sessions: 0,
         }
@@ -89,6 +92,20 @@ impl ControllerLink {
 
     pub fn is_active(&self) -> bool {
         matches!(self.state, State::Active { .. })
+    }
+
+    /// Asks the controller to name this gateway no more.
+    pub fn leave(&mut self, effects: &mut Effects) {
+        self.leaving = true;
+        if self.is_active() {
+            self.beat(effects);
+        }
+    }
+
+    /// Whether clients are sent elsewhere, or there is nobody to ask for it.
+    pub fn has_left(&self, image: &Image) -> bool {
+        let named = image.gateway(self.gateway()).is_some_and(|known| known.incarnation == self.incarnation());
+        self.leaving && !(named && self.is_active())
     }
 
     pub fn calls(&self) -> usize {
@@ -144,7 +161,7 @@ impl ControllerLink {
                     // Definite: it did nothing. The stream is about to end with the name of another.
                     (_, Err(Error::NotActive { .. })) => self.queued.push_back((id, asker, request)),
                     (Asker::Operation(operation, _), result) => heard.answers.push((operation, result)),
-                    (Asker::Heartbeat, Err(Error::Refused(_))) => self.register(effects),
+                    (Asker::Heartbeat, Err(Error::Refused(_))) if !self.leaving => self.register(effects),
                     (Asker::Registration | Asker::Heartbeat, _) => {}
                 }
             }
@@ -171,8 +188,7 @@ impl ControllerLink {
             }
             State::Active { heartbeat_at } if *heartbeat_at <= now => {
                 *heartbeat_at = now.plus_ms(self.heartbeat_ms);
-                let request = Request::GatewayHeartbeat { gateway: self.gateway(), incarnation: self.incarnation() };
-                self.call(Asker::Heartbeat, request, effects);
+                self.beat(effects);
             }
             _ => {}
         }
@@ -184,7 +200,11 @@ impl ControllerLink {
             return;
         }
         self.state = State::Active { heartbeat_at: now.plus_ms(self.heartbeat_ms) };
-        self.register(effects);
+        if self.leaving {
+            self.beat(effects)
+        } else {
+            self.register(effects)
+        }
         for (id, asker, request) in std::mem::take(&mut self.queued) {
             self.send(id, asker, request, effects);
         }
@@ -193,6 +213,11 @@ impl ControllerLink {
     fn register(&mut self, effects: &mut Effects) {
         let request = Request::RegisterGateway(self.registration.clone());
         self.call(Asker::Registration, request, effects);
+    }
+
+    fn beat(&mut self, effects: &mut Effects) {
+        let (gateway, incarnation, want_shutdown) = (self.gateway(), self.incarnation(), self.leaving);
+        self.call(Asker::Heartbeat, Request::GatewayHeartbeat { gateway, incarnation, want_shutdown }, effects);
     }
 
     fn call(&mut self, asker: Asker, request: Request, effects: &mut Effects) {
@@ -310,6 +335,56 @@ mod tests {
         let answer = FromController::Answer { id: RequestId(3), result: Err(Error::Refused(refusal)) };
         link.message(Tick(1003), answer, &mut image, &mut effects);
         assert_eq!(said(&mut effects), ["call 4 RegisterGateway"]);
+    }
+
+    #[test]
+    fn who_leaves_asks_for_it_in_every_session_and_registers_no_more() {
+        let (mut link, mut image, mut effects) = (link(), Image::default(), Effects::default());
+        let named = Record::GatewayRegistered(peer_api::metadata::Gateway {
+            id: BrokerId(9),
+            incarnation: Incarnation([7; 16]),
+            advertised_host: "gateway".into(),
+            advertised_port: 9092,
+            rack: None,
+            host: "machine".into(),
+        });
+        let delta = |from, record| {
+            let (from, to) = (MetadataOffset(from), MetadataOffset(from + 1));
+            FromController::Update(Update::Delta { from, to, records: vec![record] })
+        };
+        link.ticked(Tick(0), &mut effects);
+        link.connected(Tick(0), &image, &mut effects);
+        link.message(Tick(0), welcome(), &mut image, &mut effects);
+        link.message(Tick(0), delta(0, named), &mut image, &mut effects);
+        assert!(!link.has_left(&image), "nobody asked for it");
+        said(&mut effects);
+        link.leave(&mut effects);
+        let asked = |effects: &mut Effects| {
+            effects.drain().any(|effect| match effect {
+                Effect::ToController { message: ToController::Call { request, .. }, .. } => match request {
+                    Request::GatewayHeartbeat { want_shutdown, .. } => want_shutdown,
+                    other => panic!("{other:?}"),
+                },
+                _ => false,
+            })
+        };
+        assert!(asked(&mut effects));
+        assert!(!link.has_left(&image));
+        // Its controller dies before it could say so: there is nobody to wait for, until there is.
+        link.lost(Tick(10));
+        assert!(link.has_left(&image));
+        link.ticked(Tick(110), &mut effects);
+        link.connected(Tick(110), &image, &mut effects);
+        link.message(Tick(110), welcome(), &mut image, &mut effects);
+        assert!(asked(&mut effects));
+        assert!(!link.has_left(&image));
+        link.message(Tick(111), delta(1, Record::GatewayRemoved { gateway: BrokerId(9) }), &mut image, &mut effects);
+        assert!(link.has_left(&image));
+        // What it asked once more is refused, which is no reason to come back.
+        let refusal = Refusal { code: ErrorCode::BrokerIdNotRegistered, message: String::new() };
+        let answer = FromController::Answer { id: RequestId(3), result: Err(Error::Refused(refusal)) };
+        link.message(Tick(112), answer, &mut image, &mut effects);
+        assert!(effects.is_empty());
     }
 
     #[test]

@@ -65,6 +65,8 @@ pub enum Event {
     ControllerMessage(FromController),
     /// The session ended or could not be opened.
     ControllerLost,
+    /// This gateway is to stop. It goes on serving until [`crate::Gateway::has_left`], while clients are sent to others.
+    ShutdownRequested,
     /// Time has passed; see [`crate::Gateway::next_deadline`].
     Ticked,
 }

@@ -183,6 +183,7 @@ impl Gateway {
                 let answers = self.shared.controller.lost(now.tick);
                 self.heard(now, Heard { answers, metadata_changed: false }, effects);
             }
+            Event::ShutdownRequested => self.shared.controller.leave(effects),
             Event::Ticked => {}
         }
         self.ring(now, effects);
@@ -210,9 +211,19 @@ impl Gateway {
         self.shared.controller.is_active()
     }
 
+    /// After [`Event::ShutdownRequested`]: whether the metadata send clients elsewhere. Then connections may end.
+    pub fn has_left(&self) -> bool {
+        self.shared.controller.has_left(&self.image)
+    }
+
     /// Whether nothing is in flight: what a shell that stops waits for.
     pub fn is_idle(&self) -> bool {
-        self.operations.is_empty() && self.connections.values().all(|connection| connection.unsent_bytes == 0)
+        self.connections.values().all(Connection::is_idle)
+    }
+
+    /// Connections on which nothing is in flight.
+    pub fn idle_connections(&self) -> impl Iterator<Item = ConnectionId> {
+        self.connections.iter().filter(|(_, connection)| connection.is_idle()).map(|(id, _)| *id)
     }
 
     /// The groups of the storage nodes that this gateway stands for, as the last round of questions found them.

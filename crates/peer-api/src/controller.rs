@@ -75,16 +75,38 @@ pub enum Request {
     RegisterBroker(RegisterBroker),
     BrokerHeartbeat(BrokerHeartbeat),
     RegisterGateway(RegisterGateway),
-    GatewayHeartbeat { gateway: BrokerId, incarnation: Incarnation },
+    /// `want_shutdown`: it is to be named no more, and stops when the metadata say so.
+    GatewayHeartbeat {
+        gateway: BrokerId,
+        incarnation: Incarnation,
+        want_shutdown: bool,
+    },
     AlterPartition(AlterPartition),
-    CreateTopics { topics: Vec<NewTopic>, validate_only: bool },
+    CreateTopics {
+        topics: Vec<NewTopic>,
+        validate_only: bool,
+    },
     DeleteTopics(Vec<TopicSelector>),
-    CreatePartitions { topics: Vec<NewPartitions>, validate_only: bool },
-    ElectLeaders { kind: ElectionKind, topics: ElectionTopics },
+    CreatePartitions {
+        topics: Vec<NewPartitions>,
+        validate_only: bool,
+    },
+    ElectLeaders {
+        kind: ElectionKind,
+        topics: ElectionTopics,
+    },
     Reassign(Reassign),
-    UnregisterBroker { broker: BrokerId },
-    UpdateFeatures { updates: Vec<FeatureUpdate>, validate_only: bool },
-    AlterConfigs { changes: Vec<ConfigChanges>, validate_only: bool },
+    UnregisterBroker {
+        broker: BrokerId,
+    },
+    UpdateFeatures {
+        updates: Vec<FeatureUpdate>,
+        validate_only: bool,
+    },
+    AlterConfigs {
+        changes: Vec<ConfigChanges>,
+        validate_only: bool,
+    },
     AllocateProducerIds,
     DescribeQuorum,
 }

@@ -72,7 +72,7 @@ pub(crate) enum Inbound {
     Writable(ConnectionId),
 }
 
-/// Serves clients until `shutdown` resolves and what is in flight is done.
+/// Serves clients until `shutdown` resolves, the metadata send them elsewhere, and what is in flight is done.
 pub async fn serve(
     options: Options,
     listener: TcpListener,
@@ -113,11 +113,15 @@ pub async fn serve(
         () = &mut shutdown => {}
         () = shell.run(|_| false) => {}
     }
+    // A client whose connection ends asks where to go. It must not be told to come back here.
+    shell.events.push(Event::ShutdownRequested);
+    let _ = tokio::time::timeout(options.drain.min(LEAVE), shell.run(Gateway::has_left)).await;
     accepting.abort();
     shell.draining = true;
     for connection in shell.connections.values() {
         connection.paused.send_replace(true);
     }
+    shell.events.push(Event::Ticked);
     let _ = tokio::time::timeout(options.drain, shell.run(Gateway::is_idle)).await;
 }
 
@@ -126,6 +130,8 @@ const INBOX: usize = 1024;
 /// Events of one turn; a longer one would keep answers from leaving.
 const TURN: usize = 512;
 const SLICES_MAX: usize = 64;
+/// How long the metadata may take to send clients elsewhere before a gateway that stops goes on without.
+const LEAVE: Duration = Duration::from_secs(1);
 /// How often the loop looks at what no event tells: counters, and connections on which nothing happens.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -248,6 +254,9 @@ impl Shell {
                 self.act();
             }
             self.write();
+            if self.draining && self.inbox.is_empty() {
+                self.end_idle();
+            }
         }
         self.count_memory();
         let status = Status { ready: self.gateway.is_ready(), controller: self.gateway.has_controller() };
@@ -283,11 +292,21 @@ impl Shell {
             self.connections.iter().filter(|(_, state)| silent(state)).map(|(id, _)| *id).collect();
         for connection in ended {
             tracing::debug!(connection = connection.0, "closing a silent connection");
-            self.connections.remove(&connection);
-            self.traces.forget(connection);
-            self.dirty.remove(&connection);
-            self.events.push(Event::ConnectionClosed { connection });
+            self.end(connection);
         }
+    }
+
+    /// Each client goes as soon as it has its answers, whatever others wait for.
+    fn end_idle(&mut self) {
+        let idle: Vec<ConnectionId> = self.gateway.idle_connections().collect();
+        idle.into_iter().for_each(|connection| self.end(connection));
+    }
+
+    fn end(&mut self, connection: ConnectionId) {
+        self.connections.remove(&connection);
+        self.traces.forget(connection);
+        self.dirty.remove(&connection);
+        self.events.push(Event::ConnectionClosed { connection });
     }
 
     fn now(&self) -> Now {

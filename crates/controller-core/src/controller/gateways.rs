@@ -81,6 +81,7 @@ impl Controller {
         session: SessionId,
         id: BrokerId,
         incarnation: Incarnation,
+        want_shutdown: bool,
     ) -> Result<Decision, Refusal> {
         match self.known_gateway(id) {
             None => Err(refusal(ErrorCode::BrokerIdNotRegistered, "The given gateway ID was not registered.")),
@@ -89,6 +90,12 @@ impl Controller {
             }
             Some(_) => {
                 self.renew_gateway(now, id, session);
+                if want_shutdown {
+                    self.end_gateway_lease(id);
+                    if let Some(absence) = self.absences.get_mut(&id) {
+                        absence.returned = None;
+                    }
+                }
                 let answer = HeartbeatAnswer { fenced: false, may_shutdown: false };
                 Ok(Decision::at_once(Response::Heartbeat(answer)))
             }

@@ -39,6 +39,13 @@ impl Controller {
         self.gateways.insert(id, Lease { session: Some(session), heard_at: now.tick, silence_max_ms, closed_at: None });
     }
 
+    /// At the next tick, which is due at once.
+    pub(super) fn end_gateway_lease(&mut self, id: BrokerId) {
+        if let Some(lease) = self.gateways.get_mut(&id) {
+            (lease.silence_max_ms, lease.closed_at) = (0, Some(Tick::default()));
+        }
+    }
+
     /// Whether another process holds this id: heard from lately, over another session that is still open.
     pub(super) fn is_held_by_another(&self, gateway: bool, now: Now, id: BrokerId, session: SessionId) -> bool {
         let leases = if gateway { &self.gateways } else { &self.brokers };

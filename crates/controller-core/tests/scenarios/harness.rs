@@ -7,7 +7,7 @@
 //!  again                                        the controller starts again, with what is stored and no session
 //!  register SESSION ID life=N [rack=R] [clean=EPOCH] [intact=EPOCH] [cluster=ID]
 //!  beat SESSION ID [epoch=E] [seen=OFFSET] [stop]
-//!  gateway SESSION ID life=N    gateway-beat SESSION ID life=N
+//!  gateway SESSION ID life=N    gateway-beat SESSION ID life=N [stop]
 //!  up ID…                                       brokers arrive and are unfenced, each on the session of its id
 //!  create SESSION NAME PARTITIONS FACTOR [KEY=VALUE…]     assign SESSION NAME 1,2 2,3 …
 //!  grow SESSION NAME COUNT      delete SESSION NAME
@@ -144,7 +144,8 @@ impl Harness {
             }
             "gateway-beat" => {
                 let (gateway, incarnation) = (BrokerId(number(2)), life(option("life").unwrap()));
-                self.call(words[1], Request::GatewayHeartbeat { gateway, incarnation }, &mut out);
+                let want_shutdown = words.contains(&"stop");
+                self.call(words[1], Request::GatewayHeartbeat { gateway, incarnation, want_shutdown }, &mut out);
             }
             "create" => {
                 let topic = NewTopic {

@@ -716,7 +716,7 @@ impl Arbitrary for ToController {
                 rack: r.maybe(Source::text),
                 host: r.text(),
             }),
-            4 => Request::GatewayHeartbeat { gateway: r.broker(), incarnation },
+            4 => Request::GatewayHeartbeat { gateway: r.broker(), incarnation, want_shutdown: r.coin() },
             5 => Request::AlterPartition(AlterPartition {
                 broker: r.broker(),
                 broker_epoch: BrokerEpoch(r.i64()),

@@ -148,8 +148,9 @@ fn to_request(request: Request) -> proto::to_controller::Message {
             rack: register.rack,
             host: register.host,
         }),
-        Request::GatewayHeartbeat { gateway, incarnation } => {
-            Out::GatewayHeartbeat(proto::GatewayHeartbeat { gateway: gateway.0, incarnation: to_uuid(incarnation.0) })
+        Request::GatewayHeartbeat { gateway, incarnation, want_shutdown } => {
+            let incarnation = to_uuid(incarnation.0);
+            Out::GatewayHeartbeat(proto::GatewayHeartbeat { gateway: gateway.0, incarnation, want_shutdown })
         }
         Request::AlterPartition(alter) => Out::AlterPartition(proto::AlterPartition {
             broker: alter.broker.0,
@@ -214,6 +215,7 @@ fn from_request(request: proto::to_controller::Message) -> Result<Request, Malfo
         In::GatewayHeartbeat(heartbeat) => Request::GatewayHeartbeat {
             gateway: BrokerId(heartbeat.gateway),
             incarnation: from_incarnation(heartbeat.incarnation)?,
+            want_shutdown: heartbeat.want_shutdown,
         },
         In::AlterPartition(alter) => Request::AlterPartition(AlterPartition {
             broker: BrokerId(alter.broker),
