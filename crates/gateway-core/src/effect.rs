@@ -81,6 +81,8 @@ pub enum CloseReason {
     ProduceWithoutAckFailed,
     /// It names more things than one request may.
     TooMany,
+    /// This gateway stops, and the client was told.
+    GatewayStopped,
     /// An answer could not be put into the version asked for. Our fault.
     Unanswerable,
 }

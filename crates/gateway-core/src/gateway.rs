@@ -16,7 +16,7 @@ use crate::controller_link::{ControllerLink, Heard};
 use crate::effect::{CloseReason, Effect, Effects, RequestInfo};
 use crate::event::{ConnectionId, Event};
 use crate::lag::{self, GroupLag, Lag, Ways};
-use crate::limits::{FETCH_BYTES_MAX, FETCH_BYTES_MIN, FRAME_SIZE_MAX, FRAME_SIZE_MIN};
+use crate::limits::{FETCH_BYTES_MAX, FETCH_BYTES_MIN, FRAME_SIZE_MAX, FRAME_SIZE_MIN, MOVE_MS};
 use crate::operation::{Answer, Begun, Context, OperationId, Progress, Request};
 use crate::session::Sessions;
 use crate::stats::Stats;
@@ -75,6 +75,8 @@ pub struct Gateway {
     fenced: BTreeSet<BrokerId>,
     /// Connections whose stale produces wait for news or for their next attempt.
     stale: BTreeMap<ConnectionId, Tick>,
+    /// Connections whose clients were told to go elsewhere, and when they end if nothing is in flight then.
+    moving: BTreeMap<ConnectionId, Tick>,
     /// Connections that are not read because memory is short.
     starved: BTreeSet<ConnectionId>,
     last_operation: u64,
@@ -116,6 +118,7 @@ impl Gateway {
             located: BTreeMap::new(),
             fenced: BTreeSet::new(),
             stale: BTreeMap::new(),
+            moving: BTreeMap::new(),
             starved: BTreeSet::new(),
             last_operation: 0,
             bytes_held: 0,
@@ -195,7 +198,8 @@ impl Gateway {
     pub fn next_deadline(&self) -> Option<Tick> {
         let retry = self.stale.values().min().copied();
         let lag = self.lag.next_deadline().filter(|_| self.is_ready());
-        [Some(self.shared.controller.next_deadline()), self.shared.timers.next(), retry, lag]
+        let moving = self.moving.values().min().copied();
+        [Some(self.shared.controller.next_deadline()), self.shared.timers.next(), retry, lag, moving]
             .into_iter()
             .flatten()
             .min()
@@ -356,6 +360,9 @@ impl Gateway {
             Begun::Waiting(waiting) => Work::Waiting(waiting),
             Begun::Produce(produce) => Work::Produce(produce),
         };
+        if matches!(key, ApiKey::Produce | ApiKey::Fetch) && self.has_left() {
+            self.moving.entry(connection).or_insert_with(|| now.tick.plus_ms(MOVE_MS));
+        }
         self.operations.insert(operation, connection);
         if let Some(state) = self.connections.get_mut(&connection) {
             state.begin(Slot { operation, request, frame_size, work });
@@ -439,6 +446,7 @@ impl Gateway {
     fn drop_connection(&mut self, now: Now, connection: ConnectionId, effects: &mut Effects) {
         let Some(state) = self.connections.remove(&connection) else { return };
         self.stale.remove(&connection);
+        self.moving.remove(&connection);
         self.starved.remove(&connection);
         self.bytes_held -= state.held_bytes();
         self.bytes_unsent -= state.unsent_bytes;
@@ -644,6 +652,15 @@ impl Gateway {
         for connection in due {
             self.pump(now, connection, effects);
             self.hold_back(connection, effects);
+        }
+        let due: Vec<ConnectionId> =
+            self.moving.iter().filter(|(_, tick)| **tick <= now.tick).map(|(id, _)| *id).collect();
+        for connection in due {
+            if self.connections.get(&connection).is_some_and(|state| !state.is_idle()) {
+                self.moving.insert(connection, now.tick.plus_ms(MOVE_MS));
+            } else {
+                self.close(now, connection, CloseReason::GatewayStopped, effects);
+            }
         }
     }
 }

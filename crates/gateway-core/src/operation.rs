@@ -113,6 +113,12 @@ impl Context<'_> {
         self.request.info.version
     }
 
+    /// This gateway stops. Who produces or fetches is told that it does not lead, definitely, and so asks for metadata, on a connection
+    /// that still stands.
+    pub fn has_left(&self) -> bool {
+        self.shared.controller.has_left(self.image)
+    }
+
     pub fn config(&self) -> &Config {
         &self.shared.config
     }

@@ -78,6 +78,26 @@ fn a_batch_goes_to_its_leader_under_our_epoch_and_its_offset_comes_back() {
     }
 }
 
+/// What was sent before is answered as ever; in order, so that a producer repeats only what was refused.
+#[test]
+fn a_gateway_that_has_left_takes_nothing_new() {
+    let mut world = World::new(1);
+    world.topic("t", &[1]);
+    world.send(9, &produce("t", -1, &[(0, numbered(0))]));
+    let (node, call, asked) = append(&mut world);
+    world.step(crate::Event::ShutdownRequested);
+    world.calls.clear();
+    world.send(9, &produce("t", -1, &[(0, numbered(1))]));
+    assert!(world.is_silent());
+    settle(&mut world, node, call, &asked, Ok(42));
+    assert_eq!(codes(&world.answer::<ProduceRequest>(9).1), [OK]);
+    assert_eq!(codes(&world.answer::<ProduceRequest>(9).1), [ErrorCode::NotLeaderOrFollower.code()]);
+    world.pass(49);
+    assert!(world.is_silent() && world.closed.is_empty());
+    world.pass(1);
+    assert_eq!(world.closed, [(C, CloseReason::GatewayStopped)]);
+}
+
 #[test]
 fn one_request_is_split_by_leader_and_answered_when_all_have_answered() {
     let mut world = World::new(2);

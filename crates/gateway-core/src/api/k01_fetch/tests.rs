@@ -87,6 +87,17 @@ fn one_leader_is_asked_with_the_clients_own_wait_and_minimum() {
 }
 
 #[test]
+fn a_gateway_that_has_left_sends_readers_elsewhere() {
+    let mut world = World::new(1);
+    world.topic("t", &[1]);
+    world.step(crate::Event::ShutdownRequested);
+    world.calls.clear();
+    world.send(12, &fetch("t", &[0], 1));
+    assert_eq!(partitions(&world.answer::<FetchRequest>(12).1), [(0, ErrorCode::NotLeaderOrFollower.code(), 0)]);
+    assert!(world.is_silent());
+}
+
+#[test]
 fn records_are_passed_on_by_reference() {
     let mut world = World::new(1);
     world.topic("t", &[1]);
