@@ -56,7 +56,7 @@ use crate::effect::CloseReason;
 use crate::operation::{Answer, Begun, Context};
 
 pub(crate) use k00_produce::{
-    Produce, answered as produce_answered, check_order as check_produce_order, expired as produce_expired,
+    Produce, Refusals, answered as produce_answered, check_order as check_produce_order, expired as produce_expired,
     send as send_produces,
 };
 pub(crate) use k22_init_producer_id::ProducerIds;

@@ -14,7 +14,7 @@ use base_types::{LeaderEpoch, Tick, TopicPartition};
 use bytes::Bytes;
 use peer_api::groups::Caller;
 
-use crate::api::Produce;
+use crate::api::{Produce, Refusals};
 use crate::event::Stamp;
 use crate::limits::{
     BACKLOG_BYTES_MAX, BACKLOG_MAX, PRODUCE_BYTES_IN_FLIGHT_MAX, PRODUCES_IN_FLIGHT_MAX, UNSENT_BYTES_MAX,
@@ -36,6 +36,8 @@ pub(crate) struct Connection {
     pub retry_at: Option<Tick>,
     /// Partitions for which a produce has waited for a leader in vain, and the epoch it saw: the next one does not wait.
     pub hopeless: BTreeMap<TopicPartition, LeaderEpoch>,
+    /// Batches that the client is to repeat, and may have sent others behind before it knew.
+    pub refusals: Refusals,
 }
 
 pub(crate) struct Frame {

@@ -389,14 +389,17 @@ impl Gateway {
             self.shared.timers.clear(slot.operation);
             let answer = match slot.work {
                 Work::Done(answer) => answer,
-                Work::Produce(produce) => produce.answer(&mut Context {
-                    now,
-                    request: slot.request.clone(),
-                    operation: slot.operation,
-                    image: &self.image,
-                    shared: &mut self.shared,
-                    effects,
-                }),
+                Work::Produce(produce) => {
+                    let mut cx = Context {
+                        now,
+                        request: slot.request.clone(),
+                        operation: slot.operation,
+                        image: &self.image,
+                        shared: &mut self.shared,
+                        effects,
+                    };
+                    produce.answer(&mut cx, &mut state.refusals)
+                }
                 Work::Waiting(_) | Work::Busy => return,
             };
             match answer {

@@ -250,6 +250,8 @@ impl World {
                 ErrorCode::None => Told::Offset(partition.base_offset),
                 code => Told::Error(code),
             };
+            // The numbers of each producer are without a gap, and begun anew after an error.
+            assert_ne!(told, Told::Error(ErrorCode::OutOfOrderSequenceNumber));
             failed |= told != Told::Offset(partition.base_offset);
             assert!(self.told.insert(batch, told).is_none(), "answered twice");
         }

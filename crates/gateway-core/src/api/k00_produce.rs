@@ -22,14 +22,18 @@
 //! of the old leader's epoch before it turns to the new one. An ambiguous failure makes a batch stale only if it has a
 //! producer id, which makes a second delivery harmless (P1); any other is reported and never repeated (W2).
 //!
-//! Deviations from Kafka: a definite "not leader" is retried here for up to five seconds; unknown outcomes are
+//! A batch that is out of order because one in front of it was refused is told to come again like that one ([`refusals`]).
+//!
+//! Deviations from Kafka: that; a definite "not leader" is retried here for up to five seconds; unknown outcomes are
 //! `REQUEST_TIMED_OUT` (see `error.rs`); the same partition twice in one request is served twice, where Kafka forgets one.
+
+mod refusals;
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use base_types::{
-    BrokerId, ErrorCode, LeaderEpoch, Offset, PartitionIndex, ProducerEpoch, ProducerId, Tick, Timestamp,
+    BrokerId, ErrorCode, LeaderEpoch, Offset, PartitionIndex, ProducerEpoch, ProducerId, Sequence, Tick, Timestamp,
     TopicPartition, invariant,
 };
 use bytes::Bytes;
@@ -54,6 +58,8 @@ use crate::operation::{Answer, Begun, Context, OperationId};
 use crate::route;
 use crate::stats::Stats;
 
+pub(crate) use refusals::Refusals;
+
 pub(crate) const SUPPORTED: RangeInclusive<i16> = 3..=13;
 /// What ApiVersions says instead; see the head.
 pub(crate) const ADVERTISED_MIN: i16 = 0;
@@ -64,6 +70,7 @@ pub(crate) struct Produce {
     trace: Trace,
     acks: i16,
     timeout_ms: u64,
+    begun: Tick,
     /// When a stale batch is given up.
     retry_until: Tick,
     /// When an answer that is still owed is given up; set with each sending.
@@ -86,6 +93,7 @@ struct Batch {
     batch: Option<ProducedBatch>,
     /// Who numbered it; within one of these the leader keeps the order by itself (P1, P3).
     producer: Option<(ProducerId, ProducerEpoch)>,
+    sequence: Sequence,
     state: State,
     /// An earlier attempt may have been appended: no later error can be definite.
     ambiguous: bool,
@@ -165,6 +173,7 @@ pub(crate) fn begin(cx: &mut Context<'_>, request: ProduceRequest) -> Begun {
         trace: cx.request.info.stamp.trace,
         acks: request.acks,
         timeout_ms,
+        begun: cx.now.tick,
         retry_until,
         answer_by: retry_until,
         topics: Vec::with_capacity(request.topic_data.len()),
@@ -195,7 +204,9 @@ pub(crate) fn begin(cx: &mut Context<'_>, request: ProduceRequest) -> Begun {
                 Err(refused) => (None, State::Settled(Err(refused))),
             };
             let producer = batch.as_ref().and_then(producer_of);
-            produce.batches.push(Batch { index: data.index, partition, batch, producer, state, ambiguous: false });
+            let sequence = batch.as_ref().map_or(Sequence::NONE, |batch| batch.header().base_sequence);
+            let index = data.index;
+            produce.batches.push(Batch { index, partition, batch, producer, sequence, state, ambiguous: false });
         }
     }
     cx.wake_at(retry_until);
@@ -441,6 +452,23 @@ impl Batch {
         self.state = State::Settled(result);
     }
 
+    /// How it ended, beside how those before it on this connection did.
+    fn compare(&mut self, now: Tick, begun: Tick, refusals: &mut Refusals) {
+        let (Some(producer), State::Settled(result)) = (self.producer, &mut self.state) else { return };
+        match result {
+            Ok(_) => refusals.appended(self.partition),
+            Err(Failure::Append(AppendError::OutOfOrderSequence { expected, .. }))
+                if refusals.explain(self.partition, producer, *expected, begun) =>
+            {
+                *result = Err(Failure::NoLeader);
+            }
+            Err(failure) if failure.code().is_retriable() => {
+                refusals.refused(now, self.partition, producer, self.sequence);
+            }
+            Err(_) => {}
+        }
+    }
+
     fn fail_stale(&mut self, refused: LeaderEpoch, hopeless: bool) {
         if hopeless {
             self.settle(Err(Failure::NoLeader));
@@ -552,7 +580,8 @@ pub(crate) fn check_order(connection: &Connection) {
 // - the answer -
 
 impl Produce {
-    pub fn answer(self, cx: &mut Context<'_>) -> Answer {
+    pub fn answer(mut self, cx: &mut Context<'_>, refusals: &mut Refusals) -> Answer {
+        self.batches.iter_mut().for_each(|batch| batch.compare(cx.now.tick, self.begun, refusals));
         if self.acks == 0 {
             let failed = self.has(|state| matches!(state, State::Settled(Err(_))));
             return if failed { Answer::Close(CloseReason::ProduceWithoutAckFailed) } else { Answer::Silent };

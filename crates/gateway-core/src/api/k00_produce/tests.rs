@@ -506,6 +506,59 @@ fn a_sequence_gap_left_by_a_stale_batch_is_retried_behind_it() {
     assert_eq!(codes(&world.answer::<ProduceRequest>(9).1), [45]);
 }
 
+/// Two batches under way, and what the leader says to each, one after the other: the codes that their client is told.
+fn told(world: &mut World, sequences: [i32; 2], answers: [AppendError; 2]) -> [i16; 2] {
+    sequences.iter().for_each(|sequence| _ = world.send(9, &produce("t", -1, &[(0, numbered(*sequence))])));
+    let asked: Vec<_> = sequences.iter().map(|_| append(world)).collect();
+    let codes = asked.iter().zip(answers).map(|((node, call, asked), answer)| {
+        settle(world, *node, *call, asked, Err(answer));
+        codes(&world.answer::<ProduceRequest>(9).1)[0]
+    });
+    codes.collect::<Vec<_>>().try_into().unwrap()
+}
+
+fn gap(expected: i32, got: i32) -> AppendError {
+    AppendError::OutOfOrderSequence { expected: Sequence(expected), got: Sequence(got) }
+}
+
+/// Out of order, said of any one partition, has librdkafka send again what is in the log of another: its issue 4953.
+#[test]
+fn behind_a_refused_batch_nothing_is_out_of_order() {
+    let refused = [AppendError::NotEnoughReplicas, AppendError::NoSpace, AppendError::TimedOut];
+    for (refused, code) in refused.into_iter().zip([19, 56, 7]) {
+        let mut world = World::new(1);
+        world.topic("t", &[1]);
+        // Between the two the leader came to take batches again.
+        assert_eq!(told(&mut world, [0, 1], [refused.clone(), gap(0, 1)]), [code, 6]);
+        // Both come again, and again between the two.
+        assert_eq!(told(&mut world, [0, 1], [refused.clone(), gap(0, 1)]), [code, 6]);
+        // The first was kept, as its client did not hear; the second is missing then, and not the first.
+        assert_eq!(told(&mut world, [1, 2], [refused, gap(1, 2)]), [code, 6]);
+    }
+}
+
+#[test]
+fn a_gap_that_no_refusal_explains_is_told() {
+    let refused = || AppendError::NotEnoughReplicas;
+    let mut world = World::new(1);
+    world.topic("t", &[1]);
+    // What is missing is not what was refused.
+    assert_eq!(told(&mut world, [3, 4], [refused(), gap(0, 4)]), [19, 45]);
+    // It was refused for good, and will not come again.
+    let for_good = AppendError::MessageTooLarge { size: 2, max: 1 };
+    assert_eq!(told(&mut world, [5, 6], [for_good, gap(5, 6)]), [10, 45]);
+    // It is the other's of another producer.
+    let other = record_batch::Producer { id: ProducerId(10), epoch: ProducerEpoch(0), base_sequence: Sequence(4) };
+    let other = BatchBuilder::new(Compression::None).producer(other).record(None, Some(b"v"), &[], Timestamp(1));
+    world.send(9, &produce("t", -1, &[(0, other.build().unwrap())]));
+    let (node, call, asked) = append(&mut world);
+    settle(&mut world, node, call, &asked, Err(gap(3, 4)));
+    assert_eq!(codes(&world.answer::<ProduceRequest>(9).1), [45]);
+    // The client has heard long ago, and goes on without it.
+    world.pass(5_001);
+    assert_eq!(told(&mut world, [4, 5], [gap(3, 4), gap(3, 5)]), [45, 45]);
+}
+
 /// Trap 31 (KIP-951).
 #[test]
 fn a_leader_that_does_not_come_is_given_up_with_its_name_and_address() {
