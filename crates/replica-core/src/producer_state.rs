@@ -83,6 +83,11 @@ impl ProducerState {
         }
     }
 
+    /// Whether a batch is numbered by a producer of which nothing is known.
+    pub fn is_first_of(&self, batch: &BatchHeader) -> bool {
+        batch.has_producer_id() && !self.producers.contains_key(&batch.producer_id)
+    }
+
     /// Remembers a batch that is now part of the log. Batches without a producer id leave no trace.
     pub fn append(&mut self, batch: &BatchHeader) {
         if !batch.has_producer_id() || batch.attributes.is_control() {

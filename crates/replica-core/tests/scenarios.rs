@@ -61,6 +61,7 @@ scenarios! {
     isr_shrinks_and_grows,
     proposal_with_lost_answer,
     withdrawn_proposal,
+    refused_first_batch,
     min_isr_refuses_and_recovers,
     idempotent_producers,
     duplicates_before_limits,

@@ -3,6 +3,7 @@
 
 mod append;
 mod confirmations;
+mod first_batches;
 mod membership;
 mod progress;
 mod push;
@@ -21,6 +22,7 @@ use crate::high_watermark;
 
 pub(super) use append::Append;
 use confirmations::Confirmations;
+use first_batches::FirstBatches;
 use progress::Progress;
 use trims::Trims;
 use waiting::Waiting;
@@ -47,6 +49,8 @@ pub(super) struct Leader {
     trims: Trims,
     /// They wait until every member has said that it has taken up no later epoch.
     confirmations: Confirmations,
+    /// First batches of producers that were refused and are to come again.
+    first_batches: FirstBatches,
 }
 
 impl Leader {
@@ -63,6 +67,7 @@ impl Leader {
             until_durable: Waiting::default(),
             trims: Trims::default(),
             confirmations: Confirmations::default(),
+            first_batches: FirstBatches::default(),
         };
         leader.assigned(now, me, log_end, assignment);
         leader

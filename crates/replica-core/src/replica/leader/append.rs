@@ -34,7 +34,10 @@ impl Replica {
         effects: &mut Effects,
     ) {
         match self.check_append(now, &append, batch) {
-            Err(error) => effects.push(Effect::Reply { request: append.request, result: Err(error) }),
+            Err(error) => {
+                self.note_refused_first(batch, &error);
+                effects.push(Effect::Reply { request: append.request, result: Err(error) });
+            }
             Ok(verdict) => {
                 let place = match verdict {
                     Verdict::Append => self.append(now, batch, effects),
@@ -61,6 +64,9 @@ impl Replica {
         if let Ok(duplicate @ Verdict::Duplicate { .. }) = verdict {
             return Ok(duplicate);
         }
+        if self.producers.is_first_of(batch.header()) {
+            leader.first_batches.check(batch.header())?;
+        }
         if append.acks == Acks::All && leader.isr.len() < leader.min_insync_replicas(&self.settings) {
             return Err(AppendError::NotEnoughReplicas);
         }
@@ -72,7 +78,19 @@ impl Replica {
         Ok(verdict)
     }
 
+    fn note_refused_first(&mut self, batch: &ProducedBatch, error: &AppendError) {
+        if matches!(error, AppendError::NotEnoughReplicas | AppendError::NoSpace)
+            && self.producers.is_first_of(batch.header())
+            && let Duty::Leader(leader) = &mut self.duty
+        {
+            leader.first_batches.refused(batch.header());
+        }
+    }
+
     fn append(&mut self, now: Now, batch: &ProducedBatch, effects: &mut Effects) -> Place {
+        if let Duty::Leader(leader) = &mut self.duty {
+            leader.first_batches.appended(batch.header());
+        }
         let base_offset = self.log_end;
         let stamped = if self.settings.log_append_time {
             StampedBatch::stamp_with_log_append_time(batch, base_offset, self.leader_epoch, now.wall)
