@@ -13,7 +13,7 @@ run: ; cargo xtask setup run && cargo run --release --package admin-cli --bin th
 cluster: ; cargo xtask setup run && cargo xtask cluster start $(ARGS)
 ## make cluster-stop   stop them (the data stays under .thalweg/cluster)
 cluster-stop: ; cargo xtask cluster stop
-## make test           set up, house rules, every test
+## make test           set up, house rules, every test, five minutes of chaos, ten losses of power, planted bugs
 test: ; cargo xtask test
 ## make e2e            only the tests with real processes and real Kafka clients
 e2e: ; cargo xtask test e2e

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use crate::{codegen, command, layers, setup, tidy, workspace};
 
@@ -44,6 +44,9 @@ pub fn test(arguments: &[String]) -> Result<()> {
     command::run(&mut cargo(&["build", "--release", "--workspace", "--bins"]))?;
     command::run(cargo(&["test", "--release", "--no-fail-fast"]).args(packages))?;
     if arguments.is_empty() {
+        // Real processes under every kind of fault, and without power. Before the next build puts other programs in their place.
+        command::run(built("chaos")?.args(["run", "--minutes", "5", "--seed", "1"]))?;
+        command::run(built("chaos")?.args(["power-loss", "--cycles", "10", "--seed", "1"]))?;
         // A build of its own: what is planted there must not be in the services. Of the workspace, so that dependencies have the
         // features that they have in the tests.
         let planted = ["--workspace", "--features", "sim/planted,replication-model/planted", "--test", "planted"];
@@ -60,6 +63,13 @@ pub fn cluster(arguments: &[String]) -> Result<()> {
     }
     let launcher = ["run", "--release", "--quiet", "--package", "tests-e2e", "--bin", "local-cluster", "--"];
     command::run(cargo(&launcher).args(arguments))
+}
+
+/// A program of the workspace: it lies where this one does.
+fn built(name: &str) -> Result<Command> {
+    let mut program = Command::new(std::env::current_exe().context("xtask has no path")?.with_file_name(name));
+    program.current_dir(workspace::root());
+    Ok(program)
 }
 
 fn cargo(arguments: &[&str]) -> Command {

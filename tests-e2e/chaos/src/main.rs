@@ -35,6 +35,9 @@ enum Command {
         /// Nothing but these, e.g. KillLeader,Pause
         #[arg(long, value_delimiter = ',', value_parser = kind)]
         only: Vec<Kind>,
+        /// A lost disk takes all others but one with it, so that records must be lost
+        #[arg(long)]
+        sabotage: bool,
     },
     /// The power of one node, a minority or all goes again and again
     PowerLoss {
@@ -84,10 +87,10 @@ fn main() -> ExitCode {
 
 fn dispatch(command: Command) -> Result<bool> {
     match command {
-        Command::Run { minutes, seed, only } => {
+        Command::Run { minutes, seed, only, sabotage } => {
             chaos::enter()?;
             let folder = folder("run", seed)?;
-            let well = run::run(run::Options { minutes, seed, only, folder: folder.clone() })?;
+            let well = run::run(run::Options { minutes, seed, only, sabotage, folder: folder.clone() })?;
             clear(&folder, well)
         }
         Command::PowerLoss { cycles, seed, sabotage } => {

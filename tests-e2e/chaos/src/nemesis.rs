@@ -33,6 +33,8 @@ pub struct Strikes<'a> {
     pub clients: &'a [Host],
     pub topic: &'a Topic,
     pub gateways: &'a mut Gateways,
+    /// All disks but one are lost at once, so that records must be.
+    pub sabotaged: bool,
 }
 
 /// What is to be taken back, and what will tell whether it struck.
@@ -198,13 +200,17 @@ impl Strikes<'_> {
                 Ok(Undo::Done { struck: true })
             }
             Kind::DiskLoss => {
-                let at = self.one_of(Role::Storage, &mut random);
-                self.cluster.kill(&[at])?;
-                match &mut self.cluster.member_mut(at).disk {
-                    Some(disk) => disk.replace()?,
-                    None => self.cluster.forget_data(at)?,
+                let mut victims = self.cluster.all(Role::Storage);
+                random.shuffle(&mut victims);
+                victims.truncate(if self.sabotaged { victims.len() - 1 } else { 1 });
+                self.cluster.kill(&victims)?;
+                for &at in &victims {
+                    match &mut self.cluster.member_mut(at).disk {
+                        Some(disk) => disk.replace()?,
+                        None => self.cluster.forget_data(at)?,
+                    }
                 }
-                Ok(Undo::Start(vec![at]))
+                Ok(Undo::Start(victims))
             }
             Kind::LeaderTransfer => self.transfer(&mut random),
             Kind::Reassignment => self.reassign(&mut random),

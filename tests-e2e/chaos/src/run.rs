@@ -42,6 +42,8 @@ pub struct Options {
     pub seed: u64,
     /// Nothing else; all if empty.
     pub only: Vec<Kind>,
+    /// A lost disk takes all others but one with it.
+    pub sabotage: bool,
     /// Where everything is kept.
     pub folder: PathBuf,
 }
@@ -216,6 +218,7 @@ impl Run {
             clients: &self.hosts,
             topic: &self.topic,
             gateways: &mut self.gateways,
+            sabotaged: self.options.sabotage,
         }
     }
 
