@@ -20,7 +20,7 @@ use peer_api::storage::RequestId;
 
 use crate::effect::{Effect, Effects};
 use crate::event::Trace;
-use crate::limits::{CONTROLLER_RETRY_MS, CONTROLLER_WELCOME_MS};
+use crate::limits::{CONTROLLER_RETRY_MS, CONTROLLER_WELCOME_MS, LEAVE_MS};
 use crate::operation::OperationId;
 
 pub(crate) struct ControllerLink {
@@ -32,8 +32,10 @@ pub(crate) struct ControllerLink {
     heartbeat_ms: u64,
     /// The next session must begin with the whole image, because the last one did not continue ours.
     start_over: bool,
-    /// This gateway stops: it asks to be named no more, and registers no more.
-    leaving: bool,
+    /// This gateway stops: it asks to be named no more, until then at the latest, and registers no more.
+    leave_by: Option<Tick>,
+    /// It stopped asking. For good: what was refused once must not be overtaken by what is taken.
+    left: bool,
     /// When a hint was last followed without a pause.
     followed_at: Option<Tick>,
     sessions: u64,
@@ -72,7 +74,8 @@ impl ControllerLink {
             registration,
             heartbeat_ms,
             start_over: false,
-            leaving: false,
+            leave_by: None,
+            left: false,
             followed_at: None,
             sessions: 0,
         }
@@ -95,17 +98,21 @@ impl ControllerLink {
     }
 
     /// Asks the controller to name this gateway no more.
-    pub fn leave(&mut self, effects: &mut Effects) {
-        self.leaving = true;
+    pub fn leave(&mut self, now: Tick, effects: &mut Effects) {
+        self.leave_by = Some(now.plus_ms(LEAVE_MS));
         if self.is_active() {
             self.beat(effects);
         }
     }
 
-    /// Whether clients are sent elsewhere, or there is nobody to ask for it.
-    pub fn has_left(&self, image: &Image) -> bool {
+    /// After every step: whether clients are sent elsewhere by now, or there is nobody to ask for it, or that took too long.
+    pub fn weigh_leaving(&mut self, now: Tick, image: &Image) {
         let named = image.gateway(self.gateway()).is_some_and(|known| known.incarnation == self.incarnation());
-        self.leaving && !(named && self.is_active())
+        self.left |= self.leave_by.is_some_and(|by| !named || !self.is_active() || by <= now);
+    }
+
+    pub fn has_left(&self) -> bool {
+        self.left
     }
 
     pub fn calls(&self) -> usize {
@@ -117,11 +124,12 @@ impl ControllerLink {
     }
 
     pub fn next_deadline(&self) -> Tick {
-        match self.state {
+        let next = match self.state {
             State::Down { retry_at, .. } => retry_at,
             State::Opening { until } | State::Greeting { until } => until,
             State::Active { heartbeat_at } => heartbeat_at,
-        }
+        };
+        self.leave_by.filter(|_| !self.left).map_or(next, |by| by.min(next))
     }
 
     pub fn ask(&mut self, (operation, trace): (OperationId, Trace), request: Request, effects: &mut Effects) {
@@ -161,7 +169,7 @@ impl ControllerLink {
                     // Definite: it did nothing. The stream is about to end with the name of another.
                     (_, Err(Error::NotActive { .. })) => self.queued.push_back((id, asker, request)),
                     (Asker::Operation(operation, _), result) => heard.answers.push((operation, result)),
-                    (Asker::Heartbeat, Err(Error::Refused(_))) if !self.leaving => self.register(effects),
+                    (Asker::Heartbeat, Err(Error::Refused(_))) if self.leave_by.is_none() => self.register(effects),
                     (Asker::Registration | Asker::Heartbeat, _) => {}
                 }
             }
@@ -200,7 +208,7 @@ impl ControllerLink {
             return;
         }
         self.state = State::Active { heartbeat_at: now.plus_ms(self.heartbeat_ms) };
-        if self.leaving {
+        if self.leave_by.is_some() {
             self.beat(effects)
         } else {
             self.register(effects)
@@ -216,7 +224,7 @@ impl ControllerLink {
     }
 
     fn beat(&mut self, effects: &mut Effects) {
-        let (gateway, incarnation, want_shutdown) = (self.gateway(), self.incarnation(), self.leaving);
+        let (gateway, incarnation, want_shutdown) = (self.gateway(), self.incarnation(), self.leave_by.is_some());
         self.call(Asker::Heartbeat, Request::GatewayHeartbeat { gateway, incarnation, want_shutdown }, effects);
     }
 
@@ -337,17 +345,21 @@ mod tests {
         assert_eq!(said(&mut effects), ["call 4 RegisterGateway"]);
     }
 
-    #[test]
-    fn who_leaves_asks_for_it_in_every_session_and_registers_no_more() {
-        let (mut link, mut image, mut effects) = (link(), Image::default(), Effects::default());
-        let named = Record::GatewayRegistered(peer_api::metadata::Gateway {
+    /// That gateway, in the metadata.
+    fn named() -> Record {
+        Record::GatewayRegistered(peer_api::metadata::Gateway {
             id: BrokerId(9),
             incarnation: Incarnation([7; 16]),
             advertised_host: "gateway".into(),
             advertised_port: 9092,
             rack: None,
             host: "machine".into(),
-        });
+        })
+    }
+
+    #[test]
+    fn who_leaves_asks_for_it_and_registers_no_more() {
+        let (mut link, mut image, mut effects) = (link(), Image::default(), Effects::default());
         let delta = |from, record| {
             let (from, to) = (MetadataOffset(from), MetadataOffset(from + 1));
             FromController::Update(Update::Delta { from, to, records: vec![record] })
@@ -355,10 +367,11 @@ mod tests {
         link.ticked(Tick(0), &mut effects);
         link.connected(Tick(0), &image, &mut effects);
         link.message(Tick(0), welcome(), &mut image, &mut effects);
-        link.message(Tick(0), delta(0, named), &mut image, &mut effects);
-        assert!(!link.has_left(&image), "nobody asked for it");
+        link.message(Tick(0), delta(0, named()), &mut image, &mut effects);
+        link.weigh_leaving(Tick(5), &image);
+        assert!(!link.has_left(), "nobody asked for it");
         said(&mut effects);
-        link.leave(&mut effects);
+        link.leave(Tick(5), &mut effects);
         let asked = |effects: &mut Effects| {
             effects.drain().any(|effect| match effect {
                 Effect::ToController { message: ToController::Call { request, .. }, .. } => match request {
@@ -369,22 +382,52 @@ mod tests {
             })
         };
         assert!(asked(&mut effects));
-        assert!(!link.has_left(&image));
-        // Its controller dies before it could say so: there is nobody to wait for, until there is.
-        link.lost(Tick(10));
-        assert!(link.has_left(&image));
-        link.ticked(Tick(110), &mut effects);
-        link.connected(Tick(110), &image, &mut effects);
-        link.message(Tick(110), welcome(), &mut image, &mut effects);
-        assert!(asked(&mut effects));
-        assert!(!link.has_left(&image));
+        link.weigh_leaving(Tick(6), &image);
+        assert!(!link.has_left());
         link.message(Tick(111), delta(1, Record::GatewayRemoved { gateway: BrokerId(9) }), &mut image, &mut effects);
-        assert!(link.has_left(&image));
+        link.weigh_leaving(Tick(111), &image);
+        assert!(link.has_left());
         // What it asked once more is refused, which is no reason to come back.
         let refusal = Refusal { code: ErrorCode::BrokerIdNotRegistered, message: String::new() };
-        let answer = FromController::Answer { id: RequestId(3), result: Err(Error::Refused(refusal)) };
+        let answer = FromController::Answer { id: RequestId(2), result: Err(Error::Refused(refusal)) };
         link.message(Tick(112), answer, &mut image, &mut effects);
         assert!(effects.is_empty());
+    }
+
+    /// There is nobody to wait for. A controller that comes then, and still names it, does not take that back.
+    #[test]
+    fn who_leaves_without_a_controller_has_left() {
+        let (mut link, mut image, mut effects) = (link(), Image::default(), Effects::default());
+        link.ticked(Tick(0), &mut effects);
+        link.connected(Tick(0), &image, &mut effects);
+        link.message(Tick(0), welcome(), &mut image, &mut effects);
+        let _ = image.update(Update::Delta { from: MetadataOffset(0), to: MetadataOffset(1), records: vec![named()] });
+        link.leave(Tick(5), &mut effects);
+        link.lost(Tick(10));
+        link.weigh_leaving(Tick(10), &image);
+        assert!(link.has_left());
+        link.ticked(Tick(110), &mut effects);
+        link.connected(Tick(110), &image, &mut effects);
+        said(&mut effects);
+        link.message(Tick(110), welcome(), &mut image, &mut effects);
+        assert_eq!(said(&mut effects), ["call 3 GatewayHeartbeat"]);
+        link.weigh_leaving(Tick(110), &image);
+        assert!(link.has_left());
+    }
+
+    #[test]
+    fn who_leaves_waits_no_longer_than_it_may() {
+        let (mut link, mut image, mut effects) = (link(), Image::default(), Effects::default());
+        link.ticked(Tick(0), &mut effects);
+        link.connected(Tick(0), &image, &mut effects);
+        link.message(Tick(0), welcome(), &mut image, &mut effects);
+        let _ = image.update(Update::Delta { from: MetadataOffset(0), to: MetadataOffset(1), records: vec![named()] });
+        link.leave(Tick(5), &mut effects);
+        assert!(link.next_deadline() <= Tick(5 + LEAVE_MS));
+        link.weigh_leaving(Tick(4 + LEAVE_MS), &image);
+        assert!(!link.has_left());
+        link.weigh_leaving(Tick(5 + LEAVE_MS), &image);
+        assert!(link.has_left());
     }
 
     #[test]

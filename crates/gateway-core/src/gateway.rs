@@ -186,9 +186,10 @@ impl Gateway {
                 let answers = self.shared.controller.lost(now.tick);
                 self.heard(now, Heard { answers, metadata_changed: false }, effects);
             }
-            Event::ShutdownRequested => self.shared.controller.leave(effects),
+            Event::ShutdownRequested => self.shared.controller.leave(now.tick, effects),
             Event::Ticked => {}
         }
+        self.shared.controller.weigh_leaving(now.tick, &self.image);
         self.ring(now, effects);
         self.feed(effects);
         self.check_cheaply();
@@ -217,7 +218,7 @@ impl Gateway {
 
     /// After [`Event::ShutdownRequested`]: whether the metadata send clients elsewhere. Then connections may end.
     pub fn has_left(&self) -> bool {
-        self.shared.controller.has_left(&self.image)
+        self.shared.controller.has_left()
     }
 
     /// Whether nothing is in flight: what a shell that stops waits for.

@@ -59,6 +59,8 @@ pub(crate) const FETCH_SESSION_PARTITIONS_MAX: usize = 1_000_000;
 /// `min.incremental.fetch.session.eviction.ms`
 pub(crate) const FETCH_SESSION_EVICTION_MS: u64 = 120_000;
 
+/// How long the metadata may take to send clients elsewhere before a gateway that stops does so without.
+pub(crate) const LEAVE_MS: u64 = 1_000;
 /// How long a client that was told to go elsewhere has for asking where that is. librdkafka then moves by itself; a Java client keeps what it
 /// is connected to until that ends. Less than the pause of either's next attempt, which is 100 ms.
 pub(crate) const MOVE_MS: u64 = 50;

@@ -116,7 +116,7 @@ impl Context<'_> {
     /// This gateway stops. Who produces or fetches is told that it does not lead, definitely, and so asks for metadata, on a connection
     /// that still stands.
     pub fn has_left(&self) -> bool {
-        self.shared.controller.has_left(self.image)
+        self.shared.controller.has_left()
     }
 
     pub fn config(&self) -> &Config {

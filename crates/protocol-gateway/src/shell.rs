@@ -115,7 +115,7 @@ pub async fn serve(
     }
     // Whoever asks where to go must not be told to come here.
     shell.events.push(Event::ShutdownRequested);
-    let _ = tokio::time::timeout(options.drain.min(LEAVE), shell.run(Gateway::has_left)).await;
+    shell.run(Gateway::has_left).await;
     // They hear of it when they produce or fetch next, and move before anything breaks.
     let _ = tokio::time::timeout(options.drain.min(MOVE), shell.run(|gateway| gateway.stats().connections == 0)).await;
     accepting.abort();
@@ -132,8 +132,6 @@ const INBOX: usize = 1024;
 /// Events of one turn; a longer one would keep answers from leaving.
 const TURN: usize = 512;
 const SLICES_MAX: usize = 64;
-/// How long the metadata may take to send clients elsewhere before a gateway that stops goes on without.
-const LEAVE: Duration = Duration::from_secs(1);
 /// How long clients have to move. It is more than the pause of their next attempt.
 const MOVE: Duration = Duration::from_millis(500);
 /// How often the loop looks at what no event tells: counters, and connections on which nothing happens.

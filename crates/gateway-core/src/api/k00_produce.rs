@@ -545,9 +545,11 @@ pub(crate) fn answered(
 pub(crate) fn expired(now: Tick, connection: &mut Connection, index: usize, image: &Image, shared: &mut Shared) {
     let Some(Work::Produce(produce)) = connection.slots.get_mut(index).map(|slot| &mut slot.work) else { return };
     let mut owed = false;
+    let mut given_up = Vec::new();
     for batch in &mut produce.batches {
         match batch.state {
             State::Stale { .. } | State::Ready if produce.retry_until <= now => {
+                given_up.extend(batch.producer.map(|producer| (batch.partition, producer)));
                 batch.settle(Err(Failure::NoLeader));
                 if let Some(view) = image.partition(batch.partition) {
                     connection.hopeless.insert(batch.partition, view.leader_epoch);
@@ -563,6 +565,16 @@ pub(crate) fn expired(now: Tick, connection: &mut Connection, index: usize, imag
     }
     if owed {
         shared.timers.set(produce.operation, produce.answer_by);
+    }
+    // What comes behind one of these must not be taken for the first of its producer (P3).
+    for behind in connection.slots.iter_mut().skip(index + 1) {
+        let Work::Produce(produce) = &mut behind.work else { continue };
+        for batch in &mut produce.batches {
+            let waits = matches!(batch.state, State::Stale { .. } | State::Ready);
+            if waits && batch.producer.is_some_and(|producer| given_up.contains(&(batch.partition, producer))) {
+                batch.settle(Err(Failure::NoLeader));
+            }
+        }
     }
 }
 

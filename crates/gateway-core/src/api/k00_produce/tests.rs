@@ -594,6 +594,22 @@ fn a_leader_that_does_not_come_is_given_up_with_its_name_and_address() {
     assert_eq!(append(&mut world).0, BrokerId(2));
 }
 
+/// The second would be taken for the first of its producer by a leader that appears a moment after the first was given up.
+#[test]
+fn what_waits_behind_a_batch_that_is_given_up_is_given_up_with_it() {
+    let mut world = World::new(2);
+    let topic = world.topic("t", &[1]);
+    world.lead(topic, 0, None, 6);
+    world.send(9, &produce("t", -1, &[(0, numbered(0))]));
+    world.pass(1_000);
+    world.send(9, &produce("t", -1, &[(0, numbered(1))]));
+    world.pass(PRODUCE_RETRY_MS_MAX - 1_000);
+    world.lead(topic, 0, Some(2), 7);
+    assert!(world.to_storage.is_empty());
+    assert_eq!(codes(&world.answer::<ProduceRequest>(9).1), [6]);
+    assert_eq!(codes(&world.answer::<ProduceRequest>(9).1), [6]);
+}
+
 #[test]
 fn an_answer_that_is_owed_is_given_up_as_unknown() {
     let mut world = World::new(1);
