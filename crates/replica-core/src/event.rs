@@ -34,13 +34,14 @@ pub enum Event {
     /// it leader of an epoch in which an earlier life gave out offsets that were lost with its unwritten tail (R10).
     MetadataChanged(Assignment),
     SettingsChanged(Settings),
-    /// A gateway wants `batch` appended under `leader_epoch`.
+    /// A gateway wants `batch` appended under `leader_epoch`. Without `has_space` the node knows that its disk takes nothing now.
     AppendRequested {
         request: RequestKey,
         acks: Acks,
         deadline: Tick,
         leader_epoch: LeaderEpoch,
         batch: ProducedBatch,
+        has_space: bool,
     },
     /// A [`crate::Effect::Write`] is durable, as its durability class demands, or has failed. Writes complete in order.
     WriteCompleted {

@@ -172,8 +172,9 @@ impl Replica {
                 self.settings = settings;
                 self.leader_advance(now, effects);
             }
-            Event::AppendRequested { request, acks, deadline, leader_epoch, batch } => {
-                self.append_requested(now, leader::Append { request, acks, deadline, leader_epoch }, &batch, effects);
+            Event::AppendRequested { request, acks, deadline, leader_epoch, batch, has_space } => {
+                let append = leader::Append { request, acks, deadline, leader_epoch, has_space };
+                self.append_requested(now, append, &batch, effects);
             }
             Event::WriteCompleted { write, result } => self.write_completed(now, write, result, effects),
             Event::TrimRequested { request, deadline, to } => self.trim_requested(request, deadline, to, effects),

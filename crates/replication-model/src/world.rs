@@ -467,7 +467,7 @@ impl World {
         }
         self.requests.insert(key, Request { key, node: id, acks, value });
         let deadline = self.now.plus_ms(timeout_ms);
-        let event = Event::AppendRequested { request: key, acks, deadline, leader_epoch, batch };
+        let event = Event::AppendRequested { request: key, acks, deadline, leader_epoch, batch, has_space: true };
         self.step(id, value.partition, event);
     }
 

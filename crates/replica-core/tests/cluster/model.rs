@@ -276,7 +276,7 @@ impl Cluster {
         self.oracle.attempted(spec, batch.header().crc);
         self.requests.insert(key, request);
         let deadline = self.now.tick.plus_ms(timeout_ms);
-        self.step(id, Event::AppendRequested { request: key, acks, deadline, leader_epoch, batch });
+        self.step(id, Event::AppendRequested { request: key, acks, deadline, leader_epoch, batch, has_space: true });
     }
 
     pub fn limit(&mut self, message_bytes_max: usize) {

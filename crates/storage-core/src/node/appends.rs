@@ -30,13 +30,13 @@ impl StorageNode {
             let refusal = match (&append.batch, self.replica(append.partition)) {
                 (Err(_), _) => Some(AppendError::Corrupt),
                 (Ok(_), None) => Some(AppendError::UnknownPartition),
-                // What is in the log is acknowledged as it would have been: both of these say that it is not there.
+                // What is in the log is acknowledged as it would have been: the next would say that it is not there.
                 (Ok(batch), Some(replica)) if replica.has(batch.header()) => None,
                 // Definite, so that the gateway holds it until there is another leader.
                 (Ok(_), Some(replica)) if self.session.holds_off(now.tick) => {
                     Some(AppendError::NotLeader { leader: self.me.broker, leader_epoch: replica.leader_epoch() })
                 }
-                (Ok(_), Some(_)) => (now.tick < self.disk_full_until).then_some(AppendError::NoSpace),
+                (Ok(_), Some(_)) => None,
             };
             match (refusal, append.batch) {
                 (None, Ok(batch)) => {
@@ -46,6 +46,7 @@ impl StorageNode {
                         deadline,
                         leader_epoch: append.leader_epoch,
                         batch,
+                        has_space: now.tick >= self.disk_full_until,
                     };
                     self.replica_step(now, append.partition, event, effects);
                 }

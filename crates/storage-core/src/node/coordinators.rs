@@ -580,11 +580,7 @@ impl StorageNode {
         self.coordinators.last_append += 1;
         let key = OURS | self.coordinators.last_append;
         self.coordinators.appends.insert(key, (partition, append));
-        let batch = match batch_of(records, now) {
-            Ok(_) if now.tick < self.disk_full_until => Err(AppendError::NoSpace),
-            batch => batch,
-        };
-        match batch {
+        match batch_of(records, now) {
             Ok(batch) => {
                 let event = replica_core::Event::AppendRequested {
                     request: replica_core::RequestKey(key),
@@ -592,6 +588,7 @@ impl StorageNode {
                     deadline: now.tick.plus_ms(APPEND_MS_MAX),
                     leader_epoch,
                     batch,
+                    has_space: now.tick >= self.disk_full_until,
                 };
                 self.replica_step(now, partition, event, effects);
             }

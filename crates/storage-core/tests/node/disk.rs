@@ -24,21 +24,38 @@ fn a_full_disk_is_tried_again_and_holds_producers_off() {
     assert_eq!(host.asked(1, 9, append(Acks::All, 3, &[tp(1, 1)])), ["write 1 1-1: 1 at 0"]);
 }
 
+fn numbered(producer_id: i64, sequence: i32) -> Request {
+    let producer = Producer { id: ProducerId(producer_id), epoch: ProducerEpoch(0), base_sequence: Sequence(sequence) };
+    let bytes = BatchBuilder::new(Compression::None)
+        .producer(producer)
+        .record(None, Some(b"value"), &[], Timestamp(1))
+        .build()
+        .unwrap();
+    let batch = ProducedBatch::check(bytes, &BatchLimits::default()).unwrap();
+    let partitions = vec![AppendPartition { partition: tp(1, 0), leader_epoch: LeaderEpoch(3), batch: Ok(batch) }];
+    Request::Append(AppendRequest { acks: Acks::All, timeout_ms: 1_000, partitions })
+}
+
+/// P3.
+#[test]
+fn what_comes_behind_a_first_batch_that_found_no_space_is_out_of_order() {
+    let mut host = Host::leading();
+    host.asked(1, 7, append(Acks::All, 3, &[tp(1, 0)]));
+    host.not_written(tp(1, 0), 1, WriteFailure::NoSpace);
+    assert_eq!(host.asked(1, 8, numbered(8, 0)), ["answer 1 #8: 1-0 NoSpace"]);
+    host.after_ms(100);
+    host.written(tp(1, 0), 2);
+    host.after_ms(500);
+    assert_eq!(host.asked(1, 9, numbered(8, 1)), ["answer 1 #9: 1-0 OutOfOrderSequence"]);
+    assert_eq!(host.asked(1, 10, numbered(8, 0)), ["write 3 1-0: 1 at 1"]);
+    assert_eq!(host.asked(1, 11, numbered(8, 1)), ["write 4 1-0: 1 at 2"]);
+}
+
 /// It is in the log, only not on the disk yet: "no space" would say that it never will be (P2, R17).
 #[test]
 fn a_retry_waits_for_the_full_disk_like_the_first_attempt() {
     let mut host = Host::leading();
-    let attempt = || {
-        let producer = Producer { id: ProducerId(7), epoch: ProducerEpoch(0), base_sequence: Sequence(0) };
-        let bytes = BatchBuilder::new(Compression::None)
-            .producer(producer)
-            .record(None, Some(b"value"), &[], Timestamp(1))
-            .build()
-            .unwrap();
-        let batch = ProducedBatch::check(bytes, &BatchLimits::default()).unwrap();
-        let partitions = vec![AppendPartition { partition: tp(1, 0), leader_epoch: LeaderEpoch(3), batch: Ok(batch) }];
-        Request::Append(AppendRequest { acks: Acks::All, timeout_ms: 1_000, partitions })
-    };
+    let attempt = || numbered(7, 0);
     host.asked(1, 7, attempt());
     host.not_written(tp(1, 0), 1, WriteFailure::NoSpace);
     assert!(host.asked(1, 8, attempt()).is_empty());

@@ -16,6 +16,7 @@ pub(in crate::replica) struct Append {
     pub acks: Acks,
     pub deadline: Tick,
     pub leader_epoch: LeaderEpoch,
+    pub has_space: bool,
 }
 
 /// Where a batch is in the log, whether it came there now or earlier.
@@ -72,7 +73,7 @@ impl Replica {
         }
         check_settings(&self.settings, now.wall, batch)?;
         let verdict = verdict?;
-        if self.retry_writes_at.is_some() {
+        if !append.has_space || self.retry_writes_at.is_some() {
             return Err(AppendError::NoSpace);
         }
         Ok(verdict)
