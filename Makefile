@@ -3,7 +3,7 @@ export CARGO_TARGET_DIR ?= $(HOME)/.cache/thalweg/target
 SEED ?=
 ARGS ?=
 
-.PHONY: help setup run cluster cluster-stop test e2e test-long check lint fmt codegen bench failover-bench fuzz sim core-seeds planted oracle clean chaos power-loss
+.PHONY: help setup run cluster cluster-stop test e2e test-long check lint fmt codegen bench failover-bench fuzz sim core-seeds core-states planted oracle clean chaos power-loss
 
 help: ; @grep -E '^## ' $(firstword $(MAKEFILE_LIST)) | cut -c4-
 
@@ -17,8 +17,8 @@ cluster-stop: ; cargo xtask cluster stop
 test: ; cargo xtask test
 ## make e2e            only the tests with real processes and real Kafka clients
 e2e: ; cargo xtask test e2e
-## make test-long      the same at length: all of the real input, ten times the records, rebalances and kills, 500 seeds of groups
-test-long: ; E2E_FULL=1 cargo xtask test e2e && $(CARGO_TARGET_DIR)/release/sim run --groups --seeds 500 --first 1
+## make test-long      the same at length: all of the real input, ten times the records, rebalances and kills, 500 seeds of groups, all core states
+test-long: ; E2E_FULL=1 cargo xtask test e2e && $(CARGO_TARGET_DIR)/release/sim run --groups --seeds 500 --first 1 && $(CARGO_TARGET_DIR)/release/core-states
 ## make check          format, clippy, layers, tidy, generated code; licences and advisories where cargo-deny is installed
 check: ; cargo xtask check
 ## make lint           the part of check that needs no compiler
@@ -37,6 +37,8 @@ fuzz: ; FUZZ_FRAMES=10000000 cargo test --release --package gateway-core --test 
 sim: ; cargo xtask setup run && cargo build --release --workspace --bins && $(CARGO_TARGET_DIR)/release/sim run $(if $(SEED),--seed $(SEED)) $(ARGS)
 ## make core-seeds     replication's cores alone, a hundred thousand short runs (ARGS="--first 1000 --seeds 5000", "--seed 7 --verbose")
 core-seeds: ; cargo run --release --package replication-model --bin core-seeds -- $(ARGS)
+## make core-states    replication's cores alone, every state within small bounds (ARGS="records=2 elections=2 fencings=2 held=1")
+core-states: ; cargo run --release --package replication-model --bin core-states -- $(ARGS)
 ## make chaos MINUTES=n SEED=n   real processes under every kind of fault, judged by what their clients saw (ARGS="--only KillAll,DiskLoss")
 chaos: ; cargo xtask setup test && cargo build --release --workspace --bins && $(CARGO_TARGET_DIR)/release/chaos run --minutes $(or $(MINUTES),5) --seed $(or $(SEED),1) $(ARGS)
 ## make power-loss CYCLES=n SEED=n   the power of one node, a minority or all goes, again and again

@@ -38,6 +38,7 @@ mod chosen {
         ReadsBeyondHighWatermark,
         WindowOfFour,
         ProducersOutliveTruncation,
+        EarlierLifeBelieved,
 
         // controller-core
         FencedStaysInIsr,

@@ -6,7 +6,7 @@ use base_types::{LeaderEpoch, Offset};
 use record_batch::StampedBatch;
 use replica_core::{Event, OnDisk, ProducerState, ReadId, WriteFailure, WriteId};
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Hash, Debug, Default)]
 pub struct Disk {
     pub log_start: Offset,
     pub log: Vec<StampedBatch>,
@@ -20,7 +20,7 @@ pub struct Disk {
     pub unreadable: bool,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Hash, Debug)]
 pub enum Job {
     Write { write: WriteId, batch: StampedBatch },
     Truncate { write: WriteId, to: Offset },

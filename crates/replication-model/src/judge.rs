@@ -1,6 +1,8 @@
 //! It sees every log and every disk, remembers what was ever committed, and knows the rules by their ids.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 
 use base_types::{BrokerId, LeaderEpoch, Offset, TopicPartition};
 use peer_api::metadata::{BrokerState, Image};
@@ -14,12 +16,19 @@ use crate::node::{Node, Slot, min_isr};
 use crate::value::Value;
 use crate::world::{Proposal, Request};
 
-type Nodes = BTreeMap<BrokerId, Node>;
+type Nodes = BTreeMap<BrokerId, Arc<Node>>;
 
 #[derive(Clone, Debug, Default)]
 pub struct Judge {
-    ledgers: BTreeMap<TopicPartition, Ledger>,
+    ledgers: BTreeMap<TopicPartition, Box<Ledger>>,
     pub seen: Seen,
+}
+
+/// What it has counted decides nothing.
+impl Hash for Judge {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.ledgers.hash(state);
+    }
 }
 
 /// How often each rule had something to look at: a run in which nothing happened proves nothing.
@@ -55,7 +64,7 @@ impl Seen {
 }
 
 /// What is known of one partition.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Hash, Debug, Default)]
 struct Ledger {
     /// Everything that ever was below a leader's high watermark, in order.
     committed: Vec<Entry>,
@@ -73,7 +82,7 @@ struct Ledger {
     told_end: (LeaderEpoch, Offset),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct Entry {
     base: Offset,
     next: Offset,
@@ -81,7 +90,7 @@ struct Entry {
     crc: u32,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Hash, Debug)]
 struct Attempts {
     value: Value,
     /// Those without an answer, or with one that leaves it open whether the value is in the log.
@@ -91,7 +100,7 @@ struct Attempts {
 
 impl Judge {
     pub fn committed_end(&self, partition: TopicPartition) -> Offset {
-        self.ledgers.get(&partition).map_or(Offset::ZERO, Ledger::committed_end)
+        self.ledgers.get(&partition).map_or(Offset::ZERO, |ledger| ledger.committed_end())
     }
 
     pub fn attempted(&mut self, value: Value, crc: u32) {
@@ -306,7 +315,7 @@ impl Judge {
             Ok(appended) => {
                 let at = appended.base_offset;
                 let is_it = |entry: &Entry| entry.base == at && (entry.crc == crc || twins.contains(&entry.crc));
-                let has_it = |node: &&Node| {
+                let has_it = |node: &&Arc<Node>| {
                     let slot = node.slots.get(&value.partition);
                     slot.is_some_and(|slot| slot.disk.log.iter().any(|batch| is_it(&entry_of(batch))))
                         || ledger.gone.iter().any(|(id, entry)| *id == node.id && is_it(entry))

@@ -7,7 +7,8 @@
 //!         + streams, letters, proposals and answers on their way
 //!         + Judge (sees everything, knows the invariants by id)
 //!
-//!   seeds: long random schedules of everything that may happen, many a second; then all heals and must come to rest
+//!   seeds:      long random schedules of everything that may happen, many a second; then all heals and must come to rest
+//!   exhaustive: every state within small bounds, by a breadth-first search
 //! ```
 //!
 //! What it leaves out, on purpose: consensus (the log of commands is one; what was decided and not committed may be lost),
@@ -19,6 +20,7 @@
 
 pub mod campaign;
 mod disk;
+pub mod exhaustive;
 mod judge;
 mod metadata;
 mod node;

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use base_types::{BrokerEpoch, BrokerId, TopicPartition};
+use base_types::{BrokerEpoch, BrokerId, Tick, TopicPartition};
 use peer_api::metadata::{ConfigResource, Image};
 use record_batch::StampedBatch;
 use replica_core::{Names, Replica, Role, Settings};
@@ -19,6 +19,7 @@ pub const DURABILITY: &str = "thalweg.durability";
 #[derive(Clone, Debug)]
 pub struct Node {
     pub id: BrokerId,
+    pub clock: Tick,
     /// Counts starts.
     pub life: u64,
     pub up: bool,
@@ -34,15 +35,18 @@ pub struct Node {
     pub stopped_cleanly: Option<BrokerEpoch>,
     /// It has asked to stop.
     pub stopping: bool,
-    pub slots: BTreeMap<TopicPartition, Slot>,
+    /// Boxed, because a map has room for eleven.
+    pub slots: BTreeMap<TopicPartition, Box<Slot>>,
     /// How far the replicas that were dropped in this life had named things.
     pub former: BTreeMap<TopicPartition, Names>,
+    /// Where a replica of a new life, or of a new partition, begins to name things.
+    pub first_names: Names,
     /// The last life that ended with the loss of something that was durable as promised.
     pub lost_in: Option<u64>,
 }
 
 /// One replica and its disk.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Hash, Debug, Default)]
 pub struct Slot {
     /// `None`: the node is down.
     pub replica: Option<Replica>,
@@ -57,6 +61,7 @@ impl Node {
     pub fn new(id: BrokerId, view: Arc<Image>) -> Node {
         Node {
             id,
+            clock: Tick(1_000),
             life: 0,
             up: false,
             paused: false,
@@ -68,6 +73,7 @@ impl Node {
             stopping: false,
             slots: BTreeMap::new(),
             former: BTreeMap::new(),
+            first_names: Names::default(),
             lost_in: None,
         }
     }

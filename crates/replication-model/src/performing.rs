@@ -13,7 +13,7 @@ use crate::world::{Message, Proposal, World};
 
 impl World {
     pub(crate) fn step(&mut self, id: BrokerId, partition: TopicPartition, event: Event) {
-        let now = self.now();
+        let now = self.now(id);
         let Some(slot) = self.slot(id, partition) else { return };
         if let Event::LogChanged { result: Ok(_), .. } = event {
             slot.log.clone_from(&slot.disk.log);

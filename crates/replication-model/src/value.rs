@@ -4,7 +4,7 @@ use base_types::{ProducerEpoch, ProducerId, Sequence, Timestamp, TopicPartition}
 use record_batch::{BatchBuilder, BatchLimits, Compression, ProducedBatch, Producer};
 
 /// `producer`: id, epoch and sequence of an idempotent producer.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Value {
     pub partition: TopicPartition,
     pub number: u32,

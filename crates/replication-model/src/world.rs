@@ -1,10 +1,9 @@
 //! The state of everything, and what may happen to it. Nothing moves unless it is told to.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
-use base_types::{
-    BrokerEpoch, BrokerId, LeaderEpoch, Now, Offset, PartitionIndex, Tick, Timestamp, TopicId, TopicPartition,
-};
+use base_types::{BrokerEpoch, BrokerId, LeaderEpoch, Now, Offset, PartitionIndex, Timestamp, TopicId, TopicPartition};
 use controller_core::decisions;
 use peer_api::controller::{
     AlterPartition, ConfigChange, ConfigChanges, ConfigOperation, IsrChange, Reassign, ReassignedTopic, RegisterBroker,
@@ -13,7 +12,7 @@ use peer_api::controller::{
 use peer_api::metadata::{ConfigResource, Image, Record};
 use peer_api::replication::{FromFollower, FromLeader};
 use peer_api::storage::{Acks, AppendError, Appended};
-use replica_core::{Assignment, Event, Names, Replica, RequestKey, Role};
+use replica_core::{Assignment, Event, Replica, RequestKey, Role};
 
 use crate::judge::Judge;
 use crate::metadata::{Answer, Metadata, incarnation, is_active, life_of};
@@ -22,11 +21,11 @@ use crate::value::Value;
 
 #[derive(Clone)]
 pub struct World {
-    pub now: Tick,
     /// After how long a follower that has not caught up leaves the ISR.
     pub lag_ms: u64,
     pub metadata: Metadata,
-    pub nodes: BTreeMap<BrokerId, Node>,
+    /// Shared by the states that a search has made of one another, until one of them changes a node.
+    pub nodes: BTreeMap<BrokerId, Arc<Node>>,
     /// From follower to leader.
     pub streams: BTreeMap<(BrokerId, BrokerId), Stream>,
     /// In order, by sender, receiver and stream.
@@ -43,25 +42,25 @@ pub struct World {
     pub judge: Judge,
     /// What happened, for people. `None`: nobody reads it.
     pub trace: Option<Vec<String>>,
-    last_stream: u64,
+    pub last_stream: u64,
     last_request: u64,
 }
 
 /// Numbered anew with each connection.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Hash, Debug)]
 pub struct Stream {
     pub id: u64,
     pub open: bool,
     pub broker_epoch: BrokerEpoch,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Hash, Debug)]
 pub enum Message {
     ToLeader(BrokerEpoch, FromFollower),
     ToFollower(FromLeader),
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Proposal {
     pub leader: BrokerId,
     pub life: u64,
@@ -72,7 +71,7 @@ pub struct Proposal {
     pub isr: Vec<(BrokerId, BrokerEpoch)>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Hash, Debug)]
 pub struct Request {
     pub key: RequestKey,
     pub node: BrokerId,
@@ -83,9 +82,8 @@ pub struct Request {
 impl World {
     pub fn new(nodes: i32, lag_ms: u64) -> World {
         let metadata = Metadata::new();
-        let node = |id: i32| (BrokerId(id), Node::new(BrokerId(id), metadata.committed().clone()));
+        let node = |id: i32| (BrokerId(id), Arc::new(Node::new(BrokerId(id), metadata.committed().clone())));
         World {
-            now: Tick(1_000),
             lag_ms,
             nodes: (1..=nodes).map(node).collect(),
             metadata,
@@ -103,8 +101,9 @@ impl World {
         }
     }
 
-    pub fn now(&self) -> Now {
-        Now { tick: self.now, wall: Timestamp(self.now.0 as i64) }
+    pub fn now(&self, id: BrokerId) -> Now {
+        let tick = self.nodes[&id].clock;
+        Now { tick, wall: Timestamp(tick.0 as i64) }
     }
 
     pub fn ids(&self) -> Vec<BrokerId> {
@@ -112,11 +111,11 @@ impl World {
     }
 
     pub fn node(&mut self, id: BrokerId) -> &mut Node {
-        self.nodes.get_mut(&id).expect("nodes stay")
+        Arc::make_mut(self.nodes.get_mut(&id).expect("nodes stay"))
     }
 
     pub fn slot(&mut self, id: BrokerId, partition: TopicPartition) -> Option<&mut Slot> {
-        self.node(id).slots.get_mut(&partition)
+        self.node(id).slots.get_mut(&partition).map(Box::as_mut)
     }
 
     pub fn replica(&self, id: BrokerId, partition: TopicPartition) -> Option<&Replica> {
@@ -356,7 +355,7 @@ impl World {
         let settings = self.nodes[&id].settings(partition, self.lag_ms);
         let page_cache = is_page_cache(&self.nodes[&id].view, partition);
         let node = self.node(id);
-        let former = node.former.get(&partition).copied().unwrap_or_default();
+        let former = node.former.get(&partition).copied().unwrap_or(node.first_names);
         let slot = node.slots.entry(partition).or_default();
         slot.disk.page_cache = page_cache;
         slot.boot(id, partition, settings, former);
@@ -466,7 +465,7 @@ impl World {
             return; // Nobody is there, and the client does not know what became of it.
         }
         self.requests.insert(key, Request { key, node: id, acks, value });
-        let deadline = self.now.plus_ms(timeout_ms);
+        let deadline = self.nodes[&id].clock.plus_ms(timeout_ms);
         let event = Event::AppendRequested { request: key, acks, deadline, leader_epoch, batch, has_space: true };
         self.step(id, value.partition, event);
     }
@@ -479,34 +478,38 @@ impl World {
         self.last_request += 1;
         let request = RequestKey(self.last_request);
         self.confirmations.insert(request, (id, partition, self.judge.committed_end(partition)));
-        let deadline = self.now.plus_ms(timeout_ms);
+        let deadline = self.nodes[&id].clock.plus_ms(timeout_ms);
         self.step(id, partition, Event::ConfirmationRequested { request, deadline });
     }
 
     /// A client wants records deleted.
     pub fn trim(&mut self, id: BrokerId, partition: TopicPartition, to: Option<Offset>) {
         self.last_request += 1;
-        let (request, deadline) = (RequestKey(self.last_request), self.now.plus_ms(1_000));
+        let (request, deadline) = (RequestKey(self.last_request), self.nodes[&id].clock.plus_ms(1_000));
         self.step(id, partition, Event::TrimRequested { request, deadline, to });
     }
 
     /// Time passes; every replica whose deadline has come is told, once.
     pub fn advance(&mut self, ms: u64) {
-        self.now = self.now.plus_ms(ms);
         for id in self.ids() {
+            let node = self.node(id);
+            node.clock = node.clock.plus_ms(ms);
             if self.nodes[&id].acts() {
                 self.tick(id);
             }
         }
     }
 
-    fn tick(&mut self, id: BrokerId) {
+    pub fn tick(&mut self, id: BrokerId) {
         for partition in self.partitions_of(id) {
             let due = |world: &World| world.replica(id, partition).and_then(Replica::next_deadline);
-            if due(self).is_some_and(|due| due <= self.now) {
+            if due(self).is_some_and(|due| due <= self.nodes[&id].clock) {
                 self.step(id, partition, Event::Ticked);
                 let next = due(self);
-                assert!(next.is_none_or(|next| next > self.now), "{id}: a deadline does not move: {next:?}");
+                assert!(
+                    next.is_none_or(|next| next > self.nodes[&id].clock),
+                    "{id}: a deadline does not move: {next:?}"
+                );
             }
         }
     }
@@ -516,7 +519,7 @@ impl World {
     pub fn crash(&mut self, id: BrokerId, surviving: usize, kept: usize) {
         self.note(|| format!("{id} goes down"));
         let judge = &mut self.judge;
-        let node = self.nodes.get_mut(&id).expect("nodes stay");
+        let node = Arc::make_mut(self.nodes.get_mut(&id).expect("nodes stay"));
         (node.up, node.paused, node.stopping, node.broker_epoch) = (false, false, false, None);
         node.former.clear();
         let life = node.life;
@@ -566,7 +569,7 @@ impl World {
         let settings: BTreeMap<_, _> =
             node.slots.keys().map(|&partition| (partition, node.settings(partition, lag_ms))).collect();
         for (partition, slot) in &mut node.slots {
-            slot.boot(id, *partition, settings[partition], Names::default());
+            slot.boot(id, *partition, settings[partition], node.first_names);
         }
         let heard = self.nodes.values().map(|node| node.heard).min().unwrap_or(heard);
         self.metadata.forget_before(heard);

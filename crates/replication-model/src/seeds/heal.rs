@@ -126,7 +126,7 @@ impl Run {
                             ends == (slot.disk.log_end(), slot.disk.log_end())
                         })
                 };
-                state.isr.contains(id) && world.nodes[id].slots.get(&partition).is_some_and(has_all)
+                state.isr.contains(id) && world.nodes[id].slots.get(&partition).is_some_and(|slot| has_all(slot))
             });
             all_in_sync && !state.is_moving()
         };
