@@ -105,7 +105,7 @@ pub fn healed(world: &World, shape: Shape) -> Result<BTreeMap<i32, i64>, String>
             }
         }
     }
-    for partition in 0..shape.partitions {
+    for partition in 0..shape.partitions() {
         let Some(&(_, end, isr)) = led.get(&PartitionIndex(partition)) else {
             return Err(format!("L: partition {partition} has no leader after the trouble is over"));
         };

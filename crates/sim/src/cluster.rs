@@ -1,15 +1,16 @@
 //! A whole cluster in one thread: who is in it, what goes wrong, and whether everything held.
 
 mod groups;
+mod shape;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use base_types::{Incarnation, Now, Random, Tick, Timestamp};
-use store_api::{MemKv, MemVfs, Survivors};
+use store_api::{MemKv, MemVfs};
 
 use crate::checkers;
-use crate::faults::{self, Fault, Plan};
+use crate::faults::{self, Fault, List, Loss, Plan, Struck};
 use crate::process::client::log::{Consumer, Producer, Promises, Settings};
 use crate::process::controller::{self, Controller};
 use crate::process::gateway::Gateway;
@@ -17,59 +18,7 @@ use crate::process::storage::{Disk, Storage};
 use crate::world::{ProcessId, Time, World};
 use groups::Groups;
 
-#[derive(Clone, Copy, Debug)]
-pub struct Shape {
-    pub controllers: i32,
-    pub storage_nodes: i32,
-    pub gateways: i32,
-    pub producers: i32,
-    /// Between an answer and the next batch.
-    pub pace_ms: u64,
-    pub partitions: i32,
-    /// Of three members each, in both protocols.
-    pub groups: usize,
-    /// Faults end and clients stop here; then everything has to heal.
-    pub trouble_ms: u64,
-    pub heal_ms: u64,
-    pub faults: u64,
-    /// Of members of groups.
-    pub member_faults: u64,
-}
-
-impl Default for Shape {
-    fn default() -> Shape {
-        Shape {
-            controllers: 3,
-            storage_nodes: 3,
-            gateways: 2,
-            producers: 3,
-            pace_ms: 0,
-            partitions: 2,
-            groups: 0,
-            trouble_ms: 12_000,
-            heal_ms: 30_000,
-            faults: 6,
-            member_faults: 0,
-        }
-    }
-}
-
-impl Shape {
-    /// Consumer groups, with so much going on besides as they need.
-    pub fn of_groups() -> Shape {
-        Shape {
-            producers: 1,
-            pace_ms: 30,
-            partitions: 6,
-            groups: 3,
-            trouble_ms: 15_000,
-            heal_ms: 45_000,
-            faults: 8,
-            member_faults: 6,
-            ..Shape::default()
-        }
-    }
-}
+pub use shape::{Shape, TOPICS_MAX, Topic, topic_name};
 
 /// How a run went.
 #[derive(Debug)]
@@ -83,6 +32,8 @@ pub struct Report {
     pub commits: usize,
     /// Generations and member epochs that groups went through.
     pub generations: usize,
+    /// Faults that found something to strike.
+    pub struck: Struck,
     /// What did not hold, and the last lines of the trace.
     pub failure: Option<(String, Vec<String>)>,
 }
@@ -94,6 +45,7 @@ pub struct Cluster {
     disks: BTreeMap<i32, Disk>,
     stores: BTreeMap<i32, controller::Store>,
     groups: Groups,
+    struck: Struck,
 }
 
 /// How often the checkers look at everything.
@@ -114,12 +66,32 @@ pub fn run(seed: u64, shape: Shape, verbose: bool) -> Report {
         unknown: promises.iter().map(|promise| promise.unknown.len()).sum(),
         commits: cluster.groups.judge.borrow().commits_acknowledged(),
         generations: cluster.groups.judge.borrow().generations(),
+        struck: cluster.struck.clone(),
         failure: outcome.err().map(|failure| (failure, cluster.last_lines())),
     }
 }
 
 impl Cluster {
+    /// With the faults that the seed draws.
     pub fn new(seed: u64, shape: Shape) -> Cluster {
+        Cluster::with_faults(seed, shape, Cluster::faults(seed, &shape))
+    }
+
+    /// The faults that a seed draws, in order of time.
+    pub fn faults(seed: u64, shape: &Shape) -> List {
+        let mut random = Random::new(seed).fork(4);
+        let mut faults = faults::draw(&mut random, shape);
+        let seats = Groups::new(*shape, seed).seats();
+        if !seats.is_empty() {
+            let plan = Plan { until_ms: shape.trouble_ms, count: shape.member_faults };
+            faults.extend(faults::draw_for_members(&mut random.fork(5), &seats, shape.gateways, plan));
+            faults.sort_by_key(|&(at, _)| at);
+        }
+        faults
+    }
+
+    /// With these faults and no others. The same seed, shape and faults are the same run.
+    pub fn with_faults(seed: u64, shape: Shape, faults: List) -> Cluster {
         let mut random = Random::new(seed);
         let mut cluster = Cluster {
             world: World::new(random.next_u64()),
@@ -127,25 +99,17 @@ impl Cluster {
             random: random.fork(3),
             disks: BTreeMap::new(),
             stores: BTreeMap::new(),
-            groups: Groups::new(shape, &mut random),
+            groups: Groups::new(shape, seed),
+            struck: Struck::default(),
         };
-        let mut targets = Vec::new();
         for id in 1..=shape.controllers {
             cluster.stores.insert(id, controller::Store::default());
-            targets.push(ProcessId::Controller(id));
         }
         for id in 1..=shape.storage_nodes {
-            cluster.disks.insert(
-                id,
-                Disk { vfs: MemVfs::new(), kv: Arc::new(MemKv::new()), broker_epoch: None, cluster_id: None },
-            );
-            targets.push(ProcessId::Storage(id));
+            cluster.disks.insert(id, Disk::default());
         }
-        for id in 1..=shape.gateways {
-            targets.push(ProcessId::Gateway(id));
-        }
-        for &target in &targets {
-            cluster.start(target);
+        for process in shape.servers() {
+            cluster.start(process);
         }
         for id in 1..=shape.producers {
             let producer = Producer::new(cluster.client(id));
@@ -153,31 +117,16 @@ impl Cluster {
         }
         let consumer = Consumer::new(cluster.client(0));
         cluster.world.start(ProcessId::Client(0), consumer);
-        let plan = Plan { until_ms: shape.trouble_ms, count: shape.faults };
-        let mut fault_random = cluster.random.fork(4);
-        for (at, fault) in faults::draw(&mut fault_random, &targets, plan) {
+        for (at, fault) in faults {
             cluster.world.schedule(at, fault);
         }
-        cluster.start_groups();
+        for gateway in 1..=shape.gateways {
+            cluster.groups.start_auditor(&mut cluster.world, gateway);
+        }
+        for seat in cluster.groups.seats() {
+            cluster.start(seat.process);
+        }
         cluster
-    }
-
-    fn start_groups(&mut self) {
-        for gateway in 1..=self.shape.gateways {
-            self.groups.start_auditor(&mut self.world, gateway);
-        }
-        let seats = self.groups.seats();
-        for seat in &seats {
-            self.start(seat.process);
-        }
-        if seats.is_empty() {
-            return;
-        }
-        let plan = Plan { until_ms: self.shape.trouble_ms, count: self.shape.member_faults };
-        let mut random = self.random.fork(5);
-        for (at, fault) in faults::draw_for_members(&mut random, &seats, self.shape.gateways, plan) {
-            self.world.schedule(at, fault);
-        }
     }
 
     fn run(&mut self) -> Result<(), String> {
@@ -226,41 +175,42 @@ impl Cluster {
     }
 
     fn carry_out(&mut self, fault: Fault) {
-        match fault {
-            Fault::Crash { process, power_lost } => self.crash(process, power_lost),
+        let struck = match fault {
+            Fault::Kill { process } => self.crash(process, None),
+            Fault::PowerLoss { process, loss } => self.crash(process, Some(loss)),
             Fault::Restart { process } => {
                 if !self.world.is_alive(process) {
                     self.start(process);
                 }
+                false
             }
             Fault::Pause { process } => self.world.pause(process),
-            Fault::Resume { process } => self.world.resume(process),
-            Fault::Cut { from, to } => self.world.cut(from, to),
-            Fault::Heal => self.world.heal(),
-        }
+            Fault::Resume { process } => {
+                self.world.resume(process);
+                false
+            }
+            Fault::Cut { from, to } => {
+                self.world.cut(from, to);
+                true
+            }
+            Fault::Heal | Fault::Mend { .. } => {
+                self.world.heal();
+                false
+            }
+            _ => false,
+        };
+        self.struck.add(fault.name(), u64::from(struck));
     }
 
-    fn crash(&mut self, process: ProcessId, power_lost: bool) {
+    /// Whether there was anything to strike.
+    fn crash(&mut self, process: ProcessId, loss: Option<Loss>) -> bool {
         match process {
             ProcessId::Storage(id) => {
                 if let Some(storage) = self.world.process::<Storage>(process) {
                     let disk = storage.disk();
-                    let pattern = self.random.below(Survivors::ALL.len() as u64) as usize;
-                    let survivors = Survivors::ALL[pattern];
-                    let after = if power_lost {
-                        Disk {
-                            vfs: disk.vfs.after_crash(survivors, &mut self.random),
-                            kv: Arc::new(disk.kv.after_crash(&mut self.random)),
-                            broker_epoch: disk.broker_epoch,
-                            cluster_id: disk.cluster_id.clone(),
-                        }
-                    } else {
-                        Disk {
-                            vfs: disk.vfs.clone(),
-                            kv: Arc::new(disk.kv.after_kill()),
-                            broker_epoch: disk.broker_epoch,
-                            cluster_id: disk.cluster_id.clone(),
-                        }
+                    let after = match loss {
+                        Some(loss) => disk.after_power_loss(loss),
+                        None => disk.after_kill(),
                     };
                     self.disks.insert(id, after);
                 }
@@ -273,7 +223,9 @@ impl Cluster {
             ProcessId::Member(number) => self.groups.died(number, self.world.time()),
             ProcessId::Gateway(_) | ProcessId::Client(_) => {}
         }
+        let struck = self.world.is_alive(process);
         self.world.kill(process);
+        struck
     }
 
     fn start(&mut self, process: ProcessId) {
@@ -304,7 +256,7 @@ impl Cluster {
         Settings {
             id,
             gateways: self.shape.gateways,
-            partitions: self.shape.partitions,
+            partitions: self.shape.partitions(),
             replication_factor: 3,
             idempotent: id % 2 == 1,
             creates: id > 0,

@@ -39,6 +39,35 @@ pub enum ProcessId {
     Member(i32),
 }
 
+impl std::fmt::Display for ProcessId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            ProcessId::Controller(id) => write!(f, "controller-{id}"),
+            ProcessId::Storage(id) => write!(f, "storage-{id}"),
+            ProcessId::Gateway(id) => write!(f, "gateway-{id}"),
+            ProcessId::Client(id) => write!(f, "client-{id}"),
+            ProcessId::Member(id) => write!(f, "member-{id}"),
+        }
+    }
+}
+
+impl std::str::FromStr for ProcessId {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<ProcessId, ()> {
+        let (kind, id) = text.split_once('-').ok_or(())?;
+        let id = id.parse().map_err(|_| ())?;
+        match kind {
+            "controller" => Ok(ProcessId::Controller(id)),
+            "storage" => Ok(ProcessId::Storage(id)),
+            "gateway" => Ok(ProcessId::Gateway(id)),
+            "client" => Ok(ProcessId::Client(id)),
+            "member" => Ok(ProcessId::Member(id)),
+            _ => Err(()),
+        }
+    }
+}
+
 /// What a process is told.
 #[derive(Debug)]
 pub enum Input {
@@ -210,10 +239,13 @@ impl World {
         }
     }
 
-    pub fn pause(&mut self, id: ProcessId) {
-        if self.alive.contains_key(&id) {
+    /// Whether it was there to be paused.
+    pub fn pause(&mut self, id: ProcessId) -> bool {
+        let is_alive = self.alive.contains_key(&id);
+        if is_alive {
             self.paused.entry(id).or_default();
         }
+        is_alive
     }
 
     pub fn resume(&mut self, id: ProcessId) {
@@ -260,7 +292,7 @@ impl World {
             Happening::Wake { process, life } => self.wake(process, life),
             Happening::Dial { from, life, to, purpose, token } => self.dial(from, life, to, purpose, token),
             Happening::Fault(fault) => {
-                self.trace.note(self.time, format_args!("{fault:?}"));
+                self.trace.note(self.time, format_args!("{fault}"));
                 self.faults.push(fault);
             }
         }

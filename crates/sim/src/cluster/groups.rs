@@ -117,12 +117,12 @@ impl Flavour {
 impl Groups {
     /// The first group speaks the classic protocol and the second one the consumer protocol; the third may be on its way from one
     /// to the other: the one member who speaks differently comes and goes, and the group with it.
-    pub fn new(shape: Shape, random: &mut Random) -> Groups {
+    pub fn new(shape: Shape, seed: u64) -> Groups {
         if shape.groups == 0 {
             let judge = Rc::new(RefCell::new(Judge::new(Vec::new())));
             return Groups { judge, min_insync_replicas: None, gateways: shape.gateways, groups: Vec::new() };
         }
-        let mut random = random.fork(6);
+        let mut random = Random::new(seed).fork(6);
         let mut groups = Vec::new();
         for index in 0..shape.groups {
             let clients = match index {
@@ -142,7 +142,7 @@ impl Groups {
             };
             let group = Group {
                 name,
-                partitions: shape.partitions,
+                partitions: shape.partitions(),
                 session_ms: SESSION_MS,
                 offsets_expire: clients.first == Flavour::OldClassic,
                 protocol,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use base_types::{BrokerEpoch, BrokerId, Incarnation, Tick, TopicPartition};
+use base_types::{BrokerEpoch, BrokerId, Incarnation, Random, Tick, TopicPartition};
 use bytes::Bytes;
 use peer_api::controller::ActiveController;
 use peer_api::storage::{LogDir, OffsetSpec, ReplicaSize};
@@ -15,6 +15,7 @@ use storage_core::{
 };
 use store_api::{MemKv, MemVfs};
 
+use crate::faults::Loss;
 use crate::network::{Payload, Purpose, StreamId};
 use crate::world::{Context, Input, Process, ProcessId};
 
@@ -25,12 +26,28 @@ const LEADER_TOKENS: u64 = 1_000;
 const REDIAL_MS: u64 = 50;
 
 /// What outlives the process.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Disk {
     pub vfs: MemVfs,
     pub kv: Arc<MemKv>,
     pub broker_epoch: Option<BrokerEpoch>,
     pub cluster_id: Option<String>,
+}
+
+impl Disk {
+    /// Only the process died.
+    pub fn after_kill(&self) -> Disk {
+        Disk { kv: Arc::new(self.kv.after_kill()), ..self.clone() }
+    }
+
+    pub fn after_power_loss(&self, loss: Loss) -> Disk {
+        let mut random = Random::new(loss.seed);
+        Disk {
+            vfs: self.vfs.after_crash(loss.survivors, &mut random),
+            kv: Arc::new(self.kv.after_crash(&mut random)),
+            ..self.clone()
+        }
+    }
 }
 
 pub struct Storage {
