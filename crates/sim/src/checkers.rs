@@ -1,15 +1,15 @@
-//! What must hold, looked at from outside: across replicas at any moment, and across histories at the end.
+//! What must hold, looked at from outside: across replicas at any moment. What clients saw is judged elsewhere
+//! (`process/client/book.rs`, `groups.rs`).
 
 pub mod groups;
 
 use std::collections::BTreeMap;
 
-use base_types::{BrokerId, LeaderEpoch, Offset, PartitionIndex, TopicPartition};
+use base_types::{BrokerId, LeaderEpoch, PartitionIndex, TopicPartition};
 use replica_core::Role;
 
 use crate::cluster::Shape;
 use crate::process::client::TOPIC;
-use crate::process::client::log::{Consumer, Promises, Value};
 use crate::process::storage::Storage;
 use crate::world::{ProcessId, World};
 
@@ -81,17 +81,8 @@ fn logs_match(partition: TopicPartition, a: (i32, &Storage), b: (i32, &Storage))
     }
 }
 
-/// What the consumer complained of.
-pub fn consumer(world: &World) -> Result<(), String> {
-    match world.process::<Consumer>(ProcessId::Client(0)).and_then(|consumer| consumer.complaint.clone()) {
-        Some(complaint) => Err(complaint),
-        None => Ok(()),
-    }
-}
-
-/// L: after the trouble every partition has a leader with a full ISR, and the consumer has caught up. Where the logs end.
+/// L: after the trouble every partition has a leader with a full ISR. Where the logs end.
 pub fn healed(world: &World, shape: Shape) -> Result<BTreeMap<i32, i64>, String> {
-    let consumer = world.process::<Consumer>(ProcessId::Client(0)).ok_or("the consumer is gone")?;
     let mut led = BTreeMap::new();
     for id in world.processes() {
         let Some(storage) = world.process::<Storage>(id) else { continue };
@@ -106,53 +97,12 @@ pub fn healed(world: &World, shape: Shape) -> Result<BTreeMap<i32, i64>, String>
         }
     }
     for partition in 0..shape.partitions() {
-        let Some(&(_, end, isr)) = led.get(&PartitionIndex(partition)) else {
+        let Some(&(_, _, isr)) = led.get(&PartitionIndex(partition)) else {
             return Err(format!("L: partition {partition} has no leader after the trouble is over"));
         };
         if isr < 3 {
             return Err(format!("L: partition {partition} has {isr} in sync after the trouble is over"));
         }
-        let position = consumer.positions.get(&partition).copied().unwrap_or(0);
-        if Offset(position) < end {
-            return Err(format!("L: partition {partition}: the consumer is at {position} of {end}"));
-        }
     }
     Ok(led.into_iter().map(|(partition, (_, end, _))| (partition.0, end.0)).collect())
-}
-
-/// What the consumer saw against what the producers were promised.
-pub fn history(world: &World, promises: &[Promises]) -> Result<(), String> {
-    let consumer = world.process::<Consumer>(ProcessId::Client(0)).ok_or("the consumer is gone")?;
-    judge(&consumer.seen, promises)
-}
-
-/// R2, R17, P1 and W1 for a history: what is at each offset of each partition, and what was promised.
-pub fn judge(seen: &BTreeMap<(i32, i64), Value>, promises: &[Promises]) -> Result<(), String> {
-    for promise in promises {
-        for (value, &offset) in &promise.acknowledged {
-            let there = seen.get(&(value.partition, offset));
-            if there != Some(value) {
-                return Err(format!("R2: {value:?} was acknowledged at {offset}, where {there:?} is"));
-            }
-        }
-    }
-    let mut times: BTreeMap<Value, u32> = BTreeMap::new();
-    let mut last: BTreeMap<(i32, i32), u64> = BTreeMap::new();
-    for value in seen.values() {
-        let count = times.entry(*value).or_default();
-        *count += 1;
-        if *count > 1 {
-            return Err(format!("P1: {value:?} is there {count} times"));
-        }
-        if let Some(&before) = last.get(&(value.client, value.partition))
-            && before >= value.number
-        {
-            return Err(format!("W1: {value:?} comes after number {before}"));
-        }
-        last.insert((value.client, value.partition), value.number);
-        if promises.iter().any(|promise| promise.refused.contains(value)) {
-            return Err(format!("R17: {value:?} was refused for certain, and is there"));
-        }
-    }
-    Ok(())
 }

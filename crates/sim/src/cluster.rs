@@ -1,9 +1,12 @@
 //! A whole cluster in one thread: who is in it, what goes wrong, and whether everything held.
 
+mod clients;
 mod groups;
 mod shape;
 
+use std::any::Any;
 use std::collections::BTreeMap;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 
 use base_types::{Incarnation, Now, Random, Tick, Timestamp};
@@ -11,11 +14,11 @@ use store_api::{MemKv, MemVfs};
 
 use crate::checkers;
 use crate::faults::{self, Fault, List, Loss, Plan, Struck};
-use crate::process::client::log::{Consumer, Producer, Promises, Settings};
 use crate::process::controller::{self, Controller};
 use crate::process::gateway::Gateway;
 use crate::process::storage::{Disk, Storage};
 use crate::world::{ProcessId, Time, World};
+use clients::Clients;
 use groups::Groups;
 
 pub use shape::{Shape, TOPICS_MAX, Topic, topic_name};
@@ -29,6 +32,8 @@ pub struct Report {
     pub simulated_ms: u64,
     pub acknowledged: usize,
     pub unknown: usize,
+    /// Records, by all readers.
+    pub read: usize,
     pub commits: usize,
     /// Generations and member epochs that groups went through.
     pub generations: usize,
@@ -44,30 +49,53 @@ pub struct Cluster {
     random: Random,
     disks: BTreeMap<i32, Disk>,
     stores: BTreeMap<i32, controller::Store>,
+    clients: Clients,
     groups: Groups,
     struck: Struck,
+    epochs: checkers::Epochs,
+    /// How many inputs there had been when everything was looked at.
+    checked: u64,
 }
 
 /// How often the checkers look at everything.
 const CHECK_EVERY_INPUTS: u64 = 500;
 
-/// Runs one seed to its end.
+/// Runs one seed to its end, with the faults that it draws.
 pub fn run(seed: u64, shape: Shape, verbose: bool) -> Report {
-    let mut cluster = Cluster::new(seed, shape);
+    replay(seed, shape, Cluster::faults(seed, &shape), verbose)
+}
+
+/// Runs one seed to its end, with these faults. A process that panics is a failure of the run, as any other.
+pub fn replay(seed: u64, shape: Shape, faults: List, verbose: bool) -> Report {
+    let mut cluster = Cluster::with_faults(seed, shape, faults);
     cluster.world.trace.verbose = verbose;
-    let outcome = cluster.run();
-    let promises = cluster.promises();
+    let outcome = panic::catch_unwind(AssertUnwindSafe(|| cluster.run()));
+    let outcome = outcome.unwrap_or_else(|payload| Err(panic_message(payload.as_ref())));
+    let tally = cluster.clients.tally();
     Report {
         seed,
         trace_hash: cluster.world.trace.hash(),
         inputs: cluster.world.trace.inputs,
         simulated_ms: cluster.world.time().ms(),
-        acknowledged: promises.iter().map(|promise| promise.acknowledged.len()).sum(),
-        unknown: promises.iter().map(|promise| promise.unknown.len()).sum(),
+        acknowledged: tally.acknowledged,
+        unknown: tally.unknown,
+        read: tally.read,
         commits: cluster.groups.judge.borrow().commits_acknowledged(),
         generations: cluster.groups.judge.borrow().generations(),
         struck: cluster.struck.clone(),
         failure: outcome.err().map(|failure| (failure, cluster.last_lines())),
+    }
+}
+
+fn panic_message(payload: &(dyn Any + Send)) -> String {
+    let text = payload.downcast_ref::<String>().map(String::as_str).or_else(|| payload.downcast_ref().copied());
+    text.unwrap_or("a panic without words").to_owned()
+}
+
+impl Report {
+    /// The first line of what did not hold.
+    pub fn failure_line(&self) -> Option<&str> {
+        self.failure.as_ref().map(|(failure, _)| failure.lines().next().unwrap_or_default())
     }
 }
 
@@ -93,14 +121,18 @@ impl Cluster {
     /// With these faults and no others. The same seed, shape and faults are the same run.
     pub fn with_faults(seed: u64, shape: Shape, faults: List) -> Cluster {
         let mut random = Random::new(seed);
+        let groups = Groups::new(shape, seed);
         let mut cluster = Cluster {
             world: World::new(random.next_u64()),
             shape,
             random: random.fork(3),
             disks: BTreeMap::new(),
             stores: BTreeMap::new(),
-            groups: Groups::new(shape, seed),
+            clients: Clients::new(shape, seed, groups.min_insync_replicas),
+            groups,
             struck: Struck::default(),
+            epochs: checkers::Epochs::default(),
+            checked: 0,
         };
         for id in 1..=shape.controllers {
             cluster.stores.insert(id, controller::Store::default());
@@ -111,12 +143,7 @@ impl Cluster {
         for process in shape.servers() {
             cluster.start(process);
         }
-        for id in 1..=shape.producers {
-            let producer = Producer::new(cluster.client(id));
-            cluster.world.start(ProcessId::Client(id), producer);
-        }
-        let consumer = Consumer::new(cluster.client(0));
-        cluster.world.start(ProcessId::Client(0), consumer);
+        cluster.clients.start(&mut cluster.world, seed);
         for (at, fault) in faults {
             cluster.world.schedule(at, fault);
         }
@@ -130,48 +157,47 @@ impl Cluster {
     }
 
     fn run(&mut self) -> Result<(), String> {
-        let trouble_ends = Time(self.shape.trouble_ms * 1000);
-        let end = Time((self.shape.trouble_ms + self.shape.heal_ms) * 1000);
-        let mut checked = 0;
-        let mut epochs = checkers::Epochs::default();
-        while self.world.step(end) {
-            for fault in self.world.take_faults() {
-                self.carry_out(fault);
-            }
-            if self.world.trace.inputs >= checked + CHECK_EVERY_INPUTS {
-                checked = self.world.trace.inputs;
-                checkers::replicas(&self.world, &mut epochs)?;
-                checkers::consumer(&self.world)?;
-                self.groups.judged()?;
-                if self.world.time() > trouble_ends && self.has_healed() {
-                    break;
-                }
-            }
-        }
-        checkers::replicas(&self.world, &mut epochs)?;
-        checkers::consumer(&self.world)?;
+        while self.advance()? {}
+        checkers::replicas(&self.world, &mut self.epochs)?;
+        self.clients.judged()?;
         self.groups.judged()?;
         self.healed()?;
-        checkers::history(&self.world, &self.promises())
+        self.clients.judge(&self.world)
+    }
+
+    /// Lets the next thing happen, and looks at everything now and then. `false` when the run is over.
+    pub fn advance(&mut self) -> Result<bool, String> {
+        let Shape { trouble_ms, heal_ms, .. } = self.shape;
+        if !self.world.step(Time((trouble_ms + heal_ms) * 1000)) {
+            return Ok(false);
+        }
+        for fault in self.world.take_faults() {
+            self.carry_out(fault);
+        }
+        if self.world.trace.inputs < self.checked + CHECK_EVERY_INPUTS {
+            return Ok(true);
+        }
+        self.checked = self.world.trace.inputs;
+        checkers::replicas(&self.world, &mut self.epochs)?;
+        self.clients.judged()?;
+        self.groups.judged()?;
+        Ok(self.world.time() <= Time(trouble_ms * 1000) || !self.has_healed())
     }
 
     fn healed(&self) -> Result<(), String> {
         let ends = checkers::healed(&self.world, self.shape)?;
+        self.clients.are_settled(&self.world)?;
         self.groups.healed(&self.world, &ends)
     }
 
-    fn has_healed(&self) -> bool {
-        self.healed().is_ok() && checkers::history(&self.world, &self.promises()).is_ok()
+    /// Healed, and read from end to end.
+    fn has_healed(&mut self) -> bool {
+        self.healed().is_ok() && self.clients.has_read_all(&mut self.world)
     }
 
     fn last_lines(&self) -> Vec<String> {
         let judge = self.groups.judge.borrow();
         self.world.trace.lines().map(str::to_owned).chain(judge.notes().cloned()).collect()
-    }
-
-    fn promises(&self) -> Vec<Promises> {
-        let of = |id| self.world.process::<Producer>(ProcessId::Client(id)).map(|producer| producer.promises.clone());
-        (1..=self.shape.producers).filter_map(of).collect()
     }
 
     fn carry_out(&mut self, fault: Fault) {
@@ -249,20 +275,6 @@ impl Cluster {
             }
             ProcessId::Member(number) => self.groups.start_member(&mut self.world, number),
             ProcessId::Client(_) => {}
-        }
-    }
-
-    fn client(&self, id: i32) -> Settings {
-        Settings {
-            id,
-            gateways: self.shape.gateways,
-            partitions: self.shape.partitions(),
-            replication_factor: 3,
-            idempotent: id % 2 == 1,
-            creates: id > 0,
-            min_insync_replicas: self.groups.min_insync_replicas.filter(|_| id == 1),
-            pace_ms: self.shape.pace_ms,
-            stop_ms: self.shape.trouble_ms,
         }
     }
 }

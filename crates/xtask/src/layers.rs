@@ -82,6 +82,7 @@ const LAW: &[(&str, &[&str])] = &[
             "gateway-core",
             "segment-log",
             "store-api",
+            "history-checker",
         ],
     ),
     ("history-checker", &[]),

@@ -24,8 +24,9 @@ pub struct Shape {
     pub controllers: i32,
     pub storage_nodes: i32,
     pub gateways: i32,
-    pub producers: i32,
-    /// Between an answer and the next batch.
+    /// Producers, readers, operators, adversaries; what they are is drawn from the seed.
+    pub clients: i32,
+    /// Between two requests of a client, about.
     pub pace_ms: u64,
     topics: [Topic; TOPICS_MAX],
     /// Of three members each, in both protocols.
@@ -47,8 +48,8 @@ impl Default for Shape {
             controllers: 3,
             storage_nodes: 3,
             gateways: 2,
-            producers: 3,
-            pace_ms: 0,
+            clients: 5,
+            pace_ms: 50,
             topics: one_topic(2),
             groups: 0,
             trouble_ms: 12_000,
@@ -64,7 +65,7 @@ impl Shape {
     /// Consumer groups, with so much going on besides as they need.
     pub fn of_groups() -> Shape {
         Shape {
-            producers: 1,
+            clients: 3,
             pace_ms: 30,
             topics: one_topic(6),
             groups: 3,
@@ -91,7 +92,7 @@ impl Shape {
         }
         Shape {
             storage_nodes: storage_nodes as i32,
-            producers: 5,
+            clients: 8,
             pace_ms: random.between(50, 500),
             topics,
             trouble_ms: 120_000,
@@ -100,6 +101,29 @@ impl Shape {
             swarm: Swarm::draw(&mut random),
             ..Shape::default()
         }
+    }
+
+    /// Shapes with less in them, the most promising first: half of the clients, one client, group, topic or partition fewer.
+    pub fn smaller(&self) -> Vec<Shape> {
+        let clients = [self.clients / 2, self.clients - 1].into_iter().filter(|count| *count >= 1);
+        let mut smaller: Vec<Shape> = clients.map(|clients| Shape { clients, ..*self }).collect();
+        if self.groups > 0 {
+            smaller.push(Shape { groups: self.groups - 1, ..*self });
+        }
+        let topics = self.topics().len();
+        if topics > 1 {
+            let mut fewer = *self;
+            fewer.topics[topics - 1] = NONE;
+            smaller.push(fewer);
+        }
+        for index in 0..topics {
+            let mut fewer = *self;
+            fewer.topics[index].partitions -= 1;
+            if fewer.topics[index].partitions >= 1 {
+                smaller.push(fewer);
+            }
+        }
+        smaller
     }
 
     pub fn topics(&self) -> &[Topic] {
@@ -154,7 +178,7 @@ impl fmt::Display for Shape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let topics: Vec<String> = self.topics().iter().map(Topic::to_string).collect();
         write!(f, "controllers={} storage_nodes={} ", self.controllers, self.storage_nodes)?;
-        write!(f, "gateways={} producers={} ", self.gateways, self.producers)?;
+        write!(f, "gateways={} clients={} ", self.gateways, self.clients)?;
         write!(f, "pace_ms={} topics={} groups={} ", self.pace_ms, topics.join(","), self.groups)?;
         write!(f, "trouble_ms={} heal_ms={} ", self.trouble_ms, self.heal_ms)?;
         write!(f, "faults={} member_faults={} swarm={}", self.faults, self.member_faults, self.swarm)
@@ -181,7 +205,7 @@ impl Shape {
             "controllers" => self.controllers = value.parse().ok()?,
             "storage_nodes" => self.storage_nodes = value.parse().ok()?,
             "gateways" => self.gateways = value.parse().ok()?,
-            "producers" => self.producers = value.parse().ok()?,
+            "clients" => self.clients = value.parse().ok()?,
             "pace_ms" => self.pace_ms = value.parse().ok()?,
             "topics" => {
                 self.topics = [NONE; TOPICS_MAX];

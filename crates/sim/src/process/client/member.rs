@@ -21,7 +21,7 @@ use kafka_wire::{
 };
 use record_batch::batches;
 
-use super::log::{FETCH_VERSION, fetch};
+use super::operations::fetch;
 use super::{Connection, Gateways, News, PAUSE_MS, TOPIC};
 use crate::checkers::groups::{Asked, CommitId, Fetched, Group, Shared, Verdict, Who};
 use crate::world::{Context, Input, Process};
@@ -381,15 +381,15 @@ impl<P: Protocol> Member<P> {
     fn read_on(&mut self, context: &mut Context<'_>) {
         let positions = self.desk.positions();
         if self.data.is_free() && self.data_wait_until.is_none() && !positions.is_empty() {
-            let request = fetch(positions.iter().map(|(&partition, &position)| (partition, position)));
+            let request = fetch::by_members(positions.iter().map(|(&partition, &position)| (partition, position)));
             self.reading = positions;
-            self.data.ask(context, FETCH_VERSION, &request, ANSWER_MS_MAX);
+            self.data.ask(context, fetch::MEMBERS_VERSION, &request, ANSWER_MS_MAX);
         }
     }
 
     /// What it has no more, or reads from elsewhere now, is not looked at.
     fn read(&mut self, context: &Context<'_>, frame: Bytes) {
-        let answer = self.data.decode::<FetchRequest>(frame, FETCH_VERSION);
+        let answer = self.data.decode::<FetchRequest>(frame, fetch::MEMBERS_VERSION);
         let reading = std::mem::take(&mut self.reading);
         for answer in answer.responses.into_iter().flat_map(|topic| topic.partitions) {
             if answer.error_code != 0 {
