@@ -20,5 +20,7 @@ pub mod cluster;
 pub mod faults;
 pub mod network;
 pub mod process;
+pub mod shrink;
+pub mod state;
 pub mod trace;
 pub mod world;

@@ -1,4 +1,7 @@
 //! The trace of a run: a hash over everything that any process was told, and the last lines of it for a report.
+//! `file.rs`: what is kept of a run, to have it again.
+
+pub mod file;
 
 use std::collections::VecDeque;
 use std::fmt::{self, Write};

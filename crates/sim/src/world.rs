@@ -278,6 +278,11 @@ impl World {
         std::mem::take(&mut self.faults)
     }
 
+    /// When the next thing happens.
+    pub fn next_at(&self) -> Option<Time> {
+        self.queue.happenings.first_key_value().map(|(&(at, _), _)| at)
+    }
+
     /// Lets the next thing happen. `false` when nothing is left, or nothing before `until`.
     pub fn step(&mut self, until: Time) -> bool {
         let Some((&(at, _), _)) = self.queue.happenings.first_key_value() else { return false };
