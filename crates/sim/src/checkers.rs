@@ -1,83 +1,164 @@
 //! What must hold, looked at from outside: across replicas at any moment. What clients saw is judged elsewhere
 //! (`process/client/book.rs`, `groups.rs`).
 
+pub mod controller;
+pub mod gateway;
 pub mod groups;
+pub mod producers;
+pub mod replication;
+pub mod storage;
 
 use std::collections::BTreeMap;
 
-use base_types::{BrokerId, LeaderEpoch, PartitionIndex, TopicPartition};
-use replica_core::Role;
+use base_types::{Offset, PartitionIndex, TopicPartition};
+use peer_api::metadata::{ConfigResource, Image};
+use record_batch::{BatchHeader, batches};
 
 use crate::cluster::Shape;
 use crate::process::client::TOPIC;
+use crate::process::controller::Controller;
+use crate::process::gateway::Gateway;
 use crate::process::storage::Storage;
 use crate::world::{ProcessId, World};
+use controller::Controllers;
+use replication::{Log, Replica, Replication};
+use storage::Disks;
 
-/// Who led which partition in which epoch, over the whole run (R8).
+/// What is remembered from one look to the next.
 #[derive(Debug, Default)]
-pub struct Epochs {
-    leaders: BTreeMap<(TopicPartition, LeaderEpoch), BrokerId>,
+pub struct Memory {
+    pub replication: Replication,
+    pub controllers: Controllers,
+    pub disks: Disks,
 }
 
-/// R1 and R8, over all running storage nodes.
-pub fn replicas(world: &World, epochs: &mut Epochs) -> Result<(), String> {
-    let mut by_partition: BTreeMap<TopicPartition, Vec<(i32, &Storage)>> = BTreeMap::new();
-    for id in world.processes() {
-        let ProcessId::Storage(number) = id else { continue };
-        let Some(storage) = world.process::<Storage>(id) else { continue };
-        for stats in storage.core().replica_stats() {
-            by_partition.entry(stats.partition).or_default().push((number, storage));
-            let Some(replica) = storage.core().replica(stats.partition) else { continue };
-            if replica.role() == Role::Leader {
-                let known = *epochs.leaders.entry((stats.partition, stats.leader_epoch)).or_insert(BrokerId(number));
-                if known != BrokerId(number) {
-                    return Err(format!(
-                        "R8: {} epoch {} is led by {known} and {number}",
-                        stats.partition, stats.leader_epoch
-                    ));
+impl Memory {
+    /// All that can be seen from outside, at one moment.
+    pub fn check(&mut self, world: &World) -> Result<(), String> {
+        self.check_metadata(world)?;
+        self.note(world);
+        let image = self.controllers.newest();
+        let replicas = replicas(world, image);
+        self.replication.check(&replicas, image)?;
+        for replica in &replicas {
+            self.disks.begins(replica.node, replica.partition, replica.log_start)?;
+        }
+        if let Some(image) = image {
+            for (node, storage) in nodes(world) {
+                let life = world.life(node).unwrap_or(0);
+                self.disks.holds(
+                    storage.core().broker(),
+                    life,
+                    storage.log().replicas().into_iter().collect(),
+                    image,
+                )?;
+            }
+        }
+        producers::check(producer_states(world))
+    }
+
+    /// What a process knows before it ends.
+    pub fn note(&mut self, world: &World) {
+        let image = self.controllers.newest();
+        let least = |partition| image.map_or(1, |image| min_insync_replicas(image, partition));
+        self.replication.note(&replicas(world, image), least);
+    }
+
+    fn check_metadata(&mut self, world: &World) -> Result<(), String> {
+        for id in world.processes() {
+            let life = world.life(id).unwrap_or(0);
+            if let Some(controller) = world.process::<Controller>(id) {
+                let role = controller.core().role();
+                if role.is_leader {
+                    self.controllers.leads(role.term, controller.id())?;
+                }
+                self.controllers.applied(controller.id(), controller.core().image())?;
+            } else if let Some(storage) = world.process::<Storage>(id) {
+                self.controllers.viewed(id, life, storage.core().image())?;
+            } else if let Some(gateway) = world.process::<Gateway>(id) {
+                self.controllers.viewed(id, life, gateway.core().image())?;
+                gateway::memory(id, gateway.core().memory_used(), gateway.memory_max())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn nodes(world: &World) -> impl Iterator<Item = (ProcessId, &Storage)> {
+    world.processes().filter_map(|id| Some((id, world.process::<Storage>(id)?)))
+}
+
+fn replicas<'w>(world: &'w World, image: Option<&Image>) -> Vec<Replica<'w>> {
+    let of_node = |(id, storage): (ProcessId, &'w Storage)| {
+        let core = storage.core();
+        let is_in_office =
+            image.is_some_and(|image| replication::is_in_office(image, core.broker(), core.broker_epoch()));
+        let life = world.life(id).unwrap_or(0);
+        core.replica_stats().filter_map(move |stats| {
+            let replica = core.replica(stats.partition)?;
+            Some(Replica {
+                node: core.broker(),
+                life,
+                partition: stats.partition,
+                leads: stats.leads,
+                leader_epoch: stats.leader_epoch,
+                log_start: stats.log_start,
+                log_end: stats.log_end,
+                durable_end: stats.durable_end,
+                high_watermark: stats.high_watermark,
+                maximal_isr: replica.maximal_isr(),
+                is_in_office,
+                log: storage,
+            })
+        })
+    };
+    nodes(world).flat_map(of_node).collect()
+}
+
+fn producer_states(world: &World) -> impl Iterator<Item = producers::State> {
+    nodes(world).flat_map(|(_, storage)| {
+        let core = storage.core();
+        core.replica_stats().filter(|stats| stats.durable_end == stats.log_end).filter_map(|stats| {
+            let replica = core.replica(stats.partition)?;
+            Some(producers::State {
+                node: core.broker(),
+                partition: stats.partition,
+                log_end: stats.log_end,
+                last_epoch: replica.epochs().latest(),
+                encoded: replica.producers().encode(),
+            })
+        })
+    })
+}
+
+/// As the topic or the cluster has it, and no more than there are replicas.
+fn min_insync_replicas(image: &Image, partition: TopicPartition) -> usize {
+    const NAME: &str = "min.insync.replicas";
+    let Some(topic) = image.topic(partition.topic) else { return 1 };
+    let of_topic = image.config(&ConfigResource::Topic(topic.name.clone()), NAME);
+    let configured = of_topic.or_else(|| image.config(&ConfigResource::Cluster, NAME));
+    let replicas = image.partition(partition).map_or(1, |state| state.replicas.len());
+    configured.and_then(|count| count.parse().ok()).unwrap_or(1).clamp(1, replicas.max(1))
+}
+
+impl Log for Storage {
+    fn headers(&self, from: Offset, below: Offset, partition: TopicPartition) -> Result<Vec<BatchHeader>, String> {
+        self.disk().vfs.without_faults(|| {
+            let mut headers = Vec::new();
+            let mut next = from;
+            while next < below {
+                let read = self.log().read(partition, next, below, usize::MAX);
+                let read = read.map_err(|error| format!("S2: nothing can be read at {next}: {error}"))?;
+                if read.next <= next {
+                    break;
+                }
+                next = read.next;
+                for piece in &read.batches {
+                    headers.extend(batches(piece).map_while(Result::ok).map(|(header, _)| header));
                 }
             }
-        }
-    }
-    for (partition, holders) in by_partition {
-        for (at, &(a, first)) in holders.iter().enumerate() {
-            for &(b, second) in &holders[at + 1..] {
-                logs_match(partition, (a, first), (b, second))?;
-            }
-        }
-    }
-    Ok(())
-}
-
-/// R1: two replicas hold the same bytes below the smaller of their high watermarks.
-fn logs_match(partition: TopicPartition, a: (i32, &Storage), b: (i32, &Storage)) -> Result<(), String> {
-    let bounds = |storage: &Storage| {
-        let replica = storage.core().replica(partition)?;
-        Some((replica.log_start(), replica.high_watermark().min(replica.durable_end())))
-    };
-    let (Some((start_a, end_a)), Some((start_b, end_b))) = (bounds(a.1), bounds(b.1)) else { return Ok(()) };
-    let (start, end) = (start_a.max(start_b), end_a.min(end_b));
-    if start >= end {
-        return Ok(());
-    }
-    let bytes = |storage: &Storage| -> Result<Vec<u8>, String> {
-        let mut bytes = Vec::new();
-        let mut from = start;
-        while from < end {
-            let read = storage.log().read(partition, from, end, usize::MAX);
-            let read = read.map_err(|error| format!("S2: {partition} cannot be read at {from}: {error}"))?;
-            if read.next <= from {
-                return Err(format!("S1: {partition} has nothing at {from}, below its high watermark {end}"));
-            }
-            read.batches.iter().for_each(|piece| bytes.extend_from_slice(piece));
-            from = read.next;
-        }
-        Ok(bytes)
-    };
-    if bytes(a.1)? == bytes(b.1)? {
-        Ok(())
-    } else {
-        Err(format!("R1: {partition}: nodes {} and {} differ between {start} and {end}", a.0, b.0))
+            Ok(headers)
+        })
     }
 }
 

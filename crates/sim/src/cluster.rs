@@ -7,17 +7,18 @@ mod shape;
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::Arc;
 
-use base_types::{Incarnation, Now, Random, Tick, Timestamp};
-use store_api::{MemKv, MemVfs};
+use base_types::{BrokerId, Incarnation, Now, Random, Tick, Timestamp};
+use segment_log::{OpenError, StoreError};
+use store_api::{DiskErrorKind, DiskFault};
 
 use crate::checkers;
 use crate::faults::{self, Fault, List, Loss, Plan, Struck};
+use crate::process::admin::Admin;
 use crate::process::controller::{self, Controller};
 use crate::process::gateway::Gateway;
 use crate::process::storage::{Disk, Storage};
-use crate::world::{ProcessId, Time, World};
+use crate::world::{Exit, ProcessId, Time, World};
 use clients::Clients;
 use groups::Groups;
 
@@ -52,9 +53,20 @@ pub struct Cluster {
     clients: Clients,
     groups: Groups,
     struck: Struck,
-    epochs: checkers::Epochs,
+    /// What survives when a disk reaches the change at which power is lost.
+    armed: BTreeMap<ProcessId, Loss>,
+    memory: checkers::Memory,
     /// How many inputs there had been when everything was looked at.
     checked: u64,
+    /// What was noticed while faults were carried out.
+    failure: Option<String>,
+}
+
+const ADMIN: ProcessId = ProcessId::Client(1_000);
+
+/// A failure of the disk that may be over at the next start. Damage is not.
+fn is_for_now(error: &OpenError) -> bool {
+    matches!(error, OpenError::Disk(_) | OpenError::Store(StoreError::NoSpace | StoreError::Failed(_)))
 }
 
 /// How often the checkers look at everything.
@@ -82,7 +94,7 @@ pub fn replay(seed: u64, shape: Shape, faults: List, verbose: bool) -> Report {
         read: tally.read,
         commits: cluster.groups.judge.borrow().commits_acknowledged(),
         generations: cluster.groups.judge.borrow().generations(),
-        struck: cluster.struck.clone(),
+        struck: cluster.struck(),
         failure: outcome.err().map(|failure| (failure, cluster.last_lines())),
     }
 }
@@ -123,7 +135,7 @@ impl Cluster {
         let mut random = Random::new(seed);
         let groups = Groups::new(shape, seed);
         let mut cluster = Cluster {
-            world: World::new(random.next_u64()),
+            world: World::new(random.next_u64(), &shape.swarm),
             shape,
             random: random.fork(3),
             disks: BTreeMap::new(),
@@ -131,8 +143,10 @@ impl Cluster {
             clients: Clients::new(shape, seed, groups.min_insync_replicas),
             groups,
             struck: Struck::default(),
-            epochs: checkers::Epochs::default(),
+            armed: BTreeMap::new(),
+            memory: checkers::Memory::default(),
             checked: 0,
+            failure: None,
         };
         for id in 1..=shape.controllers {
             cluster.stores.insert(id, controller::Store::default());
@@ -143,6 +157,7 @@ impl Cluster {
         for process in shape.servers() {
             cluster.start(process);
         }
+        cluster.world.start(ADMIN, Admin::new(shape.gateways, shape.topics()));
         cluster.clients.start(&mut cluster.world, seed);
         for (at, fault) in faults {
             cluster.world.schedule(at, fault);
@@ -158,7 +173,7 @@ impl Cluster {
 
     fn run(&mut self) -> Result<(), String> {
         while self.advance()? {}
-        checkers::replicas(&self.world, &mut self.epochs)?;
+        self.memory.check(&self.world)?;
         self.clients.judged()?;
         self.groups.judged()?;
         self.healed()?;
@@ -174,14 +189,29 @@ impl Cluster {
         for fault in self.world.take_faults() {
             self.carry_out(fault);
         }
+        for (process, exit) in self.world.take_exits() {
+            self.bury(process, exit);
+        }
+        if let Some(failure) = self.failure.take() {
+            return Err(failure);
+        }
         if self.world.trace.inputs < self.checked + CHECK_EVERY_INPUTS {
             return Ok(true);
         }
         self.checked = self.world.trace.inputs;
-        checkers::replicas(&self.world, &mut self.epochs)?;
+        self.memory.check(&self.world)?;
         self.clients.judged()?;
         self.groups.judged()?;
         Ok(self.world.time() <= Time(trouble_ms * 1000) || !self.has_healed())
+    }
+
+    /// What struck, of links and disks too.
+    fn struck(&self) -> Struck {
+        let mut struck = self.struck.clone();
+        struck.merge(&self.world.network.struck);
+        let met = |disk: &Disk| disk.vfs.faults_met();
+        struck.add("disk error", self.disks.values().map(met).sum());
+        struck
     }
 
     fn healed(&self) -> Result<(), String> {
@@ -201,9 +231,23 @@ impl Cluster {
     }
 
     fn carry_out(&mut self, fault: Fault) {
+        let name = fault.name();
         let struck = match fault {
             Fault::Kill { process } => self.crash(process, None),
             Fault::PowerLoss { process, loss } => self.crash(process, Some(loss)),
+            Fault::PowerLossAtChange { process, changes, loss } => {
+                if let Some(disk) = self.disk(process).filter(|disk| !disk.vfs.is_crashed()) {
+                    disk.vfs.crash_after(changes);
+                    self.armed.insert(process, loss);
+                }
+                false
+            }
+            Fault::PowerLossOfAll { loss } => {
+                self.shape.servers().into_iter().for_each(|process| _ = self.crash(process, Some(loss)));
+                true
+            }
+            Fault::Wipe { process } => self.wipe(process),
+            Fault::Stop { process } => self.world.request_stop(process),
             Fault::Restart { process } => {
                 if !self.world.is_alive(process) {
                     self.start(process);
@@ -219,17 +263,74 @@ impl Cluster {
                 self.world.cut(from, to);
                 true
             }
-            Fault::Heal | Fault::Mend { .. } => {
-                self.world.heal();
+            Fault::Mend { from, to } => {
+                self.world.mend(from, to);
                 false
             }
-            _ => false,
+            Fault::Heal => {
+                self.world.heal();
+                self.world.calm();
+                false
+            }
+            Fault::Reset { a, b } => self.world.reset(a, b),
+            Fault::Jump { process, ms } => {
+                self.world.jump(process, ms);
+                true
+            }
+            Fault::Drift { process, per_mille } => {
+                self.world.drift(process, per_mille);
+                per_mille != 1000
+            }
+            Fault::FailDisk { process, operation, skip, times } => {
+                let kind = DiskErrorKind::Failed;
+                let fault = DiskFault { operation, path: String::new(), kind, skip, times };
+                self.disk(process).map(|disk| disk.vfs.inject(fault));
+                false
+            }
+            Fault::FillDisk { process, bytes } => {
+                self.disk(process).map(|disk| disk.vfs.set_capacity(disk.vfs.used() + bytes));
+                false
+            }
+            Fault::SlowDisk { process, times } => match self.world.process_mut::<Storage>(process) {
+                Some(storage) => {
+                    storage.slowness = times;
+                    true
+                }
+                None => false,
+            },
+            Fault::MendDisk { process } => {
+                self.disk(process).map(|disk| disk.vfs.mend());
+                self.armed.remove(&process);
+                if let Some(storage) = self.world.process_mut::<Storage>(process) {
+                    storage.slowness = 1;
+                }
+                false
+            }
+            Fault::Operate(operation) => match self.world.process_mut::<Admin>(ADMIN) {
+                Some(admin) => {
+                    admin.ask(operation);
+                    self.world.rouse(ADMIN);
+                    true
+                }
+                None => false,
+            },
         };
-        self.struck.add(fault.name(), u64::from(struck));
+        self.struck.add(name, u64::from(struck));
+    }
+
+    fn disk(&self, process: ProcessId) -> Option<&Disk> {
+        match process {
+            ProcessId::Storage(id) => self.disks.get(&id),
+            _ => None,
+        }
     }
 
     /// Whether there was anything to strike.
     fn crash(&mut self, process: ProcessId, loss: Option<Loss>) -> bool {
+        if !self.world.is_alive(process) {
+            return false;
+        }
+        self.memory.note(&self.world);
         match process {
             ProcessId::Storage(id) => {
                 if let Some(storage) = self.world.process::<Storage>(process) {
@@ -243,26 +344,81 @@ impl Cluster {
             }
             ProcessId::Controller(id) => {
                 if let Some(controller) = self.world.process::<Controller>(process) {
-                    self.stores.insert(id, controller.store().clone());
+                    let store = match loss {
+                        Some(loss) => controller.store_after_power_loss(loss),
+                        None => controller.store().clone(),
+                    };
+                    self.stores.insert(id, store);
                 }
             }
             ProcessId::Member(number) => self.groups.died(number, self.world.time()),
             ProcessId::Gateway(_) | ProcessId::Client(_) => {}
         }
-        let struck = self.world.is_alive(process);
-        self.world.kill(process);
-        struck
+        self.world.kill(process, loss.is_none());
+        true
+    }
+
+    /// A process ended by itself; its supervisor starts it again after a while.
+    fn bury(&mut self, process: ProcessId, exit: Exit) {
+        match exit {
+            Exit::Stopped => {
+                let closed = self.world.process::<Storage>(process).is_some_and(Storage::is_closed);
+                self.crash(process, None);
+                if let (ProcessId::Storage(id), true) = (process, closed) {
+                    self.memory.disks.closed(BrokerId(id));
+                }
+            }
+            Exit::PowerLost => {
+                let loss = self.armed.remove(&process);
+                if self.crash(process, loss) {
+                    self.struck.add("power-loss-at-change", 1);
+                }
+            }
+        }
+        self.restart_later(process);
+    }
+
+    fn restart_later(&mut self, process: ProcessId) {
+        let at = self.world.time().plus_ms(self.random.between(500, 3_000));
+        self.world.schedule(at, Fault::Restart { process });
+    }
+
+    /// The disk is another one, unless the contract would not cover that.
+    fn wipe(&mut self, process: ProcessId) -> bool {
+        let ProcessId::Storage(id) = process else { return false };
+        if !self.atlas_permits_loss_of(id) {
+            return false;
+        }
+        self.crash(process, None);
+        self.disks.insert(id, Disk::new());
+        self.memory.replication.disk_lost(BrokerId(id));
+        self.memory.disks.lost(BrokerId(id));
+        true
+    }
+
+    /// An acknowledged record is on every member of ISR and ELR, as the controllers have them. So a node's data may be lost when
+    /// for each of its partitions another one of them is left that truly has all.
+    fn atlas_permits_loss_of(&mut self, id: i32) -> bool {
+        self.memory.note(&self.world);
+        let Some(image) = self.memory.controllers.newest() else { return false };
+        let replication = &self.memory.replication;
+        image.partitions().all(|(partition, state)| {
+            let committed = replication.high_watermark(partition);
+            let has_all = |broker: BrokerId| {
+                replication.durable_end(broker, partition).is_some_and(|durable| durable >= committed)
+                    && self.world.is_alive(ProcessId::Storage(broker.0))
+            };
+            let mut candidates = state.isr.iter().chain(&state.elr).copied();
+            !state.replicas.contains(&BrokerId(id))
+                || candidates.any(|broker| broker != BrokerId(id) && has_all(broker))
+        })
     }
 
     fn start(&mut self, process: ProcessId) {
         let incarnation = Incarnation(self.random.uuid());
-        let now = Now { tick: Tick(self.world.time().ms()), wall: Timestamp(0) };
+        let now = Now { tick: Tick(0), wall: Timestamp(0) };
         match process {
-            ProcessId::Storage(id) => {
-                let Some(disk) = self.disks.get(&id).cloned() else { return };
-                let storage = Storage::start(id, disk, incarnation, self.shape.controllers, groups::statics());
-                self.world.start(process, storage);
-            }
+            ProcessId::Storage(id) => self.start_storage(id, incarnation),
             ProcessId::Controller(id) => {
                 let Some(store) = self.stores.get(&id).cloned() else { return };
                 let seed = self.random.next_u64();
@@ -276,5 +432,45 @@ impl Cluster {
             ProcessId::Member(number) => self.groups.start_member(&mut self.world, number),
             ProcessId::Client(_) => {}
         }
+    }
+
+    fn start_storage(&mut self, id: i32, incarnation: Incarnation) {
+        let process = ProcessId::Storage(id);
+        let Some(disk) = self.disks.get(&id).cloned() else { return };
+        match Storage::start(id, disk.clone(), incarnation, self.shape.controllers, groups::statics()) {
+            Ok(storage) => {
+                self.check_recovery(id, &storage);
+                self.world.start(process, storage);
+            }
+            // Power may be lost again while the log is recovered.
+            Err(_) if disk.vfs.is_crashed() => {
+                if let Some(loss) = self.armed.remove(&process) {
+                    self.disks.insert(id, disk.after_power_loss(loss));
+                    self.struck.add("power-loss-in-recovery", 1);
+                }
+                self.restart_later(process);
+            }
+            Err(error) if is_for_now(&error) => {
+                self.restart_later(process);
+            }
+            Err(error) => self.failure = Some(format!("S1: storage node {id} cannot recover its log: {error:?}")),
+        }
+    }
+
+    fn check_recovery(&mut self, id: i32, storage: &Storage) {
+        let node = BrokerId(id);
+        let log = storage.log();
+        let end = |partition| Some((partition, log.bounds(partition)?.1));
+        let ends: BTreeMap<_, _> = log.replicas().into_iter().filter_map(end).collect();
+        let image = self.memory.controllers.newest();
+        // What the node was to delete may have been deleted already.
+        let is_given = |partition| {
+            let state = image.and_then(|image| image.partition(partition));
+            state.is_some_and(|state| state.replicas.contains(&node))
+        };
+        let durable: Vec<_> =
+            self.memory.replication.durable_of(node).filter(|(partition, _)| is_given(*partition)).collect();
+        let checked = self.memory.disks.recovered(node, storage.was_clean(), &ends, durable.into_iter());
+        self.failure = self.failure.take().or(checked.err());
     }
 }

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 
 use base_types::{Now, Random, Tick, Timestamp};
 
-use crate::network::{Network, Payload, Purpose, StreamId};
+use crate::faults::Swarm;
+use crate::network::{CONNECT_TIMEOUT_MICROS, Delivery, Network, Payload, Purpose, StreamId};
 use crate::trace::Trace;
 
 /// Virtual microseconds since the world began.
@@ -100,6 +101,17 @@ pub enum Input {
     },
     /// A deadline of its own has passed.
     Ticked,
+    /// As by SIGTERM.
+    StopRequested,
+}
+
+/// How a process ended by itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Exit {
+    /// It stopped, in order or because it could not go on.
+    Stopped,
+    /// Its disk reached the change at which power was to be lost.
+    PowerLost,
 }
 
 /// A process as the world sees it: told one thing at a time, asking through [`Context`].
@@ -116,6 +128,7 @@ pub struct Context<'a> {
     time: Time,
     queue: &'a mut Queue,
     network: &'a mut Network,
+    exits: &'a mut Vec<(ProcessId, Exit)>,
     pub random: &'a mut Random,
 }
 
@@ -125,6 +138,8 @@ enum Happening {
         to: ProcessId,
         life: u64,
         input: Input,
+        /// Its stream may break before, and then it does not.
+        has_arrived: bool,
     },
     /// A deadline may be due; stale ones find nothing to do.
     Wake {
@@ -138,7 +153,34 @@ enum Happening {
         purpose: Purpose,
         token: u64,
     },
+    /// If the stream's ends have not heard each other since then, they give it up.
+    Silence {
+        stream: StreamId,
+        since: Time,
+    },
     Fault(crate::faults::Fault),
+}
+
+/// A machine's clock. It outlives its processes, but for the ticks, which each counts from its own start.
+#[derive(Clone, Copy, Debug)]
+struct Clock {
+    /// The ticks showed `micros` at `at`, and have run at `per_mille` thousandths of their speed since.
+    at: Time,
+    micros: u64,
+    per_mille: u64,
+    wall_ahead_ms: i64,
+}
+
+impl Clock {
+    fn micros(&self, time: Time) -> u64 {
+        self.micros + (time.0 - self.at.0) * self.per_mille / 1000
+    }
+
+    /// When the ticks will show `tick`.
+    fn when(&self, tick: Tick) -> Time {
+        let wanted = (tick.0 * 1000).saturating_sub(self.micros);
+        self.at.plus_micros((wanted * 1000).div_ceil(self.per_mille))
+    }
 }
 
 #[derive(Debug, Default)]
@@ -152,6 +194,16 @@ impl Queue {
         self.sequence += 1;
         self.happenings.insert((at, self.sequence), happening);
     }
+
+    fn deliver(&mut self, deliveries: impl IntoIterator<Item = Delivery>) {
+        for Delivery { to, life, at, stream, payload } in deliveries {
+            let (input, has_arrived) = match payload {
+                Some(payload) => (Input::Received { stream, payload }, false),
+                None => (Input::Closed { stream }, true),
+            };
+            self.put(at, Happening::Tell { to, life, input, has_arrived });
+        }
+    }
 }
 
 pub struct World {
@@ -160,8 +212,10 @@ pub struct World {
     pub network: Network,
     alive: BTreeMap<ProcessId, Alive>,
     lives: u64,
-    /// Processes that are stopped as by SIGSTOP, and what waits for them.
-    paused: BTreeMap<ProcessId, Vec<Input>>,
+    /// Processes that are stopped as by SIGSTOP, since when, and what waits for them.
+    paused: BTreeMap<ProcessId, (Time, Vec<Input>)>,
+    clocks: BTreeMap<ProcessId, Clock>,
+    exits: Vec<(ProcessId, Exit)>,
     random: Random,
     pub trace: Trace,
     faults: Vec<crate::faults::Fault>,
@@ -193,15 +247,17 @@ impl<P: Process + 'static> AnyProcess for P {
 const EPOCH_MS: i64 = 1_700_000_000_000;
 
 impl World {
-    pub fn new(seed: u64) -> World {
+    pub fn new(seed: u64, swarm: &Swarm) -> World {
         let mut random = Random::new(seed);
         World {
             time: Time(0),
             queue: Queue::default(),
-            network: Network::new(random.fork(1)),
+            network: Network::new(random.fork(1), swarm),
             alive: BTreeMap::new(),
             lives: 0,
             paused: BTreeMap::new(),
+            clocks: BTreeMap::new(),
+            exits: Vec::new(),
             random: random.fork(2),
             trace: Trace::default(),
             faults: Vec::new(),
@@ -216,6 +272,11 @@ impl World {
         self.alive.contains_key(&id)
     }
 
+    /// Counts up over all processes with every start.
+    pub fn life(&self, id: ProcessId) -> Option<u64> {
+        self.alive.get(&id).map(|alive| alive.life)
+    }
+
     pub fn processes(&self) -> impl Iterator<Item = ProcessId> + '_ {
         self.alive.keys().copied()
     }
@@ -224,49 +285,139 @@ impl World {
         self.alive.get(&id)?.process.as_any().downcast_ref()
     }
 
-    pub fn start<P: Process + 'static>(&mut self, id: ProcessId, process: P) {
-        self.lives += 1;
-        self.alive.insert(id, Alive { life: self.lives, process: Box::new(process), woken_at: None });
-        self.queue.put(self.time, Happening::Tell { to: id, life: self.lives, input: Input::Started });
+    pub fn process_mut<P: 'static>(&mut self, id: ProcessId) -> Option<&mut P> {
+        self.alive.get_mut(&id)?.process.as_any_mut().downcast_mut()
     }
 
-    /// The process is gone, as by SIGKILL; its streams break.
-    pub fn kill(&mut self, id: ProcessId) {
+    pub fn start<P: Process + 'static>(&mut self, id: ProcessId, process: P) {
+        self.lives += 1;
+        // Judges compare the clocks of clients; those of servers each begin with their process.
+        if matches!(id, ProcessId::Controller(_) | ProcessId::Storage(_) | ProcessId::Gateway(_)) {
+            let time = self.time;
+            let clock = self.clock_mut(id);
+            (clock.at, clock.micros) = (time, 0);
+        }
+        self.alive.insert(id, Alive { life: self.lives, process: Box::new(process), woken_at: None });
+        self.tell_at(self.time, id, self.lives, Input::Started);
+    }
+
+    /// The process is gone. Its streams break: what it had sent arrives in part, and unless its machine went with it the others
+    /// notice soon.
+    pub fn kill(&mut self, id: ProcessId, is_noticed_at_once: bool) {
         self.alive.remove(&id);
         self.paused.remove(&id);
-        for (stream, other) in self.network.close_all_of(id) {
-            self.tell_closed(other, stream);
+        for stream in self.network.streams_of(id) {
+            self.network.end_closed(stream, id);
+            self.break_stream(stream, is_noticed_at_once);
         }
     }
 
     /// Whether it was there to be paused.
     pub fn pause(&mut self, id: ProcessId) -> bool {
-        let is_alive = self.alive.contains_key(&id);
-        if is_alive {
-            self.paused.entry(id).or_default();
+        if !self.alive.contains_key(&id) || self.paused.contains_key(&id) {
+            return false;
         }
-        is_alive
+        self.paused.insert(id, (self.time, Vec::new()));
+        for stream in self.network.streams_of(id) {
+            self.expect_silence(stream);
+        }
+        true
     }
 
     pub fn resume(&mut self, id: ProcessId) {
-        let Some(waiting) = self.paused.remove(&id) else { return };
+        let Some((_, waiting)) = self.paused.remove(&id) else { return };
         let Some(life) = self.alive.get(&id).map(|alive| alive.life) else { return };
         for input in waiting {
-            self.queue.put(self.time, Happening::Tell { to: id, life, input });
+            self.queue.put(self.time, Happening::Tell { to: id, life, input, has_arrived: true });
         }
         self.queue.put(self.time, Happening::Wake { process: id, life });
     }
 
-    /// Messages between the two no longer arrive, from `from` to `to`; streams between them break after a while.
-    pub fn cut(&mut self, from: ProcessId, to: ProcessId) {
-        for (stream, a, b) in self.network.cut(from, to) {
-            self.tell_closed(a, stream);
-            self.tell_closed(b, stream);
+    /// Has the process look again at what it was given from outside.
+    pub fn rouse(&mut self, id: ProcessId) {
+        if let Some(life) = self.alive.get(&id).map(|alive| alive.life) {
+            self.tell_at(self.time, id, life, Input::Ticked);
         }
     }
 
+    pub fn request_stop(&mut self, id: ProcessId) -> bool {
+        let Some(life) = self.alive.get(&id).map(|alive| alive.life) else { return false };
+        self.tell_at(self.time, id, life, Input::StopRequested);
+        true
+    }
+
+    /// What one sends no longer reaches the other; both give up the streams between them if it takes long.
+    pub fn cut(&mut self, from: ProcessId, to: ProcessId) {
+        self.network.cut(from, to, self.time);
+        for stream in self.network.streams_between(from, to) {
+            self.expect_silence(stream);
+        }
+    }
+
+    pub fn mend(&mut self, from: ProcessId, to: ProcessId) {
+        let deliveries = self.network.mend(from, to, self.time);
+        self.queue.deliver(deliveries);
+    }
+
+    /// All cuts are mended.
     pub fn heal(&mut self) {
-        self.network.heal();
+        for (from, to) in self.network.cut_links() {
+            self.mend(from, to);
+        }
+    }
+
+    /// Links are well, too.
+    pub fn calm(&mut self) {
+        self.network.calm();
+    }
+
+    /// Whether there was a stream to reset.
+    pub fn reset(&mut self, a: ProcessId, b: ProcessId) -> bool {
+        let streams = self.network.streams_between(a, b);
+        streams.iter().for_each(|&stream| self.break_stream(stream, true));
+        !streams.is_empty()
+    }
+
+    /// Moves the wall clock.
+    pub fn jump(&mut self, id: ProcessId, ms: i64) {
+        self.clock_mut(id).wall_ahead_ms += ms;
+    }
+
+    pub fn drift(&mut self, id: ProcessId, per_mille: u64) {
+        let time = self.time;
+        let clock = self.clock_mut(id);
+        (clock.micros, clock.at, clock.per_mille) = (clock.micros(time), time, per_mille);
+        if let Some(life) = self.alive.get(&id).map(|alive| alive.life) {
+            self.queue.put(time, Happening::Wake { process: id, life });
+        }
+    }
+
+    fn break_stream(&mut self, stream: StreamId, is_noticed_at_once: bool) {
+        let deliveries = self.network.break_stream(stream, self.time, is_noticed_at_once);
+        self.queue.deliver(deliveries);
+    }
+
+    fn expect_silence(&mut self, stream: StreamId) {
+        if self.network.has_keepalive(stream) {
+            let at = self.time.plus_micros(self.network.keepalive());
+            self.queue.put(at, Happening::Silence { stream, since: self.time });
+        }
+    }
+
+    fn silence(&mut self, stream: StreamId, since: Time) {
+        let Some([a, b]) = self.network.ends(stream) else { return };
+        let is_paused = |id| self.paused.get(&id).is_some_and(|(at, _)| *at <= since);
+        if is_paused(a) || is_paused(b) || self.network.is_cut_since(a, b, since) {
+            self.break_stream(stream, true);
+        }
+    }
+
+    fn clock_mut(&mut self, id: ProcessId) -> &mut Clock {
+        self.clocks.entry(id).or_insert(Clock { at: Time(0), micros: 0, per_mille: 1000, wall_ahead_ms: 0 })
+    }
+
+    fn tell_at(&mut self, at: Time, to: ProcessId, life: u64, input: Input) {
+        self.queue.put(at, Happening::Tell { to, life, input, has_arrived: true });
     }
 
     pub fn schedule(&mut self, at: Time, fault: crate::faults::Fault) {
@@ -283,6 +434,11 @@ impl World {
         self.queue.happenings.first_key_value().map(|(&(at, _), _)| at)
     }
 
+    /// Processes that ended by themselves; whoever owns the cluster buries them.
+    pub fn take_exits(&mut self) -> Vec<(ProcessId, Exit)> {
+        std::mem::take(&mut self.exits)
+    }
+
     /// Lets the next thing happen. `false` when nothing is left, or nothing before `until`.
     pub fn step(&mut self, until: Time) -> bool {
         let Some((&(at, _), _)) = self.queue.happenings.first_key_value() else { return false };
@@ -293,9 +449,10 @@ impl World {
         let Some((_, happening)) = self.queue.happenings.pop_first() else { return false };
         self.time = at;
         match happening {
-            Happening::Tell { to, life, input } => self.tell(to, life, input),
+            Happening::Tell { to, life, input, has_arrived } => self.tell(to, life, input, has_arrived),
             Happening::Wake { process, life } => self.wake(process, life),
             Happening::Dial { from, life, to, purpose, token } => self.dial(from, life, to, purpose, token),
+            Happening::Silence { stream, since } => self.silence(stream, since),
             Happening::Fault(fault) => {
                 self.trace.note(self.time, format_args!("{fault}"));
                 self.faults.push(fault);
@@ -305,42 +462,35 @@ impl World {
     }
 
     fn dial(&mut self, from: ProcessId, life: u64, to: ProcessId, purpose: Purpose, token: u64) {
-        let reachable =
-            self.alive.contains_key(&to) && self.network.connects(from, to) && !self.paused.contains_key(&to);
         let at = self.time.plus_micros(self.network.delay());
-        if !reachable {
-            return self.queue.put(at, Happening::Tell { to: from, life, input: Input::DialFailed { token } });
-        }
-        let Some(other) = self.alive.get(&to).map(|alive| alive.life) else { return };
-        let stream = self.network.open((from, life), (to, other));
-        let accepted = Input::Accepted { stream, from, purpose };
-        self.queue.put(at, Happening::Tell { to, life: other, input: accepted });
-        self.queue.put(at, Happening::Tell { to: from, life, input: Input::Dialled { stream, token } });
-    }
-
-    fn tell_closed(&mut self, id: ProcessId, stream: StreamId) {
-        if let Some(alive) = self.alive.get(&id) {
-            let at = self.time.plus_micros(self.network.notice_delay());
-            self.queue.put(at, Happening::Tell { to: id, life: alive.life, input: Input::Closed { stream } });
-        }
+        let is_silent = !self.network.connects(from, to) || self.paused.contains_key(&to);
+        let other = self.alive.get(&to).map(|alive| alive.life).filter(|_| !is_silent);
+        let Some(other) = other else {
+            // Nobody listens there, which is known at once, or nobody answers.
+            let at = if is_silent { self.time.plus_micros(CONNECT_TIMEOUT_MICROS) } else { at };
+            return self.tell_at(at, from, life, Input::DialFailed { token });
+        };
+        let stream = self.network.open(purpose, (from, life), (to, other));
+        self.tell_at(at, to, other, Input::Accepted { stream, from, purpose });
+        self.tell_at(at, from, life, Input::Dialled { stream, token });
     }
 
     fn wake(&mut self, id: ProcessId, life: u64) {
-        let now = self.now();
+        let now = self.now(id);
         let Some(alive) = self.alive.get_mut(&id).filter(|alive| alive.life == life) else { return };
         if self.paused.contains_key(&id) {
             return;
         }
         alive.woken_at = None;
         match alive.process.next_deadline() {
-            Some(due) if due <= now.tick => self.tell(id, life, Input::Ticked),
+            Some(due) if due <= now.tick => self.tell(id, life, Input::Ticked, true),
             Some(due) => self.wake_at(id, due),
             None => {}
         }
     }
 
     fn wake_at(&mut self, id: ProcessId, due: Tick) {
-        let at = Time(due.0 * 1000).max(self.time);
+        let at = self.clocks.get(&id).map_or(Time(due.0 * 1000), |clock| clock.when(due)).max(self.time);
         let Some(alive) = self.alive.get_mut(&id) else { return };
         if alive.woken_at.is_none_or(|woken| woken > at) {
             alive.woken_at = Some(at);
@@ -348,20 +498,34 @@ impl World {
         }
     }
 
-    fn now(&self) -> Now {
-        Now { tick: Tick(self.time.ms()), wall: Timestamp(EPOCH_MS + self.time.ms() as i64) }
+    fn now(&self, id: ProcessId) -> Now {
+        let wall = EPOCH_MS + self.time.ms() as i64;
+        match self.clocks.get(&id) {
+            Some(clock) => {
+                let tick = Tick(clock.micros(self.time) / 1000);
+                Now { tick, wall: Timestamp(wall + clock.wall_ahead_ms) }
+            }
+            None => Now { tick: Tick(self.time.ms()), wall: Timestamp(wall) },
+        }
     }
 
-    fn tell(&mut self, id: ProcessId, life: u64, input: Input) {
-        let now = self.now();
+    fn tell(&mut self, id: ProcessId, life: u64, input: Input, has_arrived: bool) {
+        let now = self.now(id);
         let Some(alive) = self.alive.get_mut(&id).filter(|alive| alive.life == life) else { return };
-        if let Some(waiting) = self.paused.get_mut(&id) {
-            return waiting.push(input);
-        }
         if let Input::Received { stream, .. } = &input
-            && !self.network.is_open(*stream)
+            && !has_arrived
+            && !self.network.arrives(*stream, id, self.time)
         {
             return;
+        }
+        if let Some((_, waiting)) = self.paused.get_mut(&id) {
+            return waiting.push(input);
+        }
+        match &input {
+            Input::Received { stream, .. } if !self.network.is_open(*stream, id) => return,
+            Input::Closed { stream } if !self.network.is_open(*stream, id) => return,
+            Input::Closed { stream } => self.network.end_closed(*stream, id),
+            _ => {}
         }
         self.trace.input(self.time, id, &input);
         let mut context = Context {
@@ -371,6 +535,7 @@ impl World {
             time: self.time,
             queue: &mut self.queue,
             network: &mut self.network,
+            exits: &mut self.exits,
             random: &mut self.random,
         };
         alive.process.handle(&mut context, input);
@@ -383,8 +548,13 @@ impl World {
 impl Context<'_> {
     /// In order on its stream; lost with it.
     pub fn send(&mut self, stream: StreamId, payload: Payload) {
-        let Some((to, life, at)) = self.network.route(stream, self.me, self.time) else { return };
-        self.queue.put(at, Happening::Tell { to, life, input: Input::Received { stream, payload } });
+        let sent = self.network.send(stream, self.me, self.time, Some(payload));
+        self.queue.deliver(sent);
+        if self.network.resets() {
+            self.network.struck.add("reset on send", 1);
+            let told = self.network.break_stream(stream, self.time, true);
+            self.queue.deliver(told);
+        }
     }
 
     /// Answered by `Dialled` or `DialFailed`.
@@ -395,15 +565,20 @@ impl Context<'_> {
 
     /// The other side learns of it.
     pub fn close(&mut self, stream: StreamId) {
-        if let Some((other, life)) = self.network.close(stream, self.me) {
-            let at = self.time.plus_micros(self.network.delay());
-            self.queue.put(at, Happening::Tell { to: other, life, input: Input::Closed { stream } });
-        }
+        let told = self.network.send(stream, self.me, self.time, None);
+        self.queue.deliver(told);
+        self.network.end_closed(stream, self.me);
     }
 
     /// Tells this process `Done` after so long, unless it dies before.
     pub fn after(&mut self, micros: u64, token: u64) {
-        let at = self.time.plus_micros(micros);
-        self.queue.put(at, Happening::Tell { to: self.me, life: self.life, input: Input::Done { token } });
+        let input = Input::Done { token };
+        let tell = Happening::Tell { to: self.me, life: self.life, input, has_arrived: true };
+        self.queue.put(self.time.plus_micros(micros), tell);
+    }
+
+    /// The process ends now; what it is told after this finds nobody.
+    pub fn exit(&mut self, exit: Exit) {
+        self.exits.push((self.me, exit));
     }
 }

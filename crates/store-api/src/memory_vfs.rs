@@ -156,6 +156,35 @@ impl MemVfs {
         self.disk().faults.clear();
     }
 
+    /// No failure is to come any more, power is not to be lost, and there is room.
+    pub fn mend(&self) {
+        let mut disk = self.disk();
+        disk.faults.clear();
+        disk.capacity = u64::MAX;
+        if !disk.crashed {
+            disk.crash_at = None;
+        }
+    }
+
+    /// For who looks at the disk from outside: nothing fails meanwhile, and no fault is used up.
+    pub fn without_faults<R>(&self, look: impl FnOnce() -> R) -> R {
+        let crashed = {
+            let mut disk = self.disk();
+            disk.is_looked_at = true;
+            std::mem::take(&mut disk.crashed)
+        };
+        let seen = look();
+        let mut disk = self.disk();
+        disk.is_looked_at = false;
+        disk.crashed = crashed;
+        seen
+    }
+
+    /// How many operations have failed because they were to, or because the disk was full.
+    pub fn faults_met(&self) -> u64 {
+        self.disk().faults_met
+    }
+
     /// Sets how many bytes fit on the disk.
     pub fn set_capacity(&self, bytes: u64) {
         self.disk().capacity = bytes;
@@ -311,6 +340,7 @@ impl MemFile {
                 if fits {
                     Ok(())
                 } else {
+                    disk.faults_met += 1;
                     Err(DiskError::new(DiskOperation::Write, &self.path, DiskErrorKind::NoSpace))
                 }
             },

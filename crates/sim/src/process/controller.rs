@@ -7,13 +7,16 @@ use bytes::Bytes;
 use controller_core::{Config, Controller as Core, Effect, Effects, Event, Persist, SessionId, Stored, WriteId};
 use peer_api::controller::{ActiveController, RaftMessage, ToController};
 
+use crate::faults::Loss;
 use crate::network::{Payload, Purpose, StreamId};
-use crate::world::{Context, Input, Process, ProcessId};
+use crate::world::{Context, Exit, Input, Process, ProcessId};
 
 /// Tokens from here on dial the controller with that id.
 const PEER_TOKENS: u64 = 1_000;
 const DISK_TOKEN: u64 = 1;
 const REDIAL_MS: u64 = 50;
+/// As the service has it.
+const HANDOVER_MS_MAX: u64 = 2_000;
 
 /// What outlives the process.
 #[derive(Clone, Debug, Default)]
@@ -36,6 +39,8 @@ pub struct Controller {
     /// Messages that wait for a write.
     held: Vec<(WriteId, BrokerId, Bytes)>,
     started: Option<Effects>,
+    /// It was asked to stop, and does when it is not active or the time is over.
+    stop_at: Option<Tick>,
 }
 
 impl Store {
@@ -81,7 +86,12 @@ impl Controller {
             durable: WriteId(0),
             held: Vec::new(),
             started: Some(effects),
+            stop_at: None,
         }
+    }
+
+    pub fn id(&self) -> i32 {
+        self.id
     }
 
     pub fn core(&self) -> &Core {
@@ -92,11 +102,25 @@ impl Controller {
         &self.store
     }
 
+    /// What is found after power was lost: of the writes under way some of the first, whole.
+    pub fn store_after_power_loss(&self, loss: Loss) -> Store {
+        let mut store = self.store.clone();
+        let kept = Random::new(loss.seed).below(self.writes.len() as u64 + 1) as usize;
+        self.writes.iter().take(kept).for_each(|persist| store.apply(persist.clone()));
+        store
+    }
+
     fn step(&mut self, context: &mut Context<'_>, event: Event) {
         let mut effects = Effects::default();
         self.core.step(context.now, event, &mut effects);
         self.core.check_invariants();
         self.perform(context, effects);
+    }
+
+    fn stop_if_due(&self, context: &mut Context<'_>) {
+        if self.stop_at.is_some_and(|stop_at| !self.core.is_active() || stop_at <= context.now.tick) {
+            context.exit(Exit::Stopped);
+        }
     }
 
     fn perform(&mut self, context: &mut Context<'_>, mut effects: Effects) {
@@ -209,7 +233,12 @@ impl Process for Controller {
                 self.work(context);
             }
             Input::Ticked => self.step(context, Event::Ticked),
+            Input::StopRequested => {
+                self.step(context, Event::HandoverRequested);
+                self.stop_at = Some(context.now.tick.plus_ms(HANDOVER_MS_MAX));
+            }
         }
+        self.stop_if_due(context);
     }
 
     fn next_deadline(&self) -> Option<Tick> {

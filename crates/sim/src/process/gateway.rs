@@ -9,7 +9,7 @@ use peer_api::controller::ActiveController;
 use peer_api::storage::{Request, RequestId, ToStorage, TransportError};
 
 use crate::network::{Payload, Purpose, StreamId};
-use crate::world::{Context, Input, Process, ProcessId};
+use crate::world::{Context, Exit, Input, Process, ProcessId};
 
 const CONTROLLER_TOKEN: u64 = 1;
 /// Tokens from here on dial the storage node with that id.
@@ -18,6 +18,7 @@ const REDIAL_MS: u64 = 50;
 
 pub struct Gateway {
     core: Core,
+    memory_max: usize,
     controllers: i32,
     next_controller: i32,
     controller: Controller,
@@ -60,6 +61,7 @@ impl Gateway {
             ..Config::default()
         };
         Gateway {
+            memory_max: config.memory_max,
             core: Core::new(config),
             controllers,
             next_controller: id,
@@ -67,6 +69,10 @@ impl Gateway {
             storage: BTreeMap::new(),
             clients: BTreeSet::new(),
         }
+    }
+
+    pub fn memory_max(&self) -> usize {
+        self.memory_max
     }
 
     pub fn core(&self) -> &Core {
@@ -251,6 +257,8 @@ impl Process for Gateway {
                 }
             }
             Input::Done { .. } => {}
+            // What is in flight is answered to nobody: harsher than the service, which waits for it a while.
+            Input::StopRequested => context.exit(Exit::Stopped),
         }
     }
 

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use peer_api::controller::ActiveController;
 use peer_api::storage::{LogDir, OffsetSpec, ReplicaSize};
 use record_batch::{StampedBatch, batches};
-use segment_log::{Checkpoint, Durability, LogOptions, LogStore, LogWrite, ReplicaOptions, StoreError};
+use segment_log::{Checkpoint, Durability, LogOptions, LogStore, LogWrite, OpenError, ReplicaOptions, StoreError};
 use storage_core::{
     ControllerStream, Effect, Effects, Event, FetchPart, GatewayStream, Identity, OnDisk, PeerStream, ReadFailure,
     StorageNode, TimestampHit, WriteFailure,
@@ -17,7 +17,7 @@ use store_api::{MemKv, MemVfs};
 
 use crate::faults::Loss;
 use crate::network::{Payload, Purpose, StreamId};
-use crate::world::{Context, Input, Process, ProcessId};
+use crate::world::{Context, Exit, Input, Process, ProcessId};
 
 const CONTROLLER_TOKEN: u64 = 1;
 const DISK_TOKEN: u64 = 2;
@@ -63,7 +63,13 @@ pub struct Storage {
     jobs: VecDeque<Effect>,
     completions: Vec<Event>,
     busy: bool,
-    pub stopped: bool,
+    /// The core has said its last word; what the disk was asked for is still done.
+    is_stopping: bool,
+    /// The log was closed in order.
+    is_closed: bool,
+    was_clean: bool,
+    /// Everything that the disk does takes so many times longer.
+    pub slowness: u64,
 }
 
 struct Link {
@@ -86,18 +92,14 @@ impl Storage {
         incarnation: Incarnation,
         controllers: i32,
         statics: BTreeMap<String, String>,
-    ) -> Storage {
+    ) -> Result<Storage, OpenError> {
         let mut options = LogOptions::new(incarnation);
         options.journal_file_bytes = 1 << 20;
         options.journal_bytes_max = 4 << 20;
         options.tail_cache_bytes = 1 << 20;
         options.bypass_bytes = 64 << 10;
         options.reserve_bytes = 0;
-        let opened = LogStore::open(Arc::new(disk.vfs.clone()), disk.kv.clone(), options);
-        let (log, report) = match opened {
-            Ok(opened) => opened,
-            Err(error) => panic!("storage node {id} cannot recover its log: {error}: {error:?}"),
-        };
+        let (log, report) = LogStore::open(Arc::new(disk.vfs.clone()), disk.kv.clone(), options)?;
         let identity = Identity {
             broker: BrokerId(id),
             incarnation,
@@ -109,7 +111,7 @@ impl Storage {
             intact_since: disk.broker_epoch,
             statics,
         };
-        Storage {
+        Ok(Storage {
             core: StorageNode::new(identity),
             log,
             disk,
@@ -121,12 +123,24 @@ impl Storage {
             jobs: VecDeque::new(),
             completions: Vec::new(),
             busy: false,
-            stopped: false,
-        }
+            is_stopping: false,
+            is_closed: false,
+            was_clean: report.was_clean,
+            slowness: 1,
+        })
     }
 
     pub fn core(&self) -> &StorageNode {
         &self.core
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.is_closed
+    }
+
+    /// What the log said when it was opened.
+    pub fn was_clean(&self) -> bool {
+        self.was_clean
     }
 
     pub fn disk(&self) -> &Disk {
@@ -223,7 +237,7 @@ impl Storage {
             }
             // For people.
             Effect::HighWatermarkLowered { .. } => {}
-            Effect::Stop => self.stopped = true,
+            Effect::Stop => self.is_stopping = true,
             Effect::RefuseCluster(refusal) => panic!("there is one cluster: {}", refusal.message),
             effect => self.jobs.push_back(effect),
         }
@@ -232,6 +246,11 @@ impl Storage {
 
     /// Lets the disk do what waits, as one group; it is done a while later, and nothing is told before.
     fn work(&mut self, context: &mut Context<'_>) {
+        if self.is_stopping && !self.busy && self.jobs.is_empty() {
+            // A directory that has failed cannot be closed in order, and is not.
+            self.is_closed = self.log.shutdown().is_ok();
+            return context.exit(Exit::Stopped);
+        }
         if self.busy || self.jobs.is_empty() {
             return;
         }
@@ -248,15 +267,18 @@ impl Storage {
         self.commit(&mut group);
         if context.random.chance(100) {
             // In the background there is always somebody tidying up.
-            drop(self.log.prepare_journal());
-            drop(self.log.flush(segment_log::FlushBudget::DUE));
+            let prepared = self.log.prepare_journal().map(drop);
+            let flushed = prepared.and_then(|()| self.log.flush(segment_log::FlushBudget::DUE).map(drop));
+            if flushed.is_err() && self.log.failure().is_some() {
+                self.completions.push(Event::ShutdownRequested);
+            }
         }
         let micros = if context.random.chance(20) {
             context.random.between(5_000, 200_000)
         } else {
             context.random.between(100, 2_000)
         };
-        context.after(micros, DISK_TOKEN);
+        context.after(micros * self.slowness, DISK_TOKEN);
     }
 
     fn commit(&mut self, group: &mut Vec<(TopicPartition, storage_core::WriteId, StampedBatch)>) {
@@ -312,6 +334,9 @@ impl Storage {
                 drop(self.log.checkpoint(partition, &Checkpoint { as_of, high_watermark, producer_state }));
             }
             Effect::RememberBrokerEpoch { broker_epoch, cluster_id } => {
+                if self.disk.vfs.is_crashed() {
+                    return;
+                }
                 self.disk.broker_epoch = Some(broker_epoch);
                 self.disk.cluster_id = cluster_id;
                 self.completions.push(Event::BrokerEpochRemembered { broker_epoch, result: Ok(()) });
@@ -378,7 +403,11 @@ impl Storage {
 impl Process for Storage {
     fn handle(&mut self, context: &mut Context<'_>, input: Input) {
         match input {
-            Input::Started => self.dial_controller(context, None),
+            Input::Started => {
+                let partitions = self.log.replicas();
+                self.step(context, Event::ReplicasFound { partitions });
+                self.dial_controller(context, None);
+            }
             Input::Accepted { stream, purpose, .. } => match purpose {
                 Purpose::Gateway => drop(self.streams.insert(stream, Use::Gateway)),
                 Purpose::Follow(hello) => {
@@ -449,6 +478,10 @@ impl Process for Storage {
                 self.work(context);
             }
             Input::Ticked => self.step(context, Event::Ticked),
+            Input::StopRequested => self.step(context, Event::ShutdownRequested),
+        }
+        if self.disk.vfs.is_crashed() {
+            context.exit(Exit::PowerLost);
         }
     }
 

@@ -59,6 +59,8 @@ pub(super) struct Disk {
     pub(super) crashed: bool,
     pub(super) faults: Vec<DiskFault>,
     pub(super) capacity: u64,
+    pub(super) faults_met: u64,
+    pub(super) is_looked_at: bool,
 }
 
 impl Node {
@@ -81,6 +83,8 @@ impl Disk {
             crashed: false,
             faults: Vec::new(),
             capacity: u64::MAX,
+            faults_met: 0,
+            is_looked_at: false,
         }
     }
 
@@ -88,6 +92,9 @@ impl Disk {
     pub(super) fn check(&mut self, operation: DiskOperation, path: &str) -> Result<(), DiskError> {
         if self.crashed {
             return Err(DiskError::new(operation, path, DiskErrorKind::Crashed));
+        }
+        if self.is_looked_at {
+            return Ok(());
         }
         for fault in &mut self.faults {
             if fault.operation != operation || !path.contains(&fault.path) || fault.times == 0 {
@@ -98,6 +105,7 @@ impl Disk {
                 continue;
             }
             fault.times -= 1;
+            self.faults_met += 1;
             return Err(DiskError::new(operation, path, fault.kind));
         }
         Ok(())
@@ -304,7 +312,8 @@ impl Disk {
             };
             nodes.insert(id, survivor);
         }
-        let mut disk = Disk { nodes, next: self.next, capacity: self.capacity, ..Disk::new() };
+        let mut disk =
+            Disk { nodes, next: self.next, capacity: self.capacity, faults_met: self.faults_met, ..Disk::new() };
         disk.drop_unreachable();
         disk
     }

@@ -1,0 +1,104 @@
+//! C1, C2, C5, C11, R14 and P7: what the controllers decided, and everybody's view of it.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use base_types::{BrokerEpoch, BrokerId, ProducerId};
+use peer_api::metadata::{Image, MetadataOffset};
+
+use crate::world::ProcessId;
+
+/// Committed metadata kept to compare views with.
+const IMAGES_KEPT: usize = 64;
+
+/// Over the whole run.
+#[derive(Debug, Default)]
+pub struct Controllers {
+    leaders: BTreeMap<u64, i32>,
+    /// In order of offset.
+    images: VecDeque<Image>,
+    /// How far each process had come in its present life.
+    views: BTreeMap<ProcessId, (u64, MetadataOffset)>,
+    epochs: BTreeMap<BrokerId, BrokerEpoch>,
+    next_producer_id: Option<(MetadataOffset, ProducerId)>,
+    /// The newest offset that anybody has seen.
+    newest: MetadataOffset,
+}
+
+impl Controllers {
+    /// C1: who leads the quorum in which term.
+    pub fn leads(&mut self, term: u64, controller: i32) -> Result<(), String> {
+        let known = *self.leaders.entry(term).or_insert(controller);
+        if known == controller {
+            Ok(())
+        } else {
+            Err(format!("C1: term {term} is led by controllers {known} and {controller}"))
+        }
+    }
+
+    /// C2, C5: what a controller has applied. Whatever was applied anywhere at the same offset is the same.
+    pub fn applied(&mut self, controller: i32, image: &Image) -> Result<(), String> {
+        self.newest = self.newest.max(image.at());
+        let place = self.images.partition_point(|known| known.at() < image.at());
+        match self.images.get(place) {
+            Some(known) if known.at() == image.at() => {
+                if known != image {
+                    return Err(format!("C5: controller {controller} has other metadata at {}", image.at()));
+                }
+            }
+            _ => {
+                self.check_progress(image)?;
+                self.images.insert(place, image.clone());
+                if self.images.len() > IMAGES_KEPT {
+                    self.images.pop_front();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// C11, W4: a view is what was committed at that offset, and never goes back.
+    pub fn viewed(&mut self, who: ProcessId, life: u64, image: &Image) -> Result<(), String> {
+        self.newest = self.newest.max(image.at());
+        let before = self.views.insert(who, (life, image.at()));
+        if let Some((before_life, at)) = before
+            && before_life == life
+        {
+            if at > image.at() {
+                return Err(format!("C11: {who} is at {} after {at}", image.at()));
+            }
+            if at == image.at() {
+                return Ok(());
+            }
+        }
+        let place = self.images.partition_point(|known| known.at() < image.at());
+        let known = self.images.get(place).filter(|known| known.at() == image.at());
+        if known.is_some_and(|known| known != image) {
+            return Err(format!("C11: {who} has other metadata than were committed at {}", image.at()));
+        }
+        Ok(())
+    }
+
+    /// The newest committed metadata, unless somebody has seen newer ones that no running controller has.
+    pub fn newest(&self) -> Option<&Image> {
+        self.images.back().filter(|image| image.at() == self.newest)
+    }
+
+    /// R14, P7: what only grows.
+    fn check_progress(&mut self, image: &Image) -> Result<(), String> {
+        if self.images.back().is_some_and(|newest| newest.at() > image.at()) {
+            return Ok(());
+        }
+        for broker in image.brokers() {
+            let before = self.epochs.insert(broker.id, broker.epoch);
+            if before.is_some_and(|before| before > broker.epoch) {
+                return Err(format!("R14: {} is registered under {} after {before:?}", broker.id, broker.epoch));
+            }
+        }
+        let next = image.next_producer_id();
+        let before = self.next_producer_id.replace((image.at(), next));
+        if before.is_some_and(|(_, before)| before > next) {
+            return Err(format!("P7: producer ids from {next} on are given at {}, after {before:?}", image.at()));
+        }
+        Ok(())
+    }
+}

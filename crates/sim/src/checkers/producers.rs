@@ -1,0 +1,28 @@
+//! P5: producer state is derived from the log, so that it is the same wherever the log ends alike.
+
+use std::collections::BTreeMap;
+
+use base_types::{BrokerId, LeaderEpoch, Offset, TopicPartition};
+use bytes::Bytes;
+
+/// One replica's, whose log is durable to its end.
+pub struct State {
+    pub node: BrokerId,
+    pub partition: TopicPartition,
+    /// Logs that end at one offset in one epoch are the same (R1).
+    pub log_end: Offset,
+    pub last_epoch: LeaderEpoch,
+    pub encoded: Bytes,
+}
+
+/// All that are there at one moment.
+pub fn check(states: impl IntoIterator<Item = State>) -> Result<(), String> {
+    let mut known: BTreeMap<(TopicPartition, Offset, LeaderEpoch), (BrokerId, Bytes)> = BTreeMap::new();
+    for State { node, partition, log_end, last_epoch, encoded } in states {
+        let (other, same) = known.entry((partition, log_end, last_epoch)).or_insert((node, encoded.clone()));
+        if *same != encoded {
+            return Err(format!("P5: {partition}: nodes {other} and {node} know different producers at {log_end}"));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,80 @@
+//! S1, S11, S12 and C10: what disks hold, over the lives of the processes that use them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use base_types::{BrokerId, Offset, TopicPartition};
+use peer_api::metadata::Image;
+
+/// Over the whole run.
+#[derive(Debug, Default)]
+pub struct Disks {
+    log_starts: BTreeMap<(BrokerId, TopicPartition), Offset>,
+    held: BTreeMap<BrokerId, (u64, BTreeSet<TopicPartition>)>,
+    /// Whose last stop was in order.
+    closed: BTreeSet<BrokerId>,
+}
+
+impl Disks {
+    /// The process closed its log in order.
+    pub fn closed(&mut self, node: BrokerId) {
+        self.closed.insert(node);
+    }
+
+    /// The disk is another one.
+    pub fn lost(&mut self, node: BrokerId) {
+        self.log_starts.retain(|(holder, _), _| *holder != node);
+        self.held.remove(&node);
+        self.closed.remove(&node);
+    }
+
+    /// S1 and S12, of a log that has just been recovered: `ends` is what it holds, `durable` what it held durably before.
+    pub fn recovered(
+        &mut self,
+        node: BrokerId,
+        was_clean: bool,
+        ends: &BTreeMap<TopicPartition, Offset>,
+        durable: impl Iterator<Item = (TopicPartition, Offset)>,
+    ) -> Result<(), String> {
+        if was_clean && !self.closed.remove(&node) {
+            return Err(format!("S12: the log of node {node} says that it was closed in order, and it was not"));
+        }
+        self.closed.remove(&node);
+        for (partition, before) in durable {
+            let end = ends.get(&partition).copied().unwrap_or(Offset::ZERO);
+            if end < before {
+                return Err(format!("S1: {partition}: node {node} ends at {end}, and {before} was durable"));
+            }
+        }
+        Ok(())
+    }
+
+    /// S11.
+    pub fn begins(&mut self, node: BrokerId, partition: TopicPartition, log_start: Offset) -> Result<(), String> {
+        let before = self.log_starts.insert((node, partition), log_start);
+        match before.filter(|before| *before > log_start) {
+            Some(before) => Err(format!("S11: {partition}: node {node} begins at {log_start}, after {before}")),
+            None => Ok(()),
+        }
+    }
+
+    /// C10: of what a node holds, only that goes in a life of its process which the metadata no longer give to it. `image`: the
+    /// newest, as at every call before.
+    pub fn holds(
+        &mut self,
+        node: BrokerId,
+        life: u64,
+        partitions: BTreeSet<TopicPartition>,
+        image: &Image,
+    ) -> Result<(), String> {
+        let before = self.held.insert(node, (life, partitions));
+        let Some((_, now)) = self.held.get(&node) else { return Ok(()) };
+        let Some((_, before)) = before.filter(|(before, _)| *before == life) else { return Ok(()) };
+        let is_given = |partition: &TopicPartition| {
+            image.partition(*partition).is_some_and(|state| state.replicas.contains(&node))
+        };
+        match before.iter().find(|partition| !now.contains(partition) && is_given(partition)) {
+            Some(gone) => Err(format!("C10: node {node} has deleted {gone}, which is its own")),
+            None => Ok(()),
+        }
+    }
+}
