@@ -249,7 +249,10 @@ impl Storage {
         if self.is_stopping && !self.busy && self.jobs.is_empty() {
             // A directory that has failed cannot be closed in order, and is not.
             self.is_closed = self.log.shutdown().is_ok();
-            return context.exit(Exit::Stopped);
+            if !self.disk.vfs.is_crashed() {
+                context.exit(Exit::Stopped);
+            }
+            return;
         }
         if self.busy || self.jobs.is_empty() {
             return;
