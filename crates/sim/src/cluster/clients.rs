@@ -122,13 +122,11 @@ impl Clients {
     }
 
     fn producer(&self, id: i32, kind: Kind, random: &mut Random) -> producer::Settings {
-        let Shape { gateways, storage_nodes, pace_ms, trouble_ms, .. } = self.shape;
+        let Shape { gateways, pace_ms, trouble_ms, .. } = self.shape;
         let acks = if let Kind::Plain { acks } = kind { acks } else { -1 };
         producer::Settings {
             id,
             gateways,
-            partitions: self.shape.partitions(),
-            replication_factor: storage_nodes.min(3) as i16,
             acks,
             idempotent: kind == Kind::Idempotent,
             requests_in_flight_max: random.between(1, 5) as usize,

@@ -23,6 +23,8 @@ use history_checker::{
 };
 use kafka_wire::Uuid;
 
+use super::TOPIC;
+
 pub type Shared = Rc<RefCell<Book>>;
 
 /// A topic as clients know it. One that was made again has another id.
@@ -30,6 +32,13 @@ pub type Shared = Rc<RefCell<Book>>;
 pub struct Topic {
     pub name: String,
     pub id: Uuid,
+}
+
+impl Topic {
+    /// Whether it is of the run's shape, so that nobody deletes it: a name stands for it as well as the id.
+    pub fn is_fixed(&self) -> bool {
+        self.name.starts_with(TOPIC)
+    }
 }
 
 /// Sends whose outcome is not known yet, in their order.

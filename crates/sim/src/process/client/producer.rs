@@ -1,7 +1,7 @@
 //! A producer: sends records to partitions of the topics that it is told of, and knows what it was promised of each.
 //!
 //! ```text
-//!   create topic ─► configure ─► metadata ─► producer id ─► batches, several requests under way ─► metadata, at times
+//!   configure ─► metadata ─► producer id ─► batches, several requests under way ─► metadata, at times
 //! ```
 //!
 //! What is not idempotent is sent once. What is idempotent and was not acknowledged is sent again, one batch of its partition after the other, and
@@ -18,12 +18,11 @@ use history_checker::{Client, Delivery};
 
 use super::book::{Sends, Shared, Topic};
 use super::operations::alter_configs::{AlterConfigs, Resource};
-use super::operations::create_topics::CreateTopics;
 use super::operations::init_producer_id::InitProducerId;
 use super::operations::metadata::Metadata;
 use super::operations::produce::{self, ACKS_ALL, BY_ID, Batch, Fate, Part, Produce};
 use super::operations::{Asked, Done, Operation, Scribe};
-use super::{Connection, Gateways, News, PAUSE_MS, TOPIC};
+use super::{Connection, Gateways, News, PAUSE_MS};
 use crate::world::{Context, Input, Process};
 
 const REFRESH_MS: u64 = 5_000;
@@ -33,8 +32,6 @@ const RECORDS_MAX: u64 = 5;
 pub struct Settings {
     pub id: i32,
     pub gateways: i32,
-    pub partitions: i32,
-    pub replication_factor: i16,
     /// −1 if it is idempotent.
     pub acks: i16,
     pub idempotent: bool,
@@ -57,7 +54,6 @@ pub struct Producer {
     asked: VecDeque<What>,
     wait_until: Option<Tick>,
     refresh_at: Tick,
-    topic_exists: bool,
     is_configured: bool,
     producer: Option<(ProducerId, ProducerEpoch)>,
     lanes: BTreeMap<(Topic, i32), Lane>,
@@ -77,7 +73,6 @@ struct Lane {
 }
 
 enum What {
-    Create(Asked<CreateTopics>),
     Configure(Asked<AlterConfigs>),
     Metadata(Asked<Metadata>),
     Init(Asked<InitProducerId>),
@@ -95,7 +90,6 @@ impl Producer {
             asked: VecDeque::new(),
             wait_until: None,
             refresh_at: Tick(0),
-            topic_exists: false,
             is_configured: settings.min_insync_replicas.is_none(),
             producer: None,
             lanes: BTreeMap::new(),
@@ -140,22 +134,12 @@ impl Producer {
 
     /// Asks for what must be known before batches are sent.
     fn prepare(&mut self, context: &mut Context<'_>) -> bool {
-        let Settings { partitions, replication_factor, min_insync_replicas, .. } = self.settings;
-        let what = if !self.topic_exists {
-            let create = CreateTopics {
-                version: 7,
-                name: TOPIC.to_owned(),
-                partitions,
-                replication_factor,
-                min_insync_replicas: 2,
-            };
-            What::Create(self.scribe.ask(&mut self.connection, context, create))
-        } else if !self.is_configured {
+        let what = if !self.is_configured {
             let alter = AlterConfigs {
                 version: 1,
                 resource: Resource::Brokers,
                 name: "min.insync.replicas",
-                value: min_insync_replicas.map(|count| count.to_string()).unwrap_or_default(),
+                value: self.settings.min_insync_replicas.map(|count| count.to_string()).unwrap_or_default(),
             };
             What::Configure(self.scribe.ask(&mut self.connection, context, alter))
         } else if self.refresh_at <= context.now.tick {
@@ -186,7 +170,7 @@ impl Producer {
 
     fn fresh(&mut self, context: &mut Context<'_>) -> Vec<Part> {
         let by_id = self.settings.version >= BY_ID;
-        let known = self.scribe.view.topics().filter(|(topic, _)| by_id || topic.name == TOPIC);
+        let known = self.scribe.view.topics().filter(|(topic, _)| by_id || topic.is_fixed());
         let mut targets: Vec<(Topic, i32)> = known
             .flat_map(|(topic, partitions)| (0..partitions).map(move |partition| (topic.clone(), partition)))
             .filter(|target| self.lanes.get(target).is_none_or(|lane| lane.unsettled.is_empty()))
@@ -246,11 +230,6 @@ impl Producer {
         let Some(what) = self.asked.pop_front() else { return };
         let (scribe, connection) = (&mut self.scribe, &self.connection);
         let is_well = match what {
-            What::Create(asked) => {
-                let (done, _) = scribe.answered(connection, asked, frame);
-                self.topic_exists = matches!(done, Done::Yes | Done::Already);
-                self.topic_exists
-            }
             What::Configure(asked) => {
                 self.is_configured = scribe.answered(connection, asked, frame) == Done::Yes;
                 self.is_configured

@@ -21,7 +21,7 @@ use super::operations::fetch::{BY_ID, Fetch, Fetched, Said, Want};
 use super::operations::list_offsets::{End, ListOffsets, Listed};
 use super::operations::metadata::Metadata;
 use super::operations::{Asked, Scribe};
-use super::{Connection, Gateways, News, PAUSE_MS, TOPIC};
+use super::{Connection, Gateways, News, PAUSE_MS};
 use crate::world::{Context, Input, Process};
 
 const REFRESH_MS: u64 = 4_000;
@@ -132,7 +132,7 @@ impl Reader {
             What::Ends(self.list(context, End::Latest, all))
         } else if !self.settings.is_final && context.random.chance(LOOKS) {
             let end = if context.random.chance(500) { End::Latest } else { End::Earliest };
-            What::Ends(self.list(context, end, self.keys(|(topic, _), _| topic.name == TOPIC)))
+            What::Ends(self.list(context, end, self.keys(|(topic, _), _| topic.is_fixed())))
         } else {
             self.roam(context);
             if !self.connection.is_free() {
@@ -172,7 +172,7 @@ impl Reader {
     /// ListOffsets knows topics by name only. Of one that may have been made again nothing can be predicted: it is asked without an epoch.
     fn list(&mut self, context: &mut Context<'_>, end: End, keys: Vec<(Topic, i32)>) -> Asked<ListOffsets> {
         let partition = |(topic, partition): (Topic, i32)| {
-            let is_fixed = topic.name == TOPIC;
+            let is_fixed = topic.is_fixed();
             let epoch = if is_fixed { self.scribe.view.leader_epoch(&topic, partition) } else { -1 };
             (topic, partition, epoch)
         };
@@ -184,7 +184,7 @@ impl Reader {
     fn fetch(&mut self, context: &mut Context<'_>) -> Option<Asked<Fetch>> {
         let by_id = self.settings.version >= BY_ID;
         let is_meant = |(topic, _): &(Topic, i32), place: &Place| {
-            (by_id || topic.name == TOPIC) && !place.is_finished
+            (by_id || topic.is_fixed()) && !place.is_finished
         };
         let want = |(topic, partition): &(Topic, i32), place: &Place| Want {
             topic: topic.clone(),
@@ -248,7 +248,7 @@ impl Reader {
         let by_id = self.settings.version >= BY_ID;
         let view = &self.scribe.view;
         self.places.retain(|(topic, _), _| view.has(topic));
-        let known = view.topics().filter(|(topic, _)| by_id || topic.name == TOPIC);
+        let known = view.topics().filter(|(topic, _)| by_id || topic.is_fixed());
         let all: Vec<(Topic, i32)> =
             known.flat_map(|(topic, count)| (0..count).map(move |partition| (topic.clone(), partition))).collect();
         for key in all {
@@ -266,7 +266,7 @@ impl Reader {
         };
         let refused_in = place.out_of_range.take();
         let mut book = self.scribe.book.borrow_mut();
-        if offset <= place.position && refused_in == Some(epoch) && topic.name == TOPIC {
+        if offset <= place.position && refused_in == Some(epoch) && topic.is_fixed() {
             let (name, to) = (&topic.name, place.read_to);
             book.complain("R6", format_args!("{name}-{partition}: {} is not in the log, which was read to {to}", place.position));
         }

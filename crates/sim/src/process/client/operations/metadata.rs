@@ -10,7 +10,6 @@ use base_types::ErrorCode;
 use kafka_wire::{MetadataRequest, MetadataResponse, Uuid};
 
 use super::{Notes, Operation};
-use crate::process::client::TOPIC;
 use crate::process::client::book::Topic;
 
 /// All topics, as from version 10 on with their ids.
@@ -133,7 +132,7 @@ impl Operation for Metadata {
             topics.insert(topic, told.partitions.len() as i32);
         }
         compare(notes, &topics);
-        let has_fixed = topics.keys().any(|topic| topic.name == TOPIC);
+        let has_fixed = topics.keys().any(|topic| topic.is_fixed());
         notes.view.topics = topics;
         has_fixed
     }
@@ -150,7 +149,7 @@ fn compare(notes: &mut Notes<'_>, topics: &BTreeMap<Topic, i32>) {
     }
     let known: Vec<Topic> = on_stream.there.iter().filter(|topic| !topics.contains_key(*topic)).cloned().collect();
     for topic in known {
-        if topic.name == TOPIC {
+        if topic.is_fixed() {
             notes.book.complain("W4", format_args!("{topic:?}, which nobody deletes, was there and is not"));
         }
         on_stream.gone.insert(topic.id);
