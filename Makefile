@@ -1,9 +1,10 @@
 # One line per target; the work itself is cargo or `cargo xtask`. Everything is built with the one release profile.
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/thalweg/target
 SEED ?=
+TRACE ?=
 ARGS ?=
 
-.PHONY: help setup run cluster cluster-stop test e2e test-long check lint fmt codegen bench failover-bench fuzz sim core-seeds core-states planted oracle clean chaos power-loss
+.PHONY: help setup run cluster cluster-stop test e2e test-long check lint fmt codegen bench failover-bench fuzz sim core-seeds core-states planted oracle clean chaos power-loss replay shrink
 
 help: ; @grep -E '^## ' $(firstword $(MAKEFILE_LIST)) | cut -c4-
 
@@ -33,12 +34,16 @@ bench: ; cargo xtask setup run && cargo bench --workspace $(ARGS)
 failover-bench: ; cargo xtask setup test && cargo build --release --workspace --bins && cargo bench --package tests-e2e --bench failover
 ## make fuzz           ten million hostile frames against the gateway (make test: a hundred thousand)
 fuzz: ; FUZZ_FRAMES=10000000 cargo test --release --package gateway-core --test fuzz -- --nocapture
-## make sim SEED=n     the whole cluster in one thread, from one seed (no SEED: seeds 1 to 200; ARGS="--first 1000 --seeds 200": others)
+## make sim SEED=n     the whole cluster in one thread, from one seed (no SEED: seeds 1 to 200; ARGS="--first 1000 --minutes 10": others)
 sim: ; cargo xtask setup run && cargo build --release --workspace --bins && $(CARGO_TARGET_DIR)/release/sim run $(if $(SEED),--seed $(SEED)) $(ARGS)
 ## make core-seeds     replication's cores alone, a hundred thousand short runs (ARGS="--first 1000 --seeds 5000", "--seed 7 --verbose")
 core-seeds: ; cargo run --release --package replication-model --bin core-seeds -- $(ARGS)
 ## make core-states    replication's cores alone, every state within small bounds (ARGS="records=2 elections=2 fencings=2 held=1")
 core-states: ; cargo run --release --package replication-model --bin core-states -- $(ARGS)
+## make replay TRACE=f a run that failed and was kept, once more (ARGS="--step 5000" or "--until 12000": the processes there)
+replay: ; cargo xtask setup run && cargo build --release --package sim && $(CARGO_TARGET_DIR)/release/sim replay $(TRACE) $(ARGS)
+## make shrink TRACE=f the same with fewer faults, clients and partitions, as long as it fails in the same way
+shrink: ; cargo xtask setup run && cargo build --release --package sim && $(CARGO_TARGET_DIR)/release/sim shrink $(TRACE) $(ARGS)
 ## make chaos MINUTES=n SEED=n   real processes under every kind of fault, judged by what their clients saw (ARGS="--only KillAll,DiskLoss")
 chaos: ; cargo xtask setup test && cargo build --release --workspace --bins && $(CARGO_TARGET_DIR)/release/chaos run --minutes $(or $(MINUTES),5) --seed $(or $(SEED),1) $(ARGS)
 ## make power-loss CYCLES=n SEED=n   the power of one node, a minority or all goes, again and again

@@ -390,7 +390,7 @@ impl Cluster {
             return false;
         }
         self.crash(process, None);
-        self.disks.insert(id, Disk::new());
+        self.disks.insert(id, Disk::default());
         self.memory.replication.disk_lost(BrokerId(id));
         self.memory.disks.lost(BrokerId(id));
         true

@@ -8,7 +8,7 @@ use std::fmt::{self, Write};
 
 use crate::world::{Input, ProcessId, Time};
 
-/// Lines kept for a report.
+/// Lines kept for a report, unless it is verbose.
 const LINES_KEPT: usize = 400;
 
 /// Two runs of one seed must have equal hashes: that is the meta-test.
@@ -17,6 +17,7 @@ pub struct Trace {
     hash: Fnv,
     pub inputs: u64,
     lines: VecDeque<String>,
+    /// Every line is kept, with what every process was told.
     pub verbose: bool,
 }
 
@@ -44,7 +45,7 @@ impl Trace {
     }
 
     fn keep(&mut self, line: String) {
-        if self.lines.len() == LINES_KEPT {
+        if self.lines.len() == LINES_KEPT && !self.verbose {
             self.lines.pop_front();
         }
         self.lines.push_back(line);

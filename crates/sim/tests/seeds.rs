@@ -39,7 +39,9 @@ fn two_hundred_histories_with_crashes_pauses_and_partitions_hold() {
 
 #[test]
 fn a_history_without_faults_loses_and_doubts_nothing() {
-    let report = run(7, Shape { faults: 0, ..Shape::default() }, false);
+    let mut shape = Shape::default();
+    shape.faults = 0;
+    let report = run(7, shape, false);
     assert_holds(&report);
     assert_eq!(report.unknown, 0);
 }

@@ -207,9 +207,10 @@ impl Adversary {
         match what {
             What::Metadata(asked) => {
                 self.scribe.answered(connection, asked, frame);
-                self.target = self.scribe.view.topic(TOPIC).map(|(topic, partitions)| {
-                    (topic.clone(), context.random.below(partitions.max(1) as u64) as i32)
-                });
+                self.target =
+                    self.scribe.view.topic(TOPIC).map(|(topic, partitions)| {
+                        (topic.clone(), context.random.below(partitions.max(1) as u64) as i32)
+                    });
             }
             What::Init(asked) => self.producer = self.scribe.answered(connection, asked, frame),
             What::Current(asked, number) => {
@@ -265,13 +266,19 @@ impl Adversary {
         let mut book = self.scribe.book.borrow_mut();
         match fate {
             Fate::There(Some(offset)) if before.is_some_and(|before| before != offset) => {
-                book.complain("P2", format_args!("batch {number} is acknowledged at {offset}, and before at {before:?}"));
+                book.complain(
+                    "P2",
+                    format_args!("batch {number} is acknowledged at {offset}, and before at {before:?}"),
+                );
             }
             Fate::There(offset) => *before = before.or(offset),
             Fate::NotThere(ErrorCode::OutOfOrderSequenceNumber) => {
                 let younger = self.acknowledged.len() - 1 - place;
                 if younger < WINDOW - 1 {
-                    book.complain("P2", format_args!("batch {number}, with {younger} younger ones, is not known any more"));
+                    book.complain(
+                        "P2",
+                        format_args!("batch {number}, with {younger} younger ones, is not known any more"),
+                    );
                 }
             }
             Fate::NotThere(_) | Fate::Unknown => {}

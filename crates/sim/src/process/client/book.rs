@@ -41,6 +41,9 @@ impl Topic {
     }
 }
 
+/// What was read of one partition: offsets and values.
+pub type Piece = (Topic, i32, Vec<(i64, u64)>);
+
 /// Sends whose outcome is not known yet, in their order.
 pub type Sends = Range<u64>;
 
@@ -55,6 +58,8 @@ pub struct Book {
     /// The ids that each topic name has had.
     incarnations: BTreeMap<String, Vec<Uuid>>,
     producer_ids: BTreeSet<(i64, i16)>,
+    /// What CreateTopics has told.
+    made: BTreeSet<Uuid>,
     complaint: Option<String>,
     pub tally: Tally,
 }
@@ -129,6 +134,11 @@ impl Book {
         sends.for_each(|value| self.settle(value, Outcome::Failed));
     }
 
+    /// Nothing was promised, because less than all was waited for.
+    pub fn not_promised(&mut self, sends: Sends) {
+        sends.for_each(|value| self.settle(value, Outcome::Indeterminate));
+    }
+
     /// Nobody knows, and nobody will.
     pub fn unknown(&mut self, sends: Sends) {
         self.tally.unknown += sends.clone().count();
@@ -143,7 +153,7 @@ impl Book {
     }
 
     /// What one poll returned: offsets and values of one partition after the other.
-    pub fn polled(&mut self, client: Client, start: Moment, read: &[(Topic, i32, Vec<(i64, u64)>)]) {
+    pub fn polled(&mut self, client: Client, start: Moment, read: &[Piece]) {
         let mut records = Vec::new();
         for (topic, partition, of_partition) in read {
             let partition = self.partition(topic, *partition);
@@ -186,14 +196,9 @@ impl Book {
         self.producer_ids.insert((id, epoch))
     }
 
-    /// Whether nobody has heard of a topic with this name and id. From now on somebody has.
-    pub fn is_new_topic(&mut self, topic: &Topic) -> bool {
-        let ids = self.incarnations.entry(topic.name.clone()).or_default();
-        let is_new = !ids.contains(&topic.id);
-        if is_new {
-            ids.push(topic.id);
-        }
-        is_new
+    /// Whether no topic that was made before got this id (R18).
+    pub fn is_new_topic(&mut self, id: Uuid) -> bool {
+        id != Uuid::ZERO && self.made.insert(id)
     }
 
     /// The verdict on the whole history. What is still open will stay so.
@@ -217,10 +222,16 @@ impl Book {
     }
 
     fn partition(&mut self, topic: &Topic, partition: i32) -> Partition {
-        self.is_new_topic(topic);
-        let place = self.incarnations[&topic.name].iter().position(|id| *id == topic.id).unwrap_or_default();
-        let name =
-            if place == 0 { format!("{}-{partition}", topic.name) } else { format!("{}.{place}-{partition}", topic.name) };
+        let ids = self.incarnations.entry(topic.name.clone()).or_default();
+        let place = ids.iter().position(|id| *id == topic.id).unwrap_or_else(|| {
+            ids.push(topic.id);
+            ids.len() - 1
+        });
+        let name = if place == 0 {
+            format!("{}-{partition}", topic.name)
+        } else {
+            format!("{}.{place}-{partition}", topic.name)
+        };
         self.history.partition(&name)
     }
 }

@@ -127,7 +127,8 @@ pub enum Done {
 pub fn done(code: i16) -> Option<Done> {
     match ErrorCode::from_code(code)? {
         ErrorCode::None => Some(Done::Yes),
-        ErrorCode::NotController => Some(Done::No),
+        // The controller is changing, or has too much to do.
+        ErrorCode::NotController | ErrorCode::ThrottlingQuotaExceeded => Some(Done::No),
         ErrorCode::RequestTimedOut => Some(Done::Unknown),
         _ => None,
     }

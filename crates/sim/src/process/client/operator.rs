@@ -12,7 +12,6 @@
 
 use base_types::Tick;
 use bytes::Bytes;
-use kafka_wire::Uuid;
 
 use super::book::{Shared, Topic};
 use super::operations::alter_configs::{AlterConfigs, Resource};
@@ -217,7 +216,7 @@ impl Operator {
         let mut book = self.scribe.book.borrow_mut();
         match done {
             Done::Yes => {
-                if topic.id == Uuid::ZERO || !book.is_new_topic(&topic) {
+                if !book.is_new_topic(topic.id) {
                     book.complain("R18", format_args!("{topic:?} was made with an id that is not new"));
                 }
                 let stream = self.connection.streams();

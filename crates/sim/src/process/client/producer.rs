@@ -56,6 +56,8 @@ pub struct Producer {
     refresh_at: Tick,
     is_configured: bool,
     producer: Option<(ProducerId, ProducerEpoch)>,
+    /// When everything under way has ended, the producer id is of no more use.
+    begins_anew: bool,
     lanes: BTreeMap<(Topic, i32), Lane>,
     /// Topics that were deleted: what is left of their numbers is of no use.
     gone: BTreeSet<Topic>,
@@ -70,6 +72,8 @@ struct Lane {
     /// To be sent again, by sequence.
     unsettled: BTreeMap<i32, Batch>,
     in_flight: usize,
+    /// A batch was acknowledged while an earlier one was not.
+    is_overtaken: bool,
 }
 
 enum What {
@@ -92,6 +96,7 @@ impl Producer {
             refresh_at: Tick(0),
             is_configured: settings.min_insync_replicas.is_none(),
             producer: None,
+            begins_anew: false,
             lanes: BTreeMap::new(),
             gone: BTreeSet::new(),
             plain,
@@ -105,7 +110,14 @@ impl Producer {
 
     fn go_on(&mut self, context: &mut Context<'_>) {
         while self.connection.is_open() && self.wait_until.is_none() {
-            if self.asked.is_empty() && self.prepare(context) {
+            if self.asked.is_empty() {
+                if self.begins_anew {
+                    self.begin_anew();
+                }
+                if self.prepare(context) {
+                    return;
+                }
+            } else if self.begins_anew {
                 return;
             }
             let is_preparing = !matches!(self.asked.back(), None | Some(What::Produce(_)));
@@ -219,8 +231,9 @@ impl Producer {
         }
         let produce = Produce { version: self.settings.version, acks: self.settings.acks, parts };
         if self.settings.acks == 0 {
-            // Nobody ever answers; the book keeps it as open.
-            return self.connection.tell(context, produce.version, &produce.request());
+            self.connection.tell(context, produce.version, &produce.request());
+            let mut book = self.scribe.book.borrow_mut();
+            return produce.parts.into_iter().for_each(|part| book.not_promised(part.batch.sends));
         }
         let asked = self.scribe.ask(&mut self.connection, context, produce);
         self.asked.push_back(What::Produce(asked));
@@ -274,11 +287,20 @@ impl Producer {
         let is_behind = lane.unsettled.first_key_value().is_some_and(|(&first, _)| first < sequence);
         match fate {
             Fate::There(base) => {
+                lane.is_overtaken |= is_behind;
                 book.acknowledged(batch.sends, base);
                 return true;
             }
+            // A partition takes any number as the first one of a producer that it does not know, as Kafka's does; so the second batch may have got in
+            // when the first was refused. That leaves nothing to do but to begin anew.
+            Fate::NotThere(ErrorCode::OutOfOrderSequenceNumber) if sequence == 0 && lane.is_overtaken => {
+                self.begins_anew = true;
+            }
             Fate::NotThere(ErrorCode::OutOfOrderSequenceNumber) if !is_behind => {
-                book.complain("P3", format_args!("{target:?}: sequence {sequence} is a gap, and all before is settled"));
+                book.complain(
+                    "P3",
+                    format_args!("{target:?}: sequence {sequence} is a gap, and all before is settled"),
+                );
             }
             Fate::NotThere(ErrorCode::InvalidProducerEpoch) => {
                 book.complain("P4", format_args!("{target:?}: sequence {sequence}: the only epoch is an older one"));
@@ -290,12 +312,24 @@ impl Producer {
         false
     }
 
+    /// With a new producer id, as another client: what was not acknowledged will not be sent again.
+    fn begin_anew(&mut self) {
+        self.begins_anew = false;
+        self.producer = None;
+        let mut book = self.scribe.book.borrow_mut();
+        self.scribe.client = book.client();
+        for batch in std::mem::take(&mut self.lanes).into_values().flat_map(|lane| lane.unsettled.into_values()) {
+            if batch.may_be_there { book.unknown(batch.sends) } else { book.failed(batch.sends) }
+        }
+    }
+
     fn settle_plain(&mut self, sends: Sends, fate: Fate) -> bool {
         let mut book = self.scribe.book.borrow_mut();
         match fate {
             Fate::There(base) if self.settings.acks == ACKS_ALL => book.acknowledged(sends, base),
             Fate::NotThere(_) => book.failed(sends),
-            Fate::There(_) | Fate::Unknown => book.unknown(sends),
+            Fate::There(_) => book.not_promised(sends),
+            Fate::Unknown => book.unknown(sends),
         }
         matches!(fate, Fate::There(_))
     }

@@ -69,6 +69,13 @@ struct Place {
     is_finished: bool,
 }
 
+/// What a fetch must say: id and epoch of its session, which of the partitions it must name, and which it names as forgotten.
+struct Naming {
+    session: (i32, i32),
+    news: Vec<usize>,
+    forgotten: Vec<(Topic, i32)>,
+}
+
 /// What a fetch session knows (KIP-227).
 #[derive(Default)]
 struct Session {
@@ -183,9 +190,7 @@ impl Reader {
 
     fn fetch(&mut self, context: &mut Context<'_>) -> Option<Asked<Fetch>> {
         let by_id = self.settings.version >= BY_ID;
-        let is_meant = |(topic, _): &(Topic, i32), place: &Place| {
-            (by_id || topic.is_fixed()) && !place.is_finished
-        };
+        let is_meant = |(topic, _): &(Topic, i32), place: &Place| (by_id || topic.is_fixed()) && !place.is_finished;
         let want = |(topic, partition): &(Topic, i32), place: &Place| Want {
             topic: topic.clone(),
             partition: *partition,
@@ -198,11 +203,12 @@ impl Reader {
         if wants.is_empty() {
             return None;
         }
-        let (session, news, forgotten) = if self.settings.sessions {
+        let naming = if self.settings.sessions {
             self.session.next(self.connection.streams(), &wants)
         } else {
-            ((0, -1), (0..wants.len()).collect(), Vec::new())
+            Naming { session: (0, -1), news: (0..wants.len()).collect(), forgotten: Vec::new() }
         };
+        let Naming { session, news, forgotten } = naming;
         let wait_ms_max = if self.settings.is_final { 20 } else { 500 };
         let version = self.settings.version;
         let fetch = Fetch { version, session, wants, news, forgotten, wait_ms_max };
@@ -268,7 +274,10 @@ impl Reader {
         let mut book = self.scribe.book.borrow_mut();
         if offset <= place.position && refused_in == Some(epoch) && topic.is_fixed() {
             let (name, to) = (&topic.name, place.read_to);
-            book.complain("R6", format_args!("{name}-{partition}: {} is not in the log, which was read to {to}", place.position));
+            book.complain(
+                "R6",
+                format_args!("{name}-{partition}: {} is not in the log, which was read to {to}", place.position),
+            );
         }
         place.position = offset.max(place.position);
         place.last_epoch = -1;
@@ -344,8 +353,8 @@ impl Reader {
 }
 
 impl Session {
-    /// Id and epoch of the next fetch, which of these partitions it must name, and which it names as forgotten.
-    fn next(&mut self, stream: u32, wants: &[Want]) -> ((i32, i32), Vec<usize>, Vec<(Topic, i32)>) {
+    /// For the next fetch, which wants these.
+    fn next(&mut self, stream: u32, wants: &[Want]) -> Naming {
         if self.stream != stream {
             *self = Session { stream, ..Session::default() };
         }
@@ -355,7 +364,7 @@ impl Session {
         let wanted: BTreeSet<(Topic, i32)> = wants.iter().map(key).collect();
         let forgotten = self.known.keys().filter(|key| !wanted.contains(*key) && self.epoch > 0).cloned().collect();
         self.known = wants.iter().map(|want| (key(want), want.clone())).collect();
-        ((self.id, self.epoch), news, forgotten)
+        Naming { session: (self.id, self.epoch), news, forgotten }
     }
 
     fn is_answered(&mut self, id: Option<i32>) {

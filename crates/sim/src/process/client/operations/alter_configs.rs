@@ -42,11 +42,8 @@ impl Operation for AlterConfigs {
 
     fn request(&self) -> IncrementalAlterConfigsRequest {
         const SET: i8 = 0;
-        let config = AlterableConfig {
-            name: self.name.into(),
-            config_operation: SET,
-            value: Some(self.value.as_str().into()),
-        };
+        let config =
+            AlterableConfig { name: self.name.into(), config_operation: SET, value: Some(self.value.as_str().into()) };
         let (resource_type, name) = self.resource.named();
         let resource = AlterConfigsResource { resource_type, resource_name: name.into(), configs: vec![config] };
         IncrementalAlterConfigsRequest { resources: vec![resource], validate_only: false }

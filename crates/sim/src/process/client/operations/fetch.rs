@@ -127,7 +127,8 @@ impl Operation for Fetch {
         for topic in answer.responses {
             for told in topic.partitions {
                 let is_it = |want: &&Want| {
-                    let named = if by_id { want.topic.id == topic.topic_id } else { topic.topic == want.topic.name.as_str() };
+                    let named =
+                        if by_id { want.topic.id == topic.topic_id } else { topic.topic == want.topic.name.as_str() };
                     named && want.partition == told.partition_index
                 };
                 let Some(want) = self.wants.iter().find(is_it) else {

@@ -106,7 +106,9 @@ fn compare(notes: &mut Notes<'_>, (topic, partition): (&Topic, i32), end: End, o
             let floor = if before.log_start.0 == epoch { before.log_start.1 } else { 0 }.max(before.trimmed);
             if offset < floor {
                 let name = &topic.name;
-                notes.book.complain("S11", format_args!("{name}-{partition}: begins at {offset}, and before at {floor}"));
+                notes
+                    .book
+                    .complain("S11", format_args!("{name}-{partition}: begins at {offset}, and before at {floor}"));
             }
         }
     }

@@ -155,7 +155,7 @@ fn compare(notes: &mut Notes<'_>, topics: &BTreeMap<Topic, i32>) {
         on_stream.gone.insert(topic.id);
         on_stream.there.remove(&topic);
     }
-    for ((id, partition), _) in &on_stream.epochs {
+    for (id, partition) in on_stream.epochs.keys() {
         let count = topics.iter().find(|(topic, _)| topic.id == *id).map(|(_, &count)| count);
         if count.is_some_and(|count| count <= *partition) {
             notes.book.complain("W4", format_args!("partition {partition} of {id:?} was there and is not"));
