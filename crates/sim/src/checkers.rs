@@ -4,6 +4,7 @@
 pub mod controller;
 pub mod gateway;
 pub mod groups;
+pub mod liveness;
 pub mod producers;
 pub mod replication;
 pub mod storage;
@@ -35,8 +36,7 @@ pub struct Memory {
 impl Memory {
     /// All that can be seen from outside, at one moment.
     pub fn check(&mut self, world: &World) -> Result<(), String> {
-        self.check_metadata(world)?;
-        self.note(world);
+        self.look(world)?;
         let image = self.controllers.newest();
         let replicas = replicas(world, image);
         self.replication.check(&replicas, image)?;
@@ -57,11 +57,17 @@ impl Memory {
         producers::check(producer_states(world))
     }
 
-    /// What a process knows before it ends.
-    pub fn note(&mut self, world: &World) {
+    /// What a process knows is not lost with it, when this is called before it ends.
+    pub fn look(&mut self, world: &World) -> Result<(), String> {
+        self.check_metadata(world)?;
+        for (_, storage) in nodes(world) {
+            let held = storage.log().replicas().into_iter().collect();
+            self.replication.holds(storage.core().broker(), &held);
+        }
         let image = self.controllers.newest();
         let least = |partition| image.map_or(1, |image| min_insync_replicas(image, partition));
         self.replication.note(&replicas(world, image), least);
+        Ok(())
     }
 
     fn check_metadata(&mut self, world: &World) -> Result<(), String> {
@@ -118,7 +124,7 @@ fn replicas<'w>(world: &'w World, image: Option<&Image>) -> Vec<Replica<'w>> {
 fn producer_states(world: &World) -> impl Iterator<Item = producers::State> {
     nodes(world).flat_map(|(_, storage)| {
         let core = storage.core();
-        core.replica_stats().filter(|stats| stats.durable_end == stats.log_end).filter_map(|stats| {
+        core.replica_stats().filter(|stats| stats.durable_end == stats.log_end && stats.log_start == Offset::ZERO).filter_map(|stats| {
             let replica = core.replica(stats.partition)?;
             Some(producers::State {
                 node: core.broker(),

@@ -8,7 +8,7 @@ use std::any::Any;
 use std::collections::BTreeMap;
 use std::panic::{self, AssertUnwindSafe};
 
-use base_types::{BrokerId, Incarnation, Now, Random, Tick, Timestamp};
+use base_types::{BrokerId, Incarnation, Now, Offset, Random, Tick, Timestamp};
 use segment_log::{OpenError, StoreError};
 use store_api::{DiskErrorKind, DiskFault};
 
@@ -216,6 +216,9 @@ impl Cluster {
 
     fn healed(&self) -> Result<(), String> {
         let ends = checkers::healed(&self.world, self.shape)?;
+        if let Some(image) = self.memory.controllers.newest() {
+            checkers::liveness::partitions(image)?;
+        }
         self.clients.are_settled(&self.world)?;
         self.groups.healed(&self.world, &ends)
     }
@@ -330,7 +333,8 @@ impl Cluster {
         if !self.world.is_alive(process) {
             return false;
         }
-        self.memory.note(&self.world);
+        let noted = self.memory.look(&self.world);
+        self.failure = self.failure.take().or(noted.err());
         match process {
             ProcessId::Storage(id) => {
                 if let Some(storage) = self.world.process::<Storage>(process) {
@@ -399,7 +403,8 @@ impl Cluster {
     /// An acknowledged record is on every member of ISR and ELR, as the controllers have them. So a node's data may be lost when
     /// for each of its partitions another one of them is left that truly has all.
     fn atlas_permits_loss_of(&mut self, id: i32) -> bool {
-        self.memory.note(&self.world);
+        let noted = self.memory.look(&self.world);
+        self.failure = self.failure.take().or(noted.err());
         let Some(image) = self.memory.controllers.newest() else { return false };
         let replication = &self.memory.replication;
         image.partitions().all(|(partition, state)| {
@@ -468,8 +473,11 @@ impl Cluster {
             let state = image.and_then(|image| image.partition(partition));
             state.is_some_and(|state| state.replicas.contains(&node))
         };
+        // What was not committed may have been cut.
+        let replication = &self.memory.replication;
+        let committed = |(partition, end): (_, Offset)| (partition, end.min(replication.high_watermark(partition)));
         let durable: Vec<_> =
-            self.memory.replication.durable_of(node).filter(|(partition, _)| is_given(*partition)).collect();
+            replication.durable_of(node).filter(|(partition, _)| is_given(*partition)).map(committed).collect();
         let checked = self.memory.disks.recovered(node, storage.was_clean(), &ends, durable.into_iter());
         self.failure = self.failure.take().or(checked.err());
     }

@@ -102,3 +102,49 @@ impl Controllers {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use peer_api::metadata::Record;
+
+    use super::*;
+
+    fn image(at: u64, cluster_id: &str) -> Image {
+        let mut image = Image::default();
+        image.apply(&Record::ClusterNamed { cluster_id: cluster_id.to_owned() });
+        image.advance(MetadataOffset(at));
+        image
+    }
+
+    #[test]
+    fn a_term_has_one_leader() {
+        let mut controllers = Controllers::default();
+        assert_eq!(controllers.leads(1, 1), Ok(()));
+        assert_eq!(controllers.leads(2, 2), Ok(()));
+        assert!(controllers.leads(1, 2).unwrap_err().starts_with("C1"));
+    }
+
+    #[test]
+    fn what_is_applied_at_an_offset_is_the_same_everywhere() {
+        let mut controllers = Controllers::default();
+        assert_eq!(controllers.applied(1, &image(5, "a")), Ok(()));
+        assert_eq!(controllers.applied(2, &image(5, "a")), Ok(()));
+        assert!(controllers.applied(3, &image(5, "b")).unwrap_err().starts_with("C5"));
+    }
+
+    #[test]
+    fn a_view_is_what_was_committed_and_does_not_go_back_in_one_life() {
+        let mut controllers = Controllers::default();
+        for at in 4..6 {
+            assert_eq!(controllers.applied(1, &image(at, "a")), Ok(()));
+        }
+        let node = ProcessId::Storage(1);
+        assert_eq!(controllers.viewed(node, 1, &image(5, "a")), Ok(()));
+        assert!(controllers.viewed(node, 1, &image(4, "a")).unwrap_err().starts_with("C11"));
+        assert_eq!(controllers.viewed(node, 2, &image(4, "a")), Ok(()));
+        assert!(controllers.viewed(node, 3, &image(5, "b")).unwrap_err().starts_with("C11"));
+        assert!(controllers.newest().is_some());
+        assert_eq!(controllers.viewed(node, 4, &image(9, "a")), Ok(()));
+        assert!(controllers.newest().is_none(), "somebody has seen more than any controller that runs");
+    }
+}

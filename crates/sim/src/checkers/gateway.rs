@@ -7,3 +7,14 @@ use crate::world::ProcessId;
 pub fn memory(gateway: ProcessId, used: usize, budget: usize) -> Result<(), String> {
     if used <= budget { Ok(()) } else { Err(format!("W7: {gateway} holds {used} bytes of {budget}")) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gateway_keeps_within_its_budget() {
+        assert_eq!(memory(ProcessId::Gateway(1), 10, 10), Ok(()));
+        assert!(memory(ProcessId::Gateway(1), 11, 10).unwrap_err().starts_with("W7"));
+    }
+}

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use base_types::{BrokerId, LeaderEpoch, Offset, TopicPartition};
 use bytes::Bytes;
 
-/// One replica's, whose log is durable to its end.
+/// One replica's, whose log is durable to its end and has all that ever was in it: what a producer wrote is forgotten with its records
+/// at the next start, and not before.
 pub struct State {
     pub node: BrokerId,
     pub partition: TopicPartition,
@@ -25,4 +26,27 @@ pub fn check(states: impl IntoIterator<Item = State>) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use base_types::{PartitionIndex, TopicId};
+
+    use super::*;
+
+    fn state(node: i32, log_end: i64, encoded: &'static [u8]) -> State {
+        State {
+            node: BrokerId(node),
+            partition: TopicPartition { topic: TopicId::default(), partition: PartitionIndex(0) },
+            log_end: Offset(log_end),
+            last_epoch: LeaderEpoch(1),
+            encoded: Bytes::from_static(encoded),
+        }
+    }
+
+    #[test]
+    fn logs_that_end_alike_know_the_same_producers() {
+        assert_eq!(check([state(1, 5, b"a"), state(2, 5, b"a"), state(3, 6, b"b")]), Ok(()));
+        assert!(check([state(1, 5, b"a"), state(2, 5, b"b")]).unwrap_err().starts_with("P5"));
+    }
 }

@@ -3,7 +3,7 @@
 //! What is committed of a partition is remembered batch by batch, from whoever first said so. Each replica is compared once up to
 //! where it says that it is committed, and from there on later. A replica that starts anew is compared anew.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use base_types::{BrokerId, LeaderEpoch, Offset, PartitionEpoch, ProducerEpoch, ProducerId, Sequence, TopicPartition};
 use peer_api::metadata::{BrokerState, Image, PartitionState};
@@ -79,6 +79,12 @@ impl Replication {
     /// What the disk of that node holds durably.
     pub fn durable_end(&self, node: BrokerId, partition: TopicPartition) -> Option<Offset> {
         self.durable.get(&(node, partition)).copied()
+    }
+
+    /// The disk of that node holds these and no others.
+    pub fn holds(&mut self, node: BrokerId, partitions: &BTreeSet<TopicPartition>) {
+        self.durable.retain(|(holder, partition), _| *holder != node || partitions.contains(partition));
+        self.compared.retain(|(holder, partition), _| *holder != node || partitions.contains(partition));
     }
 
     /// All that the disk of that node holds durably.
@@ -272,4 +278,103 @@ fn leads_now(replica: &Replica<'_>, state: &PartitionState) -> bool {
 pub fn is_in_office(image: &Image, node: BrokerId, epoch: Option<base_types::BrokerEpoch>) -> bool {
     let broker = image.broker(node).filter(|broker| broker.state != BrokerState::Fenced);
     broker.is_some_and(|broker| Some(broker.epoch) == epoch)
+}
+
+#[cfg(test)]
+mod tests {
+    use base_types::{PartitionIndex, TopicId};
+    use record_batch::{BatchBuilder, Compression};
+
+    use super::*;
+
+    /// Batches of one record from offset 0 on, with these values.
+    struct Values(Vec<&'static str>);
+
+    impl Log for Values {
+        fn headers(&self, from: Offset, below: Offset, _: TopicPartition) -> Result<Vec<BatchHeader>, String> {
+            let header = |(offset, value): (usize, &&str)| {
+                let mut batch = BatchBuilder::new(Compression::None).base_offset(Offset(offset as i64));
+                batch.push(None, Some(value.as_bytes()), &[], base_types::Timestamp(0));
+                batch.build().ok().and_then(|bytes| BatchHeader::parse(&bytes).ok())
+            };
+            let all = self.0.iter().enumerate().filter_map(header);
+            Ok(all.filter(|header| header.base_offset >= from && header.base_offset < below).collect())
+        }
+    }
+
+    fn replica(node: i32, log: &Values, high_watermark: i64) -> Replica<'_> {
+        let end = Offset(log.0.len() as i64);
+        Replica {
+            node: BrokerId(node),
+            life: 1,
+            partition: TopicPartition { topic: TopicId::default(), partition: PartitionIndex(0) },
+            leads: false,
+            leader_epoch: LeaderEpoch(1),
+            log_start: Offset::ZERO,
+            log_end: end,
+            durable_end: end,
+            high_watermark: Offset(high_watermark),
+            maximal_isr: Vec::new(),
+            is_in_office: true,
+            log,
+        }
+    }
+
+    fn looked(replication: &mut Replication, replicas: &[Replica<'_>], least: usize) -> Result<(), String> {
+        replication.note(replicas, |_| least);
+        replication.check(replicas, None)
+    }
+
+    #[test]
+    fn what_is_committed_is_the_same_everywhere_and_what_is_not_need_not_be() {
+        let (a, b, c) = (Values(vec!["x", "y"]), Values(vec!["x", "z"]), Values(vec!["w"]));
+        let mut replication = Replication::default();
+        assert_eq!(looked(&mut replication, &[replica(1, &a, 2), replica(2, &b, 1)], 1), Ok(()));
+        assert!(looked(&mut replication, &[replica(3, &c, 1)], 1).unwrap_err().starts_with("R1"));
+    }
+
+    #[test]
+    fn what_was_committed_is_not_cut_off() {
+        let (long, short) = (Values(vec!["x", "y"]), Values(vec!["x"]));
+        let mut replication = Replication::default();
+        assert_eq!(looked(&mut replication, &[replica(1, &long, 2)], 1), Ok(()));
+        assert!(looked(&mut replication, &[replica(1, &short, 1)], 1).unwrap_err().starts_with("R12"));
+    }
+
+    #[test]
+    fn an_epoch_has_one_leader() {
+        let log = Values(vec!["x"]);
+        let leads = |node| Replica { leads: true, ..replica(node, &log, 1) };
+        assert!(looked(&mut Replication::default(), &[leads(1), leads(2)], 1).unwrap_err().starts_with("R8"));
+    }
+
+    #[test]
+    fn what_is_committed_is_on_as_many_disks_as_it_must_be() {
+        let log = Values(vec!["x"]);
+        let both = [replica(1, &log, 1), replica(2, &log, 1)];
+        assert_eq!(looked(&mut Replication::default(), &both, 2), Ok(()));
+        assert!(looked(&mut Replication::default(), &both[..1], 2).unwrap_err().starts_with("R16"));
+    }
+
+    #[test]
+    fn leaders_and_candidates_have_all_that_was_committed() {
+        let log = Values(vec!["x", "y"]);
+        let mut replication = Replication::default();
+        assert_eq!(looked(&mut replication, &[replica(1, &log, 2)], 1), Ok(()));
+        let state = PartitionState {
+            replicas: vec![BrokerId(1), BrokerId(2)],
+            isr: vec![BrokerId(2)],
+            elr: vec![BrokerId(3)],
+            leader: Some(BrokerId(2)),
+            leader_epoch: LeaderEpoch(1),
+            ..PartitionState::default()
+        };
+        let short = Values(vec!["x"]);
+        let leader = Replica { leads: true, maximal_isr: vec![BrokerId(2)], ..replica(2, &short, 1) };
+        assert!(replication.check_office(&leader, &state).unwrap_err().starts_with("R2"));
+        assert!(replication.check_office(&replica(3, &short, 1), &state).unwrap_err().starts_with("R3"));
+        assert_eq!(replication.check_office(&replica(1, &short, 1), &state), Ok(()), "it is no candidate");
+        let alone = Replica { leads: true, maximal_isr: Vec::new(), ..replica(2, &log, 2) };
+        assert!(replication.check_office(&alone, &state).unwrap_err().starts_with("R4"));
+    }
 }

@@ -78,3 +78,45 @@ impl Disks {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use base_types::{PartitionIndex, TopicId};
+
+    use super::*;
+
+    const NODE: BrokerId = BrokerId(1);
+
+    fn partition() -> TopicPartition {
+        TopicPartition { topic: TopicId::default(), partition: PartitionIndex(0) }
+    }
+
+    #[test]
+    fn what_was_durable_is_there_after_a_restart() {
+        let ends = BTreeMap::from([(partition(), Offset(5))]);
+        let recovered = |durable: i64| {
+            Disks::default().recovered(NODE, false, &ends, [(partition(), Offset(durable))].into_iter())
+        };
+        assert_eq!(recovered(5), Ok(()));
+        assert!(recovered(6).unwrap_err().starts_with("S1"));
+    }
+
+    #[test]
+    fn only_a_log_that_was_closed_in_order_says_so() {
+        let mut disks = Disks::default();
+        let recovered = |disks: &mut Disks| disks.recovered(NODE, true, &BTreeMap::new(), std::iter::empty());
+        assert!(recovered(&mut disks).unwrap_err().starts_with("S12"));
+        disks.closed(NODE);
+        assert_eq!(recovered(&mut disks), Ok(()));
+        assert!(recovered(&mut disks).unwrap_err().starts_with("S12"), "once for each stop");
+    }
+
+    #[test]
+    fn a_log_does_not_begin_earlier_than_before_unless_its_disk_is_another() {
+        let mut disks = Disks::default();
+        assert_eq!(disks.begins(NODE, partition(), Offset(5)), Ok(()));
+        assert!(disks.begins(NODE, partition(), Offset(4)).unwrap_err().starts_with("S11"));
+        disks.lost(NODE);
+        assert_eq!(disks.begins(NODE, partition(), Offset(0)), Ok(()));
+    }
+}
