@@ -124,16 +124,18 @@ fn replicas<'w>(world: &'w World, image: Option<&Image>) -> Vec<Replica<'w>> {
 fn producer_states(world: &World) -> impl Iterator<Item = producers::State> {
     nodes(world).flat_map(|(_, storage)| {
         let core = storage.core();
-        core.replica_stats().filter(|stats| stats.durable_end == stats.log_end && stats.log_start == Offset::ZERO).filter_map(|stats| {
-            let replica = core.replica(stats.partition)?;
-            Some(producers::State {
-                node: core.broker(),
-                partition: stats.partition,
-                log_end: stats.log_end,
-                last_epoch: replica.epochs().latest(),
-                encoded: replica.producers().encode(),
+        core.replica_stats()
+            .filter(|stats| stats.durable_end == stats.log_end && stats.log_start == Offset::ZERO)
+            .filter_map(|stats| {
+                let replica = core.replica(stats.partition)?;
+                Some(producers::State {
+                    node: core.broker(),
+                    partition: stats.partition,
+                    log_end: stats.log_end,
+                    last_epoch: replica.epochs().latest(),
+                    encoded: replica.producers().encode(),
+                })
             })
-        })
     })
 }
 

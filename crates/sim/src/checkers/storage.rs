@@ -94,9 +94,8 @@ mod tests {
     #[test]
     fn what_was_durable_is_there_after_a_restart() {
         let ends = BTreeMap::from([(partition(), Offset(5))]);
-        let recovered = |durable: i64| {
-            Disks::default().recovered(NODE, false, &ends, [(partition(), Offset(durable))].into_iter())
-        };
+        let recovered =
+            |durable: i64| Disks::default().recovered(NODE, false, &ends, [(partition(), Offset(durable))].into_iter());
         assert_eq!(recovered(5), Ok(()));
         assert!(recovered(6).unwrap_err().starts_with("S1"));
     }
