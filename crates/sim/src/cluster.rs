@@ -287,11 +287,15 @@ impl Cluster {
             Fault::FailDisk { process, operation, skip, times } => {
                 let kind = DiskErrorKind::Failed;
                 let fault = DiskFault { operation, path: String::new(), kind, skip, times };
-                self.disk(process).map(|disk| disk.vfs.inject(fault));
+                if let Some(disk) = self.disk(process) {
+                    disk.vfs.inject(fault);
+                }
                 false
             }
             Fault::FillDisk { process, bytes } => {
-                self.disk(process).map(|disk| disk.vfs.set_capacity(disk.vfs.used() + bytes));
+                if let Some(disk) = self.disk(process) {
+                    disk.vfs.set_capacity(disk.vfs.used() + bytes);
+                }
                 false
             }
             Fault::SlowDisk { process, times } => match self.world.process_mut::<Storage>(process) {
@@ -302,7 +306,9 @@ impl Cluster {
                 None => false,
             },
             Fault::MendDisk { process } => {
-                self.disk(process).map(|disk| disk.vfs.mend());
+                if let Some(disk) = self.disk(process) {
+                    disk.vfs.mend();
+                }
                 self.armed.remove(&process);
                 if let Some(storage) = self.world.process_mut::<Storage>(process) {
                     storage.slowness = 1;
