@@ -140,7 +140,7 @@ fn producer_states(world: &World) -> impl Iterator<Item = producers::State> {
 }
 
 /// As the topic or the cluster has it, and no more than there are replicas.
-fn min_insync_replicas(image: &Image, partition: TopicPartition) -> usize {
+pub fn min_insync_replicas(image: &Image, partition: TopicPartition) -> usize {
     const NAME: &str = "min.insync.replicas";
     let Some(topic) = image.topic(partition.topic) else { return 1 };
     let of_topic = image.config(&ConfigResource::Topic(topic.name.clone()), NAME);

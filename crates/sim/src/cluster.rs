@@ -406,22 +406,26 @@ impl Cluster {
         true
     }
 
-    /// An acknowledged record is on every member of ISR and ELR, as the controllers have them. So a node's data may be lost when
-    /// for each of its partitions another one of them is left that truly has all.
+    /// An acknowledged record is on every member of ISR and ELR, as the controllers have them, and those are as many as min.insync.replicas says, or
+    /// more. Until a disk is known to be another one, its node may still be left as the only member. So it may be lost when it is no member, or when
+    /// of so many members another one is left that truly has all.
     fn atlas_permits_loss_of(&mut self, id: i32) -> bool {
         let noted = self.memory.look(&self.world);
         self.failure = self.failure.take().or(noted.err());
         let Some(image) = self.memory.controllers.newest() else { return false };
         let replication = &self.memory.replication;
         image.partitions().all(|(partition, state)| {
+            let members = || state.isr.iter().chain(&state.elr).copied();
+            if !members().any(|broker| broker == BrokerId(id)) {
+                return true;
+            }
             let committed = replication.high_watermark(partition);
-            let has_all = |broker: BrokerId| {
-                replication.durable_end(broker, partition).is_some_and(|durable| durable >= committed)
-                    && self.world.is_alive(ProcessId::Storage(broker.0))
-            };
-            let mut candidates = state.isr.iter().chain(&state.elr).copied();
-            !state.replicas.contains(&BrokerId(id))
-                || candidates.any(|broker| broker != BrokerId(id) && has_all(broker))
+            let has_all =
+                |broker| replication.durable_end(broker, partition).is_some_and(|durable| durable >= committed);
+            let (have, lack): (Vec<BrokerId>, Vec<BrokerId>) =
+                members().filter(|broker| *broker != BrokerId(id)).partition(|broker| has_all(*broker));
+            let is_there = have.iter().any(|broker| self.world.is_alive(ProcessId::Storage(broker.0)));
+            is_there && lack.len() + 1 < checkers::min_insync_replicas(image, partition)
         })
     }
 

@@ -40,6 +40,12 @@ fn controller(world: &World, id: ProcessId, state: &mut State) {
     let core = controller.core();
     let is_active = if core.is_active() { ", active" } else { "" };
     state.insert(id.to_string(), format!("{:?}{is_active}, metadata at {:?}", core.role(), core.image().at()));
+    if core.is_active() {
+        for (partition, committed) in core.image().partitions() {
+            let topic = core.image().topic(partition.topic).map_or("?", |topic| topic.name.as_str());
+            state.insert(format!("{id} {topic}-{}", partition.partition), format!("{committed:?}"));
+        }
+    }
 }
 
 fn storage(world: &World, id: ProcessId, state: &mut State) {

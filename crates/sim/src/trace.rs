@@ -6,6 +6,7 @@ pub mod file;
 use std::collections::VecDeque;
 use std::fmt::{self, Write};
 
+use crate::network::Payload;
 use crate::world::{Input, ProcessId, Time};
 
 /// Lines kept for a report, unless it is verbose.
@@ -14,7 +15,7 @@ const LINES_KEPT: usize = 400;
 /// Two runs of one seed must have equal hashes: that is the meta-test.
 #[derive(Debug, Default)]
 pub struct Trace {
-    hash: Fnv,
+    hash: Hash,
     pub inputs: u64,
     lines: VecDeque<String>,
     /// Every line is kept, with what every process was told.
@@ -29,7 +30,14 @@ impl Trace {
     pub(crate) fn input(&mut self, time: Time, id: ProcessId, input: &Input) {
         self.inputs += 1;
         // Writing into a hasher cannot fail.
-        let _ = write!(self.hash, "{} {id:?} {input:?}", time.0);
+        let _ = match input {
+            // Bytes are many, and slow to write down.
+            Input::Received { stream, payload: Payload::Frame(frame) } => {
+                self.hash.bytes(frame);
+                write!(self.hash, "{} {id:?} {stream:?}", time.0)
+            }
+            input => write!(self.hash, "{} {id:?} {input:?}", time.0),
+        };
         if self.verbose {
             self.keep(format!("{:>10} {id:?} {input:?}", time.0));
         }
@@ -52,21 +60,26 @@ impl Trace {
     }
 }
 
-/// FNV-1a.
-#[derive(Debug)]
-struct Fnv(u64);
+/// Quick rather than strong: nobody means to find two histories with the same hash.
+#[derive(Debug, Default)]
+struct Hash(u64);
 
-impl Default for Fnv {
-    fn default() -> Fnv {
-        Fnv(0xcbf2_9ce4_8422_2325)
+impl Hash {
+    fn word(&mut self, word: u64) {
+        self.0 = (self.0.rotate_left(5) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        let (words, rest) = bytes.as_chunks::<8>();
+        words.iter().for_each(|word| self.word(u64::from_le_bytes(*word)));
+        let rest = rest.iter().fold(0, |word, byte| word << 8 | u64::from(*byte));
+        self.word(rest ^ (bytes.len() as u64) << 56);
     }
 }
 
-impl Write for Fnv {
+impl Write for Hash {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        for byte in text.bytes() {
-            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
-        }
+        self.bytes(text.as_bytes());
         Ok(())
     }
 }

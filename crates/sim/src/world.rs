@@ -185,14 +185,15 @@ impl Clock {
 
 #[derive(Debug, Default)]
 struct Queue {
-    happenings: BTreeMap<(Time, u64), Happening>,
+    /// Boxed, because a map moves what it holds, and messages are large.
+    happenings: BTreeMap<(Time, u64), Box<Happening>>,
     sequence: u64,
 }
 
 impl Queue {
     fn put(&mut self, at: Time, happening: Happening) {
         self.sequence += 1;
-        self.happenings.insert((at, self.sequence), happening);
+        self.happenings.insert((at, self.sequence), Box::new(happening));
     }
 
     fn deliver(&mut self, deliveries: impl IntoIterator<Item = Delivery>) {
@@ -448,7 +449,7 @@ impl World {
         }
         let Some((_, happening)) = self.queue.happenings.pop_first() else { return false };
         self.time = at;
-        match happening {
+        match *happening {
             Happening::Tell { to, life, input, has_arrived } => self.tell(to, life, input, has_arrived),
             Happening::Wake { process, life } => self.wake(process, life),
             Happening::Dial { from, life, to, purpose, token } => self.dial(from, life, to, purpose, token),

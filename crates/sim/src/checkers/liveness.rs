@@ -9,10 +9,6 @@ pub fn partitions(image: &Image) -> Result<(), String> {
 }
 
 fn is_whole(partition: TopicPartition, state: &PartitionState) -> Result<(), String> {
-    if state.isr.is_empty() && state.elr.is_empty() {
-        // Nobody is known to have all: after the loss of a disk that waits for an operator (KIP-966).
-        return Ok(());
-    }
     if state.leader.is_none() {
         return Err(format!("L: {partition} has no leader: {state:?}"));
     }
@@ -48,7 +44,5 @@ mod tests {
         for (state, why) in [(headless, "no leader"), (lagging, "not in sync"), (moving, "still moved")] {
             assert!(is_whole(partition, &state).unwrap_err().contains(why));
         }
-        let lost = PartitionState { isr: Vec::new(), leader: None, ..whole };
-        assert_eq!(is_whole(partition, &lost), Ok(()));
     }
 }

@@ -133,7 +133,7 @@ impl Replication {
         if let Some(image) = image {
             self.check_states(image)?;
         }
-        self.check_copies()
+        self.check_copies(image)
     }
 
     /// R8.
@@ -227,11 +227,12 @@ impl Replication {
         Ok(())
     }
 
-    /// R16: what has been committed lately is durable often enough.
-    fn check_copies(&mut self) -> Result<(), String> {
+    /// R16: what has been committed lately is durable often enough. Of what was deleted nothing need be.
+    fn check_copies(&mut self, image: Option<&Image>) -> Result<(), String> {
         for (&partition, committed) in &mut self.partitions {
             let end = committed.high_watermark;
-            if end == std::mem::replace(&mut committed.counted, end) {
+            let is_deleted = image.is_some_and(|image| image.partition(partition).is_none());
+            if end == std::mem::replace(&mut committed.counted, end) || is_deleted {
                 continue;
             }
             let holds =
@@ -354,6 +355,10 @@ mod tests {
         let both = [replica(1, &log, 1), replica(2, &log, 1)];
         assert_eq!(looked(&mut Replication::default(), &both, 2), Ok(()));
         assert!(looked(&mut Replication::default(), &both[..1], 2).unwrap_err().starts_with("R16"));
+
+        let mut deleted = Replication::default();
+        deleted.note(&both[..1], |_| 2);
+        assert_eq!(deleted.check(&[], Some(&Image::default())), Ok(()), "the newest metadata do not have it any more");
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub struct Seat {
 }
 
 /// Of restarts, where disks are wiped at all.
-const WIPES_PER_MILLE: u64 = 50;
+const WIPES_PER_MILLE: u64 = 200;
 
 /// Faults in order of time. Every one has its end; after `shape.trouble_ms` everything is well.
 pub fn draw(random: &mut Random, shape: &Shape) -> List {
@@ -90,13 +90,14 @@ impl Drawing<'_> {
         Loss { survivors, seed: self.random.next_u64() }
     }
 
-    /// The process comes back, at times with an empty disk.
+    /// The process comes back, at times with an empty disk; then it often takes so long that the controllers do without it before.
     fn restart(&mut self, down_ms: u64, process: ProcessId) {
-        let restart_ms = down_ms + self.random.between(50, 5_000);
+        let mut restart_ms = down_ms + self.random.between(50, 5_000);
         if self.shape.swarm.has(Kind::Wipe)
             && matches!(process, ProcessId::Storage(_))
             && self.random.chance(WIPES_PER_MILLE)
         {
+            restart_ms += self.random.between(0, 20_000);
             self.put(restart_ms - 1, Fault::Wipe { process });
         }
         self.put(restart_ms, Fault::Restart { process });
@@ -228,7 +229,12 @@ impl Drawing<'_> {
                 let (name, value) = match self.random.below(3) {
                     0 => ("segment.bytes", self.random.between(64 << 10, 1 << 20)),
                     1 => ("max.message.bytes", self.random.between(100 << 10, 1 << 20)),
-                    _ => ("min.insync.replicas", self.random.between(1, topic.replication_factor as u64)),
+                    _ => {
+                        // Where disks are lost no topic is asked to live on a single one.
+                        let least = if self.shape.swarm.has(Kind::Wipe) { 2 } else { 1 };
+                        let most = topic.replication_factor as u64;
+                        ("min.insync.replicas", self.random.between(least.min(most), most))
+                    }
                 };
                 let value =
                     Some(value.to_string()).filter(|_| name == "min.insync.replicas" || self.random.chance(700));

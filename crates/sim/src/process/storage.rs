@@ -8,7 +8,9 @@ use bytes::Bytes;
 use peer_api::controller::ActiveController;
 use peer_api::storage::{LogDir, OffsetSpec, ReplicaSize};
 use record_batch::{StampedBatch, batches};
-use segment_log::{Checkpoint, Durability, LogOptions, LogStore, LogWrite, OpenError, ReplicaOptions, StoreError};
+use segment_log::{
+    Checkpoint, Durability, LogOptions, LogStore, LogWrite, OpenError, ReadError, ReplicaOptions, StoreError,
+};
 use storage_core::{
     ControllerStream, Effect, Effects, Event, FetchPart, GatewayStream, Identity, OnDisk, PeerStream, ReadFailure,
     StorageNode, TimestampHit, WriteFailure,
@@ -352,7 +354,8 @@ impl Storage {
         let result = match cut {
             Ok(()) => match self.log.open_replica(partition) {
                 Ok(Some(replica)) => Ok(on_disk(replica)),
-                _ => Err(WriteFailure::Corrupt),
+                Err(ReadError::Corrupt(_)) => Err(WriteFailure::Corrupt),
+                Ok(None) | Err(_) => Err(WriteFailure::Failed),
             },
             Err(StoreError::NoSpace) => Err(WriteFailure::NoSpace),
             Err(StoreError::Corrupt(_)) => Err(WriteFailure::Corrupt),
@@ -370,11 +373,9 @@ impl Storage {
             }
             let read = self.log.read(part.partition, part.from, part.below, part.bytes_max.min(room));
             let result = read.map(|hit| hit.batches).map_err(|error| match error {
-                segment_log::ReadError::OutOfRange { .. } | segment_log::ReadError::NoReplica(_) => {
-                    ReadFailure::OutOfRange
-                }
-                segment_log::ReadError::Corrupt(_) => ReadFailure::Corrupt,
-                segment_log::ReadError::Disk(_) => ReadFailure::Failed,
+                ReadError::OutOfRange { .. } | ReadError::NoReplica(_) => ReadFailure::OutOfRange,
+                ReadError::Corrupt(_) => ReadFailure::Corrupt,
+                ReadError::Disk(_) => ReadFailure::Failed,
             });
             if let Ok(batches) = &result {
                 room = room.saturating_sub(batches.iter().map(Bytes::len).sum());

@@ -72,7 +72,7 @@ struct Lane {
     /// To be sent again, by sequence.
     unsettled: BTreeMap<i32, Batch>,
     in_flight: usize,
-    /// A batch was acknowledged while an earlier one was not.
+    /// A batch was acknowledged, or may have been appended, while an earlier one was not.
     is_overtaken: bool,
 }
 
@@ -305,7 +305,8 @@ impl Producer {
             Fate::NotThere(ErrorCode::InvalidProducerEpoch) => {
                 book.complain("P4", format_args!("{target:?}: sequence {sequence}: the only epoch is an older one"));
             }
-            Fate::NotThere(_) | Fate::Unknown => {}
+            Fate::Unknown => lane.is_overtaken |= is_behind,
+            Fate::NotThere(_) => {}
         }
         let may_be_there = batch.may_be_there || fate == Fate::Unknown;
         lane.unsettled.insert(sequence, Batch { may_be_there, ..batch });
