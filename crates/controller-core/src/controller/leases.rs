@@ -88,9 +88,11 @@ impl Controller {
         }
     }
 
+    /// The next one that has not been acted on. What was refused then waits for consensus to tick, or who asks would be told to come at once, for ever.
     pub(super) fn next_grace_end(&self) -> Option<Tick> {
         let ends = |leases: &BTreeMap<BrokerId, Lease>, grace_ms: u64| {
-            leases.values().filter_map(|lease| lease.closed_at).map(|at| at.plus_ms(grace_ms)).min()
+            let ends = leases.values().filter_map(|lease| lease.closed_at).map(|at| at.plus_ms(grace_ms));
+            ends.filter(|end| *end > self.ticked_at).min()
         };
         let brokers = ends(&self.brokers, self.config.broker_grace_ms);
         let gateways = ends(&self.gateways, self.config.gateway_grace_ms);

@@ -35,6 +35,7 @@ pub struct Counts {
     moves_refused: u64,
     unregistered: u64,
     wiped_voters: u64,
+    handovers: u64,
 }
 
 impl Counts {
@@ -55,6 +56,7 @@ impl Counts {
         self.moves_refused += other.moves_refused;
         self.unregistered += other.unregistered;
         self.wiped_voters += other.wiped_voters;
+        self.handovers += other.handovers;
     }
 
     pub fn has_seen_everything(&self) -> bool {
@@ -75,6 +77,7 @@ impl Counts {
             self.moves_refused,
             self.unregistered,
             self.wiped_voters,
+            self.handovers,
         ]
         .iter()
         .all(|count| *count > 0)
@@ -194,6 +197,8 @@ impl Cluster {
         let loss_rate = self.random.below(200);
         // Slow disks leave more to lose.
         let write_rate = self.random.between(200, 1_000);
+        // Those of every other seed are stopped in order now and then.
+        let handover_rate = 5 * u64::from(self.seed % 2 == 0);
         for _ in 0..steps {
             match self.random.below(100) {
                 0..40 => self.deliver(loss_rate),
@@ -213,6 +218,11 @@ impl Cluster {
                         self.start(node);
                     }
                 }
+            }
+            if handover_rate > 0 && self.random.chance(handover_rate) {
+                let node = self.random.below(self.nodes.len() as u64) as usize;
+                self.counts.handovers += u64::from(self.is_active(node));
+                self.step(node, Event::HandoverRequested);
             }
             self.pass_messages_to_brokers();
         }
@@ -429,6 +439,12 @@ impl Cluster {
         self.now += if self.random.chance(5) { self.random.below(3_000) } else { self.random.below(30) };
         for node in 0..self.nodes.len() {
             self.step(node, Event::Ticked);
+            let due = self.nodes[node].controller.as_ref().map(Controller::next_deadline);
+            let seed = self.seed;
+            assert!(
+                due.is_none_or(|due| due > self.now().tick),
+                "seed {seed}: node {node} is told the time without end"
+            );
         }
     }
 
