@@ -102,15 +102,17 @@ fn replicas<'w>(world: &'w World, image: Option<&Image>) -> Vec<Replica<'w>> {
         let life = world.life(id).unwrap_or(0);
         core.replica_stats().filter_map(move |stats| {
             let replica = core.replica(stats.partition)?;
+            // What the disk has already let go of the core may not have heard of.
+            let (start, end) = storage.log().bounds(stats.partition).unwrap_or((stats.log_start, stats.durable_end));
             Some(Replica {
                 node: core.broker(),
                 life,
                 partition: stats.partition,
                 leads: stats.leads,
                 leader_epoch: stats.leader_epoch,
-                log_start: stats.log_start,
+                log_start: stats.log_start.max(start),
                 log_end: stats.log_end,
-                durable_end: stats.durable_end,
+                durable_end: stats.durable_end.min(end),
                 high_watermark: stats.high_watermark,
                 maximal_isr: replica.maximal_isr(),
                 is_in_office,

@@ -72,6 +72,9 @@ fn is_for_now(error: &OpenError) -> bool {
 /// How often the checkers look at everything.
 const CHECK_EVERY_INPUTS: u64 = 500;
 
+/// Ten times what a run usually takes.
+const INPUTS_MAX: u64 = 1_000_000;
+
 /// Runs one seed to its end, with the faults that it draws.
 pub fn run(seed: u64, shape: Shape, verbose: bool) -> Report {
     replay(seed, shape, Cluster::faults(seed, &shape), verbose)
@@ -199,6 +202,10 @@ impl Cluster {
             return Ok(true);
         }
         self.checked = self.world.trace.inputs;
+        if self.checked > INPUTS_MAX {
+            let ms = self.world.time().ms();
+            return Err(format!("L: {INPUTS_MAX} inputs, and only {ms} ms are over: somebody goes round in circles"));
+        }
         self.memory.check(&self.world)?;
         self.clients.judged()?;
         self.groups.judged()?;
