@@ -43,6 +43,8 @@ pub struct Replication {
     states: BTreeMap<TopicPartition, PartitionState>,
     /// How much of a partition each disk holds durably, running or not.
     durable: BTreeMap<(BrokerId, TopicPartition), Offset>,
+    /// The same of disks that are gone. A leader may hear later what they had confirmed.
+    lost: BTreeMap<(BrokerId, TopicPartition), Offset>,
 }
 
 #[derive(Debug, Default)]
@@ -97,11 +99,9 @@ impl Replication {
 
     /// The disk of that node is another one.
     pub fn disk_lost(&mut self, node: BrokerId) {
-        self.durable.retain(|(holder, _), _| *holder != node);
+        let lost = self.durable.extract_if(.., |(holder, _), _| *holder == node);
+        self.lost.extend(lost);
         self.compared.retain(|(holder, _), _| *holder != node);
-        for committed in self.partitions.values_mut() {
-            committed.counted = committed.high_watermark;
-        }
     }
 
     /// What is so at this moment. Called before a process ends, too, so that nothing it knew is missed.
@@ -235,9 +235,9 @@ impl Replication {
             if end == std::mem::replace(&mut committed.counted, end) || is_deleted {
                 continue;
             }
-            let holds =
-                |(&(_, held), &durable): (&(BrokerId, TopicPartition), &Offset)| held == partition && durable >= end;
-            let copies = self.durable.iter().filter(|entry| holds(*entry)).count();
+            let disks = self.durable.iter().chain(&self.lost);
+            let holds = disks.filter(|((_, held), durable)| *held == partition && **durable >= end);
+            let copies = holds.map(|((node, _), _)| *node).collect::<BTreeSet<BrokerId>>().len();
             let least = committed.min_insync_replicas;
             if copies < least {
                 return Err(format!("R16: {partition}: {end} is committed, on {copies} disks of at least {least}"));
@@ -355,6 +355,11 @@ mod tests {
         let both = [replica(1, &log, 1), replica(2, &log, 1)];
         assert_eq!(looked(&mut Replication::default(), &both, 2), Ok(()));
         assert!(looked(&mut Replication::default(), &both[..1], 2).unwrap_err().starts_with("R16"));
+
+        let mut lost = Replication::default();
+        assert_eq!(looked(&mut lost, &[replica(1, &log, 0), replica(2, &log, 0)], 2), Ok(()));
+        lost.disk_lost(BrokerId(2));
+        assert_eq!(looked(&mut lost, &both[..1], 2), Ok(()), "it had confirmed before");
 
         let mut deleted = Replication::default();
         deleted.note(&both[..1], |_| 2);
