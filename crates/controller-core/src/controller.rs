@@ -147,9 +147,7 @@ impl Controller {
 
     /// When [`Event::Ticked`] is due next.
     pub fn next_deadline(&self) -> Tick {
-        // What could not be proposed when it was due is tried at the next tick, not at once again.
-        let leases =
-            if self.active { self.next_grace_end().map(|grace| grace.max(self.ticked_at.plus_ms(1))) } else { None };
+        let leases = if self.active { self.next_grace_end() } else { None };
         leases.map_or(self.consensus.next_deadline(), |grace| grace.min(self.consensus.next_deadline()))
     }
 

@@ -91,7 +91,7 @@ impl Controller {
             Some(_) => {
                 self.renew_gateway(now, id, session);
                 if want_shutdown {
-                    self.end_gateway_lease(id);
+                    self.end_gateway_lease(now, id);
                     if let Some(absence) = self.absences.get_mut(&id) {
                         absence.returned = None;
                     }

@@ -39,10 +39,11 @@ impl Controller {
         self.gateways.insert(id, Lease { session: Some(session), heard_at: now.tick, silence_max_ms, closed_at: None });
     }
 
-    /// At the next tick, which is due at once.
-    pub(super) fn end_gateway_lease(&mut self, id: BrokerId) {
+    /// At the next tick, which is due in a moment.
+    pub(super) fn end_gateway_lease(&mut self, now: Now, id: BrokerId) {
         if let Some(lease) = self.gateways.get_mut(&id) {
-            (lease.silence_max_ms, lease.closed_at) = (0, Some(Tick::default()));
+            let closed_at = Tick((now.tick.0 + 1).saturating_sub(self.config.gateway_grace_ms));
+            (lease.silence_max_ms, lease.closed_at) = (0, Some(closed_at));
         }
     }
 
