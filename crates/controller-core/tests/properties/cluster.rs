@@ -198,7 +198,7 @@ impl Cluster {
         // Slow disks leave more to lose.
         let write_rate = self.random.between(200, 1_000);
         // Those of every other seed are stopped in order now and then.
-        let handover_rate = 5 * u64::from(self.seed % 2 == 0);
+        let handover_rate = 5 * u64::from(self.seed.is_multiple_of(2));
         for _ in 0..steps {
             match self.random.below(100) {
                 0..40 => self.deliver(loss_rate),
