@@ -306,6 +306,8 @@ impl Producer {
                 book.complain("P4", format_args!("{target:?}: sequence {sequence}: the only epoch is an older one"));
             }
             Fate::Unknown => lane.is_overtaken |= is_behind,
+            // It will never be taken, for its time, say, when a clock has jumped; and nothing behind it will.
+            Fate::NotThere(code) if !code.is_retriable() => self.begins_anew = true,
             Fate::NotThere(_) => {}
         }
         let may_be_there = batch.may_be_there || fate == Fate::Unknown;
