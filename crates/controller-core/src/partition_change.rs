@@ -7,7 +7,7 @@
 //!                                                     known leader, else – only if configured – anyone, else none
 //!   the leader is of neither ISR nor ELR              the history is unclean since its epoch: what was committed before may go
 //!   everyone who is to stay is in the ISR             the move is complete: the others are replicas no more (R19)
-//!   a replica goes                                    another leader epoch, so that nothing it said before counts if it returns
+//!   a replica goes, or is found damaged               another leader epoch, so that nothing it said before counts if it returns
 //! ```
 
 use std::collections::BTreeSet;
@@ -33,6 +33,8 @@ pub(crate) struct Change {
     pub(crate) lost: Option<BrokerId>,
     /// Lacks everything: not even worth electing as the last known leader.
     pub(crate) wiped: bool,
+    /// Under another leader epoch, whoever leads: what a member said before counts no more.
+    pub(crate) new_epoch: bool,
     /// Lead by the preferred replica if it may.
     pub(crate) prefer_first: bool,
     /// Who the replicas are to be; `None`: who they are.
@@ -144,7 +146,7 @@ pub(crate) fn apply(old: &PartitionState, change: &Change, now: &Circumstances<'
 
     let all_stay = old.replicas.iter().all(|id| replicas.all.contains(id));
     let is_unclean = leader.is_some() && clean.is_none();
-    let same = leader == old.leader && all_stay && !is_unclean;
+    let same = leader == old.leader && all_stay && !is_unclean && !change.new_epoch;
     let leader_epoch = if same || planted!(LeaderEpochKept) { old.leader_epoch } else { old.leader_epoch.next() };
     let new = PartitionState {
         replicas: replicas.all,

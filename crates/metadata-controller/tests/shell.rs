@@ -76,6 +76,7 @@ impl Client {
             broker_epoch,
             metadata_offset: self.view.at(),
             want_shutdown: false,
+            damaged: Vec::new(),
         };
         let answer = self.call(Request::BrokerHeartbeat(heartbeat)).await;
         assert!(matches!(answer, Ok(Response::Heartbeat(answer)) if !answer.fenced), "{answer:?}");

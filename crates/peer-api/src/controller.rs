@@ -227,6 +227,9 @@ pub struct BrokerHeartbeat {
     pub metadata_offset: MetadataOffset,
     /// Asks to hand over leadership before stopping.
     pub want_shutdown: bool,
+    /// Replicas here that are damaged, each with the last leader epoch in which it said anything: to be counted on no more, if others hold
+    /// what they held. Said again until the metadata show that it was done (R13).
+    pub damaged: Vec<(TopicPartition, LeaderEpoch)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

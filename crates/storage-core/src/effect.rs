@@ -11,7 +11,7 @@ use replica_core::{ReadId, WriteId};
 
 use crate::event::{ControllerStream, FetchKey, FetchPart, GatewayStream, LookupKey, PeerStream};
 
-/// Performed in order. Those that concern one partition's disk (open, write, truncate, start over, trim, checkpoint, delete) take
+/// Performed in order. Those that concern one partition's disk (open, write, truncate, start over, trim, checkpoint, set aside, delete) take
 /// effect there in the order given; reads may overtake writes.
 #[derive(Debug)]
 pub enum Effect {
@@ -62,6 +62,11 @@ pub enum Effect {
     },
     DeleteReplica {
         partition: TopicPartition,
+    },
+    /// Move what there is of the damaged replica aside, and open an empty one in its place. Answered as `OpenReplica` is.
+    SetReplicaAside {
+        partition: TopicPartition,
+        settings: TopicSettings,
     },
     SettingsChanged {
         partition: TopicPartition,

@@ -2,6 +2,7 @@
 
 mod appends;
 mod coordinators;
+mod damage;
 mod disk;
 mod fetches;
 mod gathering;
@@ -91,6 +92,8 @@ struct Slot {
     scheduled: Option<Tick>,
     /// Fetches that wait for something to happen here.
     waiters: BTreeSet<FetchKey>,
+    /// The disk found it damaged. The last leader epoch in which it may have said anything.
+    damaged: Option<LeaderEpoch>,
     /// The cut of the log that the disk is about.
     cutting: Option<WriteId>,
     bytes_since_checkpoint: usize,
@@ -108,6 +111,8 @@ pub struct Stats {
     pub leaders: usize,
     pub under_replicated: usize,
     pub under_min_isr: usize,
+    /// Damaged, and not given up for another copy yet.
+    pub damaged: usize,
     pub appends_waiting: usize,
     pub fetches_waiting: usize,
     pub coordinators: CoordinatorStats,
@@ -170,6 +175,7 @@ impl StorageNode {
             Event::ReplicasFound { partitions } => self.strays.extend(partitions),
             Event::ReplicaOpened { partition, on_disk } => self.replica_opened(now, partition, on_disk, effects),
             Event::ReplicaOpenFailed { partition } => self.replica_open_failed(now, partition, effects),
+            Event::ReplicaDamaged { partition } => self.replica_damaged(now, partition, effects),
             Event::WriteCompleted { partition, write, result } => {
                 self.write_completed(now, partition, write, result, effects);
             }
@@ -273,6 +279,7 @@ impl StorageNode {
             registered: self.session.broker_epoch().is_some(),
             fenced: self.session.is_fenced(),
             replicas: self.slots.len(),
+            damaged: self.slots.values().filter(|slot| slot.damaged.is_some()).count(),
             appends_waiting: self.appends.len(),
             fetches_waiting: self.fetches.len(),
             coordinators: self.coordinators.stats(),

@@ -7,6 +7,8 @@ mod host;
 mod appends;
 #[path = "node/coordinators.rs"]
 mod coordinators;
+#[path = "node/damage.rs"]
+mod damage;
 #[path = "node/disk.rs"]
 mod disk;
 #[path = "node/fetches.rs"]

@@ -12,6 +12,7 @@ use service_kit::config::{ConfigError, Loaded};
 use service_kit::logs::LogConfig;
 use service_kit::trace::TraceConfig;
 use storage_core::STATIC_CONFIGS;
+use storage_node::Pace;
 
 /// As written: every key, with its default.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -32,6 +33,10 @@ pub struct Settings {
     pub journal_mib: u64,
     /// Recent batches kept in memory.
     pub tail_cache_mib: u64,
+    /// Everything on the disk is read and verified once in this time, in the background; 0: never.
+    pub scrub_cycle_s: u64,
+    /// And never faster than this.
+    pub scrub_mib_per_s: u64,
     /// How long handing over leadership may take once the process was asked to stop.
     pub drain_ms: u64,
     pub log: LogConfig,
@@ -53,6 +58,8 @@ impl Default for Settings {
             host: String::new(),
             journal_mib: 512,
             tail_cache_mib: 64,
+            scrub_cycle_s: 7 * 86_400,
+            scrub_mib_per_s: 32,
             drain_ms: 10_000,
             log: LogConfig::default(),
             trace: TraceConfig::default(),
@@ -73,6 +80,7 @@ pub struct Config {
     pub rack: Option<String>,
     pub host: String,
     pub log_options: LogOptions,
+    pub pace: Pace,
     pub drain: Duration,
     pub log: LogConfig,
     pub trace: TraceConfig,
@@ -106,6 +114,9 @@ pub fn check(loaded: &Loaded<Settings>, incarnation: Incarnation) -> Result<Conf
     if !(8..=65_536).contains(&settings.tail_cache_mib) {
         return Err(loaded.refuse("tail_cache_mib", "8 to 65536"));
     }
+    if !(1..=65_536).contains(&settings.scrub_mib_per_s) {
+        return Err(loaded.refuse("scrub_mib_per_s", "1 to 65536"));
+    }
     if !settings.trace.has_good_ratio() {
         return Err(loaded.refuse("trace.sample_ratio", "0 to 1"));
     }
@@ -129,6 +140,10 @@ pub fn check(loaded: &Loaded<Settings>, incarnation: Incarnation) -> Result<Conf
         rack: (!settings.rack.is_empty()).then(|| settings.rack.clone()),
         host: if settings.host.is_empty() { machine_name() } else { settings.host.clone() },
         log_options,
+        pace: Pace {
+            cycle: Duration::from_secs(settings.scrub_cycle_s),
+            bytes_per_s_max: settings.scrub_mib_per_s << 20,
+        },
         drain: Duration::from_millis(settings.drain_ms),
         log: settings.log.clone(),
         trace: settings.trace.clone(),

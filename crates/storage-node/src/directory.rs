@@ -17,6 +17,7 @@ use base_types::{BrokerEpoch, BrokerId, Incarnation};
 use segment_log::{LogOptions, LogStore};
 use store_os::{DirectIo, OsVfs, RocksKv};
 
+use crate::disk::Pace;
 use identity::Identity;
 
 /// An opened data directory. Nothing but this process uses it.
@@ -29,6 +30,7 @@ pub struct Directory {
     intact_since: Option<BrokerEpoch>,
     /// The same, if it was closed in order.
     clean_since: Option<BrokerEpoch>,
+    pace: Pace,
 }
 
 /// Why a data directory cannot be used.
@@ -84,14 +86,37 @@ impl Directory {
         let (log, report) =
             LogStore::open(Arc::new(vfs), Arc::new(derived.kv), options).map_err(DirectoryError::Log)?;
         tracing::info!(path = %path.display(), direct_io, ?report, "data directory opened");
+        if let Some(block) = report.damaged_block {
+            tracing::error!(
+                block,
+                lost = report.lost_blocks,
+                damaged = report.damaged.len(),
+                "the journal is damaged; a copy of it is kept in log/journal.damaged-{block}"
+            );
+        }
+        if report.manifest_was_single {
+            tracing::warn!("the manifest or its copy was missing or damaged, and was written anew from the other");
+        }
         Ok(Directory {
             path: path.to_owned(),
             broker,
             cluster_id,
             log,
-            intact_since: epoch,
+            // Where blocks of the journal are lost, even a replica that was made there may be missing (R13).
+            intact_since: epoch.filter(|_| !report.lost_blocks),
             clean_since: epoch.filter(|_| report.was_clean),
+            pace: Pace::default(),
         })
+    }
+
+    /// With a scrub of that pace.
+    #[must_use]
+    pub fn with_pace(self, pace: Pace) -> Directory {
+        Directory { pace, ..self }
+    }
+
+    pub(crate) fn pace(&self) -> Pace {
+        self.pace
     }
 
     pub fn path(&self) -> &Path {

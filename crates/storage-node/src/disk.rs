@@ -1,8 +1,9 @@
 //! The disk, run on threads of its own: one writer that commits in groups, one reader for what the tail cache does not have,
-//! and one that moves the journal into segments in the background.
+//! one that moves the journal into segments in the background, and one that reads everything once in a while.
 
 mod queue;
 mod reader;
+mod scrub;
 mod writer;
 
 use std::collections::BTreeMap;
@@ -19,6 +20,8 @@ use crate::directory::Directory;
 use crate::metrics::Metrics;
 use crate::shell::Input;
 
+pub use scrub::Pace;
+
 use queue::Queue;
 use reader::ReadJob;
 use writer::WriteJob;
@@ -30,6 +33,8 @@ pub(crate) struct Disk {
     reads: Arc<Queue<ReadJob>>,
     flushes: Arc<Queue<()>>,
     threads: Vec<std::thread::JoinHandle<()>>,
+    /// The scrub ends with it.
+    scrub: Option<std::sync::mpsc::Sender<()>>,
     /// Gathered during a turn, handed over in one piece at its end.
     gathered: Vec<WriteJob>,
     durability: BTreeMap<TopicPartition, Durability>,
@@ -46,6 +51,19 @@ impl Shared {
         self.directory.log()
     }
 
+    /// Passes on what was found damaged meanwhile, by whichever thread. What is done about it the core decides.
+    fn tell_damage(&self) {
+        for found in self.log().take_damage_news() {
+            self.metrics.damage_found();
+            tracing::error!(
+                partition = %found.tp, %found,
+                "a replica is damaged: it is fetched anew if another is in sync, else it stays as it is and what is damaged is \
+                 refused; `thalweg debug verify` shows all of it"
+            );
+            self.tell(vec![Event::ReplicaDamaged { partition: found.tp }]);
+        }
+    }
+
     /// A shell that is gone needs to hear nothing.
     fn tell(&self, events: Vec<Event>) {
         drop(self.inbox.blocking_send(Input::Events(events)));
@@ -56,12 +74,16 @@ impl Disk {
     pub(crate) fn start(directory: Directory, inbox: mpsc::Sender<Input>, metrics: Metrics) -> Disk {
         let shared = Arc::new(Shared { directory, inbox, metrics });
         let (writes, reads, flushes) = (Arc::default(), Arc::default(), Arc::default());
+        let (scrub, stopped) = std::sync::mpsc::channel();
+        let scrubbed = Arc::clone(&shared);
         let threads = vec![
             spawn("disk-writer", writer::run, &shared, &writes, &flushes),
             spawn("disk-reader", reader::run, &shared, &reads, &flushes),
             spawn("disk-flusher", flush, &shared, &flushes, &flushes),
+            thread("disk-scrub", move || scrub::run(&scrubbed, scrubbed.directory.pace(), &stopped)),
         ];
-        Disk { shared, writes, reads, flushes, threads, gathered: Vec::new(), durability: BTreeMap::new() }
+        let scrub = Some(scrub);
+        Disk { shared, writes, reads, flushes, threads, scrub, gathered: Vec::new(), durability: BTreeMap::new() }
     }
 
     /// Performs a disk effect. What needs no waiting is answered at once.
@@ -74,6 +96,9 @@ impl Disk {
             Effect::DeleteReplica { partition } => {
                 self.durability.remove(&partition);
                 self.gathered.push(WriteJob::Delete { partition });
+            }
+            Effect::SetReplicaAside { partition, settings } => {
+                self.gathered.push(WriteJob::SetAside { partition, options: replica_options(&settings) });
             }
             Effect::SettingsChanged { partition, settings } => {
                 let before = self.durability.insert(partition, settings.durability);
@@ -142,10 +167,11 @@ impl Disk {
     /// locks until then that are gone once `main` has returned.
     pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
         self.submit();
-        let Disk { shared, writes, reads, flushes, threads, .. } = self;
+        let Disk { shared, writes, reads, flushes, threads, scrub, .. } = self;
         writes.close();
         reads.close();
         flushes.close();
+        drop(scrub);
         let (done, finished) = tokio::sync::oneshot::channel();
         std::thread::spawn(move || {
             for thread in threads {
@@ -253,8 +279,11 @@ fn spawn<J: Send + 'static>(
     flushes: &Arc<Queue<()>>,
 ) -> std::thread::JoinHandle<()> {
     let (shared, jobs, flushes) = (Arc::clone(shared), Arc::clone(jobs), Arc::clone(flushes));
-    let thread = std::thread::Builder::new().name(name.to_owned());
-    match thread.spawn(move || run(&shared, &jobs, &flushes)) {
+    thread(name, move || run(&shared, &jobs, &flushes))
+}
+
+fn thread(name: &str, run: impl FnOnce() + Send + 'static) -> std::thread::JoinHandle<()> {
+    match std::thread::Builder::new().name(name.to_owned()).spawn(run) {
         Ok(handle) => handle,
         Err(error) => panic!("the operating system gives no thread for {name}: {error}"),
     }
@@ -266,6 +295,7 @@ fn flush(shared: &Shared, wake_ups: &Queue<()>, _: &Queue<()>) {
     let log = shared.log();
     let mut is_failing = false;
     while wake_ups.take_all().is_some() {
+        shared.tell_damage();
         let prepared = log.prepare_journal().map(drop);
         let flushed = if log.is_flush_due() { log.flush(segment_log::FlushBudget::DUE).map(drop) } else { Ok(()) };
         let Err(error) = prepared.and(flushed) else {

@@ -29,6 +29,7 @@ mod shell;
 
 pub use dial::{Choice, Dial, DialError, Dialled, RemoteDial};
 pub use directory::{Directory, DirectoryError, new_incarnation};
+pub use disk::Pace;
 pub use health::follow;
 pub use metrics::Metrics;
 pub use shell::{Handle, Started, start};

@@ -38,7 +38,8 @@ async fn run(config: config::Config) -> anyhow::Result<()> {
     tokio::spawn(admin::serve(http, kit.clone(), health.clone(), std::future::pending()));
     let incarnation = config.log_options.incarnation;
     let directory = Directory::open(&config.data_dir, config.broker, config.log_options)
-        .with_context(|| format!("`data_dir` is {}", config.data_dir.display()))?;
+        .with_context(|| format!("`data_dir` is {}", config.data_dir.display()))?
+        .with_pace(config.pace);
     let identity = storage_node::Identity {
         broker: config.broker,
         incarnation,

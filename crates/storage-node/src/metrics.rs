@@ -1,7 +1,7 @@
 //! What a storage node measures: one function for each fact, all names in one place.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use base_types::Tick;
 use peer_api::groups::{GroupKind, GroupState};
@@ -24,6 +24,12 @@ struct Facts {
     written_batches: IntCounter,
     commit_failures: IntCounter,
     unclean_truncations: IntCounter,
+    damage_found: IntCounter,
+    replicas_set_aside: IntCounter,
+    scrubbed_bytes: IntCounter,
+    scrub_rounds: IntCounter,
+    scrub_completed_at: IntGauge,
+    damaged: IntGauge,
     replicas: IntGauge,
     leaders: IntGauge,
     under_replicated: IntGauge,
@@ -65,6 +71,22 @@ impl Metrics {
                 unclean_truncations: kit.counter(
                     "thalweg_log_unclean_truncations_total",
                     "Logs cut below their high watermark, so that committed records were lost, after an unclean election",
+                ),
+                damage_found: kit
+                    .counter("thalweg_log_damage_found_total", "Replicas found damaged, by a read or by the scrub"),
+                replicas_set_aside: kit.counter(
+                    "thalweg_log_replicas_quarantined_total",
+                    "Damaged replicas that were set aside, to be fetched anew",
+                ),
+                scrubbed_bytes: kit.counter("thalweg_log_scrubbed_bytes_total", "Bytes verified by the scrub"),
+                scrub_rounds: kit.counter("thalweg_log_scrub_rounds_total", "How often the scrub has read everything"),
+                scrub_completed_at: kit.gauge(
+                    "thalweg_log_scrub_completed_timestamp_seconds",
+                    "When it had last, in seconds since 1970; 0: not yet",
+                ),
+                damaged: kit.gauge(
+                    "thalweg_damaged_replicas",
+                    "Replicas that are damaged and not given up yet; one that stays is the only copy",
                 ),
                 replicas: kit.gauge("thalweg_replicas", "Partition replicas on this node"),
                 leaders: kit.gauge("thalweg_leaders", "Partitions led by this node"),
@@ -131,6 +153,25 @@ impl Metrics {
         self.facts.unclean_truncations.inc();
     }
 
+    pub(crate) fn damage_found(&self) {
+        self.facts.damage_found.inc();
+    }
+
+    pub(crate) fn replica_set_aside(&self) {
+        self.facts.replicas_set_aside.inc();
+    }
+
+    pub(crate) fn scrubbed(&self, bytes: u64) {
+        self.facts.scrubbed_bytes.inc_by(bytes);
+    }
+
+    /// The scrub has read everything.
+    pub(crate) fn scrub_completed(&self) {
+        self.facts.scrub_rounds.inc();
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        self.facts.scrub_completed_at.set(since.as_secs() as i64);
+    }
+
     /// Takes up the core's own figures, once in a while.
     pub(crate) fn core(&self, core: &StorageNode, now: Tick) {
         let mut looked_at = self.facts.looked_at.lock().unwrap_or_else(PoisonError::into_inner);
@@ -142,6 +183,7 @@ impl Metrics {
         let facts = &self.facts;
         let count = |gauge: &IntGauge, value: usize| gauge.set(value as i64);
         count(&facts.replicas, stats.replicas);
+        count(&facts.damaged, stats.damaged);
         count(&facts.leaders, stats.leaders);
         count(&facts.under_replicated, stats.under_replicated);
         count(&facts.under_min_isr, stats.under_min_isr);

@@ -1,6 +1,6 @@
 //! Storage nodes: registration, fencing, unfencing, controlled shutdown, and what each does to the partitions.
 
-use base_types::{BrokerEpoch, BrokerId, ErrorCode, Now, planted};
+use base_types::{BrokerEpoch, BrokerId, ErrorCode, LeaderEpoch, Now, TopicPartition, planted};
 use peer_api::config::{Durability, TopicSettings};
 use peer_api::controller::{BrokerHeartbeat, HeartbeatAnswer, Refusal, RegisterBroker, Response};
 use peer_api::metadata::{Broker, BrokerState, Image, MetadataOffset, Record};
@@ -68,6 +68,11 @@ impl Controller {
         }
         let state = broker.state;
         self.renew_broker(now, id, session);
+        let without = without_damaged(&self.pending, id, &request.damaged);
+        if !without.is_empty() {
+            let answer = HeartbeatAnswer { fenced: state == BrokerState::Fenced, may_shutdown: false };
+            return Ok(Decision::after(without, Response::Heartbeat(answer)));
+        }
         if request.want_shutdown {
             let records = if state == BrokerState::Active { shutting_down(&self.pending, id) } else { Vec::new() };
             let answer = HeartbeatAnswer {
@@ -124,6 +129,32 @@ pub fn unfencing(image: &Image, id: BrokerId, broker_epoch: BrokerEpoch) -> Vec<
     let mut draft = image.clone();
     records.iter().for_each(|record| draft.apply(record));
     records.extend(elections(&draft, |replicas| replicas.contains(&id)));
+    records
+}
+
+/// Damaged replicas are in neither leadership, ISR nor ELR, if others hold all that they held (R13). The leader epoch grows, so that
+/// what such a replica has reported to the leader brings it back into no ISR. The only copy stays what it is: nobody has more.
+fn without_damaged(image: &Image, id: BrokerId, damaged: &[(TopicPartition, LeaderEpoch)]) -> Vec<Record> {
+    let mut records = Vec::new();
+    for &(partition, said_in) in damaged.iter().take(REBALANCE_MAX) {
+        let Some(topic) = image.topic(partition.topic) else { continue };
+        let Some(old) = topic.partition(partition.partition) else { continue };
+        // A later epoch: that was done, or it will be asked for again.
+        if !old.replicas.contains(&id) || old.leader_epoch != said_in {
+            continue;
+        }
+        let isr: Vec<BrokerId> = old.isr.iter().copied().filter(|member| *member != id).collect();
+        let elr = old.elr.iter().copied().filter(|member| *member != id);
+        let heirs: Vec<BrokerId> = if isr.is_empty() { elr.collect() } else { isr.clone() };
+        let can_lead = heirs.iter().any(|heir| is_eligible(image, *heir));
+        if heirs.is_empty() || old.leader == Some(id) && !can_lead {
+            continue;
+        }
+        let change = Change { isr, lost: Some(id), wiped: true, new_epoch: true, ..Change::default() };
+        if let Some(state) = changed(image, &topic.name, old, &change) {
+            records.push(Record::PartitionChanged { partition, state });
+        }
+    }
     records
 }
 

@@ -119,6 +119,7 @@ impl Harness {
                     broker_epoch: epoch("epoch").unwrap_or(known),
                     metadata_offset: seen,
                     want_shutdown: words.contains(&"stop"),
+                    damaged: option("damaged").map(|text| self.damaged(text)).into_iter().collect(),
                 });
                 self.call(words[1], request, &mut out);
             }
@@ -247,6 +248,15 @@ impl Harness {
             _ => panic!("no such command: {command}"),
         }
         out
+    }
+
+    /// `t-0@3`: partition 0 of topic t, in epoch 3.
+    fn damaged(&self, text: &str) -> (TopicPartition, base_types::LeaderEpoch) {
+        let (name, epoch) = text.split_once('@').unwrap();
+        let (topic, index) = name.split_once('-').unwrap();
+        let topic = self.controller.image().topic_named(topic).unwrap().id;
+        let partition = TopicPartition { topic, partition: PartitionIndex(index.parse().unwrap()) };
+        (partition, base_types::LeaderEpoch(epoch.parse().unwrap()))
     }
 
     fn isr_change(

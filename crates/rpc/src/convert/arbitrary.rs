@@ -707,6 +707,7 @@ impl Arbitrary for ToController {
                 broker_epoch: BrokerEpoch(r.i64()),
                 metadata_offset: r.metadata_offset(),
                 want_shutdown: r.coin(),
+                damaged: r.many(|r| (r.partition(), r.epoch())),
             }),
             3 => Request::RegisterGateway(RegisterGateway {
                 gateway: r.broker(),

@@ -139,6 +139,14 @@ fn to_request(request: Request) -> proto::to_controller::Message {
             broker_epoch: heartbeat.broker_epoch.0,
             metadata_offset: heartbeat.metadata_offset.0,
             want_shutdown: heartbeat.want_shutdown,
+            damaged: heartbeat
+                .damaged
+                .into_iter()
+                .map(|(partition, leader_epoch)| proto::DamagedReplica {
+                    partition: to_partition(partition),
+                    leader_epoch: leader_epoch.0,
+                })
+                .collect(),
         }),
         Request::RegisterGateway(register) => Out::RegisterGateway(proto::RegisterGateway {
             gateway: register.gateway.0,
@@ -203,6 +211,11 @@ fn from_request(request: proto::to_controller::Message) -> Result<Request, Malfo
             broker_epoch: BrokerEpoch(heartbeat.broker_epoch),
             metadata_offset: MetadataOffset(heartbeat.metadata_offset),
             want_shutdown: heartbeat.want_shutdown,
+            damaged: heartbeat
+                .damaged
+                .into_iter()
+                .map(|damaged| Ok((from_partition(damaged.partition)?, LeaderEpoch(damaged.leader_epoch))))
+                .collect::<Result<_, Malformed>>()?,
         }),
         In::RegisterGateway(register) => Request::RegisterGateway(RegisterGateway {
             gateway: BrokerId(register.gateway),

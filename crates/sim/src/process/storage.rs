@@ -317,6 +317,13 @@ impl Storage {
                     Some(replica) => Event::ReplicaOpened { partition, on_disk: on_disk(replica) },
                     None => Event::ReplicaOpenFailed { partition },
                 });
+                if self.log.damage(partition).is_some() {
+                    self.completions.push(Event::ReplicaDamaged { partition });
+                }
+            }
+            Effect::SetReplicaAside { partition, settings } => {
+                drop(self.log.set_aside(partition, base_types::Timestamp(0)));
+                self.do_job(Effect::OpenReplica { partition, settings });
             }
             Effect::DeleteReplica { partition } => drop(self.log.delete_replica(partition)),
             Effect::Truncate { partition, write, to } => {

@@ -231,7 +231,7 @@ impl StorageNode {
 
     fn plans(&self, request: &FetchRequest) -> Plans {
         let plan = |fetch: &peer_api::storage::FetchPartition| {
-            let replica = self.replica(fetch.partition).ok_or(ReadError::UnknownPartition);
+            let replica = self.replica(fetch.partition).ok_or_else(|| self.without_replica(fetch.partition));
             (fetch.partition, replica.and_then(|replica| replica.plan_fetch(fetch, request.isolation)))
         };
         request.partitions.iter().map(plan).collect()

@@ -78,7 +78,7 @@ impl StorageNode {
         effects: &mut Effects,
     ) {
         let end = |ask: &EpochEndPartition| {
-            let replica = self.replica(ask.partition).ok_or(ReadError::UnknownPartition);
+            let replica = self.replica(ask.partition).ok_or_else(|| self.without_replica(ask.partition));
             (ask.partition, replica.and_then(|replica| replica.epoch_end(ask)))
         };
         let ends = partitions.iter().map(end).collect();
@@ -93,7 +93,7 @@ impl StorageNode {
         effects: &mut Effects,
     ) {
         let describe = |&partition: &TopicPartition| {
-            let replica = self.replica(partition).ok_or(ReadError::UnknownPartition);
+            let replica = self.replica(partition).ok_or_else(|| self.without_replica(partition));
             (partition, replica.and_then(|replica| replica.active_producers()))
         };
         let producers = partitions.iter().map(describe).collect();
@@ -170,7 +170,7 @@ impl StorageNode {
         ask: &ListOffsetsPartition,
         effects: &mut Effects,
     ) -> Option<Result<ListedOffset, ReadError>> {
-        let Some(replica) = self.replica(ask.partition) else { return Some(Err(ReadError::UnknownPartition)) };
+        let Some(replica) = self.replica(ask.partition) else { return Some(Err(self.without_replica(ask.partition))) };
         let at_edge = |edge: Result<(Offset, LeaderEpoch), ReadError>| {
             let listed = |(offset, leader_epoch)| ListedOffset { offset, timestamp: Timestamp::NONE, leader_epoch };
             Some(edge.map(listed))

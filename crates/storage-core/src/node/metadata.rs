@@ -51,7 +51,7 @@ impl StorageNode {
         let everything = touched.brokers || touched.cluster_configs;
         for partition in if everything { self.all_ours() } else { touched.partitions } {
             if self.slots.contains_key(&partition) {
-                if !self.released(now, partition, effects) {
+                if !self.released(now, partition, effects) && !self.set_aside(now, partition, effects) {
                     self.assign(now, partition, effects);
                 }
             } else if self.is_ours(partition) {
@@ -77,7 +77,7 @@ impl StorageNode {
     }
 
     /// Whether the view is from after this life's registration.
-    fn knows_this_life(&self) -> bool {
+    pub(super) fn knows_this_life(&self) -> bool {
         self.image.broker(self.me.broker).is_some_and(|known| known.incarnation == self.me.incarnation)
     }
 
@@ -265,6 +265,7 @@ impl Slot {
             replica: None,
             scheduled: None,
             waiters: BTreeSet::new(),
+            damaged: None,
             cutting: None,
             bytes_since_checkpoint: 0,
             checkpoint: None,
@@ -273,7 +274,7 @@ impl Slot {
 }
 
 /// Nobody leads the partition, and this broker has no part in it.
-fn no_assignment(replica: &Replica) -> Assignment {
+pub(super) fn no_assignment(replica: &Replica) -> Assignment {
     Assignment {
         leader_epoch: replica.leader_epoch(),
         partition_epoch: replica.partition_epoch(),

@@ -322,7 +322,7 @@ impl StorageNode {
     }
 
     /// Says what there is to say: who we are, or that we are still there. And again after a while.
-    fn report(&mut self, now: Now, effects: &mut Effects) {
+    pub(super) fn report(&mut self, now: Now, effects: &mut Effects) {
         if !self.session.is_welcome() {
             return;
         }
@@ -354,8 +354,13 @@ impl StorageNode {
 
     fn heartbeat(&mut self, now: Now, broker_epoch: BrokerEpoch, effects: &mut Effects) {
         let want_shutdown = matches!(self.session.shutdown, Shutdown::Wanted(_) | Shutdown::Stopped);
-        let request =
-            BrokerHeartbeat { broker: self.me.broker, broker_epoch, metadata_offset: self.image.at(), want_shutdown };
+        let request = BrokerHeartbeat {
+            broker: self.me.broker,
+            broker_epoch,
+            metadata_offset: self.image.at(),
+            want_shutdown,
+            damaged: self.damaged_replicas(),
+        };
         self.session.call(now, Purpose::Heartbeat { want_shutdown }, Request::BrokerHeartbeat(request), effects);
     }
 

@@ -312,6 +312,7 @@ fn show(effect: &Effect) -> String {
         Effect::DisconnectLeader { leader } => format!("disconnect from {leader}"),
         Effect::OpenReplica { partition, .. } => format!("open {}", name(*partition)),
         Effect::DeleteReplica { partition } => format!("delete {}", name(*partition)),
+        Effect::SetReplicaAside { partition, .. } => format!("set aside {}", name(*partition)),
         Effect::SettingsChanged { partition, settings } => {
             format!("settings of {}: max.message.bytes {}", name(*partition), settings.max_message_bytes)
         }
@@ -369,7 +370,9 @@ fn show_call(message: &ToController) -> String {
         }
         ToController::Call { id, request: Request::BrokerHeartbeat(beat) } => {
             let wish = if beat.want_shutdown { ", wants to stop" } else { "" };
-            format!("#{} heartbeat {} at {}{wish}", id.0, beat.broker_epoch, beat.metadata_offset)
+            let damaged: String =
+                beat.damaged.iter().map(|(at, epoch)| format!(", damaged {} in {epoch}", name(*at))).collect();
+            format!("#{} heartbeat {} at {}{wish}{damaged}", id.0, beat.broker_epoch, beat.metadata_offset)
         }
         ToController::Call { id, request: Request::AlterPartition(alter) } => {
             let change = |change: &peer_api::controller::IsrChange| {

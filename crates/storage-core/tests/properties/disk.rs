@@ -142,6 +142,11 @@ impl Disk {
                 self.logs.remove(&partition);
                 None
             }
+            Effect::SetReplicaAside { partition, .. } => {
+                let on_disk = Log::default().on_disk();
+                self.logs.insert(partition, Log::default());
+                Some(Event::ReplicaOpened { partition, on_disk })
+            }
             Effect::Write { partition, write, batch } => {
                 let log = self.logs.get_mut(&partition).expect("a write to a log that is not open");
                 let result = if self.failed {

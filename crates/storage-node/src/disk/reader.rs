@@ -17,6 +17,7 @@ pub(super) fn run(shared: &Shared, jobs: &Queue<ReadJob>, _: &Queue<()>) {
     while let Some(batch) = jobs.take_all() {
         for job in batch {
             shared.tell(vec![perform(shared, job)]);
+            shared.tell_damage();
         }
     }
 }

@@ -1,8 +1,8 @@
 //! The writer thread: takes all that waits, commits writes in groups, and does everything else between groups, in order.
 
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
-use base_types::{BrokerEpoch, Offset, TopicPartition};
+use base_types::{BrokerEpoch, Offset, Timestamp, TopicPartition};
 use record_batch::StampedBatch;
 use segment_log::{Checkpoint, Durability, LogWrite, ReadError, ReplicaOptions, StoreError};
 use storage_core::{Event, WriteFailure, WriteId};
@@ -16,6 +16,7 @@ const GROUP_BYTES: usize = 4 << 20;
 pub(super) enum WriteJob {
     Open { partition: TopicPartition, options: ReplicaOptions },
     Delete { partition: TopicPartition },
+    SetAside { partition: TopicPartition, options: ReplicaOptions },
     Write { partition: TopicPartition, write: WriteId, batch: StampedBatch, durability: Durability },
     Sync { partition: TopicPartition },
     Truncate { partition: TopicPartition, write: WriteId, to: Offset },
@@ -52,6 +53,7 @@ pub(super) fn run(shared: &Shared, jobs: &Queue<WriteJob>, flushes: &Queue<()>) 
             }
         }
         commit(shared, &mut group);
+        shared.tell_damage();
         flushes.push(());
     }
 }
@@ -82,6 +84,18 @@ fn commit(shared: &Shared, group: &mut Group) {
 fn perform(shared: &Shared, job: WriteJob) {
     let log = shared.log();
     match job {
+        WriteJob::SetAside { partition, options } => {
+            match log.set_aside(partition, wall_clock()) {
+                Ok(Some(name)) => {
+                    shared.metrics.replica_set_aside();
+                    tracing::warn!(%partition, %name, "a damaged replica was set aside and is fetched anew from its leader");
+                }
+                Ok(None) => {}
+                // It is damaged still, and says so when it is opened.
+                Err(error) => tracing::error!(%partition, %error, "a damaged replica cannot be set aside"),
+            }
+            perform(shared, WriteJob::Open { partition, options });
+        }
         WriteJob::Open { partition, options } => {
             let opened = match log.open_replica(partition) {
                 Ok(Some(replica)) => Ok(replica),
@@ -96,6 +110,10 @@ fn perform(shared: &Shared, job: WriteJob) {
                 }
             };
             shared.tell(vec![event]);
+            if let Some(found) = log.damage(partition) {
+                tracing::error!(%partition, %found, "the replica is damaged");
+                shared.tell(vec![Event::ReplicaDamaged { partition }]);
+            }
         }
         WriteJob::Delete { partition } => match log.delete_replica(partition) {
             // It was never opened.
@@ -141,6 +159,12 @@ fn perform(shared: &Shared, job: WriteJob) {
         }
         WriteJob::Write { .. } => {}
     }
+}
+
+/// For names of what is set aside.
+fn wall_clock() -> Timestamp {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
 /// Tells what the disk holds after a cut, or why it was not made.
