@@ -12,9 +12,9 @@ mod reassignments;
 mod sessions;
 mod topics;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use base_types::{BrokerId, ErrorCode, Now, Random, Tick, invariant};
+use base_types::{BrokerId, ErrorCode, Now, Random, Tick, TopicPartition, invariant};
 use peer_api::config::{Lookup, topic_config};
 use peer_api::controller::{
     ActiveController, Error, FromController, QuorumInfo, QuorumVoter, Refusal, Request, Response,
@@ -63,6 +63,8 @@ pub struct Controller {
     reads_made: u64,
     sessions: BTreeMap<SessionId, Session>,
     brokers: BTreeMap<BrokerId, Lease>,
+    /// The damaged replicas of each storage node that was heard in this term, as of its last heartbeat.
+    damaged: BTreeMap<BrokerId, BTreeSet<TopicPartition>>,
     gateways: BTreeMap<BrokerId, Lease>,
     /// Gateways removed lately.
     absences: BTreeMap<BrokerId, Absence>,
@@ -115,6 +117,7 @@ impl Controller {
             reads_made: 0,
             sessions: BTreeMap::new(),
             brokers: BTreeMap::new(),
+            damaged: BTreeMap::new(),
             gateways: BTreeMap::new(),
             absences: BTreeMap::new(),
             recent: VecDeque::new(),
@@ -357,6 +360,7 @@ impl Controller {
             self.reads.clear();
             self.pending = Image::default();
             self.brokers.clear();
+            self.damaged.clear();
             self.gateways.clear();
             self.absences.clear();
             let calls: Vec<_> = self.open_calls.keys().copied().collect();

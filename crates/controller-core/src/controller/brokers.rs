@@ -46,6 +46,8 @@ impl Controller {
             return Err(refusal(ErrorCode::DuplicateBrokerRegistration, message));
         }
         self.renew_broker(now, request.broker, session);
+        // What the new life finds on its disk is not known yet.
+        self.damaged.remove(&request.broker);
         let broker_epoch = BrokerEpoch(self.consensus.next_index() as i64);
         let records = registration(&self.pending, &request, broker_epoch);
         Ok(Decision::after(records, Response::BrokerRegistered { broker_epoch }))
@@ -68,7 +70,8 @@ impl Controller {
         }
         let state = broker.state;
         self.renew_broker(now, id, session);
-        let without = without_damaged(&self.pending, id, &request.damaged);
+        self.damaged.insert(id, request.damaged.iter().map(|(partition, _)| *partition).collect());
+        let without = self.without_damaged(id, &request.damaged);
         if !without.is_empty() {
             let answer = HeartbeatAnswer { fenced: state == BrokerState::Fenced, may_shutdown: false };
             return Ok(Decision::after(without, Response::Heartbeat(answer)));
@@ -98,8 +101,42 @@ impl Controller {
             let text = format!("Broker ID {broker} is not currently registered");
             return Err(refusal(ErrorCode::BrokerIdNotRegistered, text));
         }
+        self.damaged.remove(&broker);
         let records = leaving(&self.pending, broker, Record::BrokerUnregistered { broker }, |_| false, false);
         Ok(Decision::after(records, Response::BrokerUnregistered { visible_at: MetadataOffset(0) }))
+    }
+
+    /// Damaged replicas are in neither leadership, ISR nor ELR, if another that can lead holds all that they held and is sound (R13).
+    /// The leader epoch grows, so that what such a replica has reported to the leader brings it back into no ISR. The only copy
+    /// stays what it is: nobody has more.
+    fn without_damaged(&self, id: BrokerId, damaged: &[(TopicPartition, LeaderEpoch)]) -> Vec<Record> {
+        let image = &self.pending;
+        let mut records = Vec::new();
+        for &(partition, said_in) in damaged {
+            let Some(topic) = image.topic(partition.topic) else { continue };
+            let Some(old) = topic.partition(partition.partition) else { continue };
+            // A later epoch: that was done, or it will be asked for again.
+            if !old.replicas.contains(&id) || old.leader_epoch != said_in || records.len() == REBALANCE_MAX {
+                continue;
+            }
+            let isr: Vec<BrokerId> = old.isr.iter().copied().filter(|member| *member != id).collect();
+            let complete = if isr.is_empty() { &old.elr } else { &isr };
+            let can_stand_in =
+                |&other: &BrokerId| other != id && is_eligible(image, other) && self.is_sound(other, partition);
+            if !complete.iter().any(can_stand_in) {
+                continue;
+            }
+            let change = Change { isr, lost: Some(id), wiped: true, new_epoch: true, ..Change::default() };
+            if let Some(state) = changed(image, &topic.name, old, &change) {
+                records.push(Record::PartitionChanged { partition, state });
+            }
+        }
+        records
+    }
+
+    /// As far as its node knows. One that has said nothing yet to this controller, in this life, is not counted on.
+    fn is_sound(&self, id: BrokerId, partition: TopicPartition) -> bool {
+        self.damaged.get(&id).is_some_and(|damaged| !damaged.contains(&partition))
     }
 }
 
@@ -129,32 +166,6 @@ pub fn unfencing(image: &Image, id: BrokerId, broker_epoch: BrokerEpoch) -> Vec<
     let mut draft = image.clone();
     records.iter().for_each(|record| draft.apply(record));
     records.extend(elections(&draft, |replicas| replicas.contains(&id)));
-    records
-}
-
-/// Damaged replicas are in neither leadership, ISR nor ELR, if others hold all that they held (R13). The leader epoch grows, so that
-/// what such a replica has reported to the leader brings it back into no ISR. The only copy stays what it is: nobody has more.
-fn without_damaged(image: &Image, id: BrokerId, damaged: &[(TopicPartition, LeaderEpoch)]) -> Vec<Record> {
-    let mut records = Vec::new();
-    for &(partition, said_in) in damaged.iter().take(REBALANCE_MAX) {
-        let Some(topic) = image.topic(partition.topic) else { continue };
-        let Some(old) = topic.partition(partition.partition) else { continue };
-        // A later epoch: that was done, or it will be asked for again.
-        if !old.replicas.contains(&id) || old.leader_epoch != said_in {
-            continue;
-        }
-        let isr: Vec<BrokerId> = old.isr.iter().copied().filter(|member| *member != id).collect();
-        let elr = old.elr.iter().copied().filter(|member| *member != id);
-        let heirs: Vec<BrokerId> = if isr.is_empty() { elr.collect() } else { isr.clone() };
-        let can_lead = heirs.iter().any(|heir| is_eligible(image, *heir));
-        if heirs.is_empty() || old.leader == Some(id) && !can_lead {
-            continue;
-        }
-        let change = Change { isr, lost: Some(id), wiped: true, new_epoch: true, ..Change::default() };
-        if let Some(state) = changed(image, &topic.name, old, &change) {
-            records.push(Record::PartitionChanged { partition, state });
-        }
-    }
     records
 }
 

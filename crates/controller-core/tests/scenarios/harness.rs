@@ -119,7 +119,11 @@ impl Harness {
                     broker_epoch: epoch("epoch").unwrap_or(known),
                     metadata_offset: seen,
                     want_shutdown: words.contains(&"stop"),
-                    damaged: option("damaged").map(|text| self.damaged(text)).into_iter().collect(),
+                    damaged: option("damaged")
+                        .iter()
+                        .flat_map(|text| text.split(','))
+                        .map(|text| self.damaged(text))
+                        .collect(),
                 });
                 self.call(words[1], request, &mut out);
             }
