@@ -90,6 +90,8 @@ struct Slot {
     replica: Option<Replica>,
     /// Under which deadline it stands in [`StorageNode::deadlines`].
     scheduled: Option<Tick>,
+    /// The disk was asked to open it and has not answered yet.
+    opening: bool,
     /// Fetches that wait for something to happen here.
     waiters: BTreeSet<FetchKey>,
     /// The disk found it damaged. The last leader epoch in which it may have said anything.

@@ -17,23 +17,35 @@ use peer_api::storage::ReadError;
 use super::{StorageNode, metadata};
 use crate::effect::{Effect, Effects};
 
-/// More are named in the heartbeats to come.
-const NAMED_MAX: usize = 500;
+/// In one heartbeat. Those that nobody can stand in for come last, so that they keep no other from being named.
+const NAMED_MAX: usize = 10_000;
 
 impl StorageNode {
     pub(super) fn replica_damaged(&mut self, now: Now, partition: TopicPartition, effects: &mut Effects) {
         let known = self.image.partition(partition).map_or(LeaderEpoch::UNKNOWN, |state| state.leader_epoch);
         let Some(slot) = self.slots.get_mut(&partition) else { return };
-        if slot.damaged.is_none() {
+        // One that is being opened says so afterwards; what comes before may be about the one that was set aside.
+        if slot.damaged.is_none() && !slot.opening {
             slot.damaged = Some(known);
             self.report(now, effects);
         }
     }
 
-    /// What the next heartbeat names. Those whose partition is led by nobody cannot be fetched anew yet.
+    /// What the next heartbeat names.
     pub(super) fn damaged_replicas(&self) -> Vec<(TopicPartition, LeaderEpoch)> {
         let damaged = self.slots.iter().filter_map(|(&partition, slot)| Some((partition, slot.damaged?)));
-        damaged.take(NAMED_MAX).collect()
+        let mut damaged: Vec<_> = damaged.collect();
+        if damaged.len() > NAMED_MAX {
+            damaged.sort_by_key(|(partition, _)| !self.others_are_complete(*partition));
+            damaged.truncate(NAMED_MAX);
+        }
+        damaged
+    }
+
+    fn others_are_complete(&self, partition: TopicPartition) -> bool {
+        let others =
+            |state: &PartitionState| state.isr.iter().chain(&state.elr).any(|&member| member != self.me.broker);
+        self.image.partition(partition).is_some_and(others)
     }
 
     /// Gives a damaged replica up if the metadata allow it. If not, it goes on in the epoch that they name.
@@ -41,7 +53,9 @@ impl StorageNode {
         let Some(said_in) = self.slots.get(&partition).and_then(|slot| slot.damaged) else { return false };
         let Some(state) = self.image.partition(partition) else { return false };
         let epoch = state.leader_epoch;
-        let may_go = self.knows_this_life() && epoch > said_in && self.is_spare(state);
+        // What is being opened would come back as what it was, and be taken for the one that begins anew.
+        let is_open = self.slots.get(&partition).is_some_and(|slot| !slot.opening);
+        let may_go = self.knows_this_life() && is_open && epoch > said_in && self.is_spare(state);
         let replica = self.replica(partition);
         let idle = replica.map(|replica| replica_core::Event::MetadataChanged(metadata::no_assignment(replica)));
         let Some(slot) = self.slots.get_mut(&partition) else { return false };
@@ -50,6 +64,7 @@ impl StorageNode {
             return false;
         }
         slot.damaged = None;
+        slot.opening = true;
         slot.cutting = None;
         slot.checkpoint = None;
         let settings = slot.settings.clone();

@@ -35,6 +35,7 @@ impl StorageNode {
         }
         // The topic may have been deleted meanwhile: the deletion is on its way to the disk, after the opening.
         let Some(slot) = self.slots.get_mut(&partition) else { return };
+        slot.opening = false;
         if slot.replica.is_some() {
             return;
         }
@@ -48,9 +49,8 @@ impl StorageNode {
 
     /// Until it succeeds, the partition is without a replica here and requests are answered so. A full disk passes by itself.
     pub(super) fn replica_open_failed(&mut self, now: Now, partition: TopicPartition, effects: &mut Effects) {
-        if self.slots.get(&partition).is_none_or(|slot| slot.replica.is_some()) {
-            return;
-        }
+        let Some(slot) = self.slots.get_mut(&partition).filter(|slot| slot.replica.is_none()) else { return };
+        slot.opening = false;
         if self.is_given_away(partition) {
             return self.release(now, partition, effects);
         }
@@ -61,7 +61,8 @@ impl StorageNode {
         if self.is_given_away(partition) {
             return self.release(now, partition, effects);
         }
-        if let Some(slot) = self.slots.get(&partition) {
+        if let Some(slot) = self.slots.get_mut(&partition) {
+            slot.opening = true;
             effects.push(Effect::OpenReplica { partition, settings: slot.settings.clone() });
         }
     }

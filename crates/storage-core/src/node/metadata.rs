@@ -264,6 +264,7 @@ impl Slot {
             settings,
             replica: None,
             scheduled: None,
+            opening: true,
             waiters: BTreeSet::new(),
             damaged: None,
             cutting: None,

@@ -27,6 +27,16 @@ fn following() -> Host {
     host
 }
 
+/// The controller is heard all the time.
+fn until_tried_again(host: &mut Host) -> Vec<String> {
+    let mut shown = Vec::new();
+    for call in 4..9 {
+        shown.extend(host.after_ms(1_000));
+        shown.extend(host.heartbeat_answered(call, false));
+    }
+    shown
+}
+
 fn damaged(host: &mut Host) -> Vec<String> {
     host.step(Event::ReplicaDamaged { partition: tp(1, 0) })
 }
@@ -96,4 +106,47 @@ fn the_only_copy_says_that_its_storage_failed_where_it_cannot_be_opened() {
     host.asked(1, 8, fetch(1, vec![fetch_from(tp(1, 0), 0)]));
     let parts = vec![Err(ReadFailure::Corrupt)];
     assert_eq!(host.step(Event::FetchRead { fetch: FetchKey(1), parts }), ["answer 1 #8: 1-0 Corrupt"]);
+}
+
+/// What is on its way back from the disk is the log that was to go: taken for the one that begins anew, it would be caught up at once.
+#[test]
+fn one_that_is_being_opened_is_not_set_aside_before_it_is_open() {
+    let mut host = Host::registered();
+    host.updated(vec![topic(1), state(Some(2), 3, &[1, 2, 3], &[])]);
+    host.step(Event::ReplicaOpenFailed { partition: tp(1, 0) });
+    damaged(&mut host);
+    host.heartbeat_answered(3, false);
+    let shown = until_tried_again(&mut host);
+    assert!(shown.contains(&"open 1-0".to_owned()), "{shown:?}");
+    let shown = host.updated(vec![state(Some(2), 4, &[2, 3], &[])]);
+    assert!(!shown.iter().any(|line| line.starts_with("set aside")), "{shown:?}");
+    // Open, it has spoken in this epoch, and goes under the next one.
+    host.opened(tp(1, 0), log(4, 3));
+    let shown = host.updated(vec![state(Some(2), 5, &[2, 3], &[])]);
+    assert_eq!(shown[0], "set aside 1-0", "{shown:?}");
+}
+
+#[test]
+fn what_was_found_in_the_one_that_went_is_not_held_against_the_one_that_begins_anew() {
+    let mut host = following();
+    damaged(&mut host);
+    host.updated(vec![state(Some(2), 4, &[2, 3], &[])]);
+    assert!(damaged(&mut host).is_empty(), "late news of the former one");
+    host.opened(tp(1, 0), empty());
+    assert_eq!(host.node.stats().damaged, 0);
+}
+
+#[test]
+fn one_that_could_not_be_moved_aside_is_opened_as_it_is_and_asks_again() {
+    let mut host = following();
+    damaged(&mut host);
+    host.heartbeat_answered(3, false);
+    assert_eq!(host.updated(vec![state(Some(2), 4, &[2, 3], &[])])[0], "set aside 1-0");
+    host.step(Event::ReplicaOpenFailed { partition: tp(1, 0) });
+    let shown = until_tried_again(&mut host);
+    assert!(shown.contains(&"open 1-0".to_owned()), "{shown:?}");
+    host.opened(tp(1, 0), log(4, 3));
+    damaged(&mut host);
+    assert_eq!(host.node.stats().damaged, 1);
+    assert_eq!(host.updated(vec![state(Some(2), 5, &[2, 3], &[])])[0], "set aside 1-0");
 }

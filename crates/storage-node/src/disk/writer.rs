@@ -91,8 +91,11 @@ fn perform(shared: &Shared, job: WriteJob) {
                     tracing::warn!(%partition, %name, "a damaged replica was set aside and is fetched anew from its leader");
                 }
                 Ok(None) => {}
-                // It is damaged still, and says so when it is opened.
-                Err(error) => tracing::error!(%partition, %error, "a damaged replica cannot be set aside"),
+                // The core opens it again later, as it is, and hears that it is damaged still.
+                Err(error) => {
+                    tracing::error!(%partition, %error, "a damaged replica cannot be set aside");
+                    return shared.tell(vec![Event::ReplicaOpenFailed { partition }]);
+                }
             }
             perform(shared, WriteJob::Open { partition, options });
         }
