@@ -165,6 +165,18 @@ impl Cluster {
         Ok(get(self.members[self.index(role, number)?].http, "/metrics")?)
     }
 
+    /// One figure of it; labels and all are a part of the name.
+    pub fn metric(&self, role: Role, number: u16, name: &str) -> Result<f64> {
+        let text = self.metrics(role, number)?;
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        Ok(value.with_context(|| format!("{role} {number} has no metric {name}"))?.trim().parse()?)
+    }
+
+    /// What a member keeps on its disk.
+    pub fn data_dir(&self, role: Role, number: u16) -> Result<PathBuf> {
+        Ok(self.home(&self.members[self.index(role, number)?]).join("data"))
+    }
+
     pub fn pid(&self, role: Role, number: u16) -> Option<u32> {
         self.members[self.index(role, number).ok()?].process.as_ref()?.pid()
     }
