@@ -18,8 +18,9 @@ cluster-stop: ; cargo xtask cluster stop
 test: ; cargo xtask test
 ## make e2e            only the tests with real processes and real Kafka clients
 e2e: ; cargo xtask test e2e
-## make test-long      the same at length: all of the real input, ten times the records, rebalances and kills, 500 seeds of groups, all core states
-test-long: ; E2E_FULL=1 cargo xtask test e2e && $(CARGO_TARGET_DIR)/release/sim run --groups --seeds 500 --first 1 && $(CARGO_TARGET_DIR)/release/core-states
+## make test-long      the same at length: all of the real input, ten times the records, rebalances and kills, 500 seeds of groups, all core states, 10,000 damaged files
+test-long: ; E2E_FULL=1 cargo xtask test e2e && $(CARGO_TARGET_DIR)/release/sim run --groups --seeds 500 --first 1 && $(CARGO_TARGET_DIR)/release/core-states \
+	&& THALWEG_CORRUPTIONS=10000 cargo test --release --package segment-log --test log -- --nocapture every_damage
 ## make check          format, clippy, layers, tidy, generated code; licences and advisories where cargo-deny is installed
 check: ; cargo xtask check
 ## make lint           the part of check that needs no compiler
