@@ -2,6 +2,7 @@
 
 mod brokers;
 mod configs;
+mod damage;
 mod elections;
 mod features;
 mod gateways;
@@ -12,9 +13,9 @@ mod reassignments;
 mod sessions;
 mod topics;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
-use base_types::{BrokerId, ErrorCode, Now, Random, Tick, TopicPartition, invariant};
+use base_types::{BrokerId, ErrorCode, Now, Random, Tick, invariant};
 use peer_api::config::{Lookup, topic_config};
 use peer_api::controller::{
     ActiveController, Error, FromController, QuorumInfo, QuorumVoter, Refusal, Request, Response,
@@ -31,6 +32,7 @@ use crate::records;
 
 pub use brokers::{fencing, preferred_elections, registration, shutting_down, unfencing};
 pub use configs::alter_configs;
+use damage::Condition;
 pub use elections::elect_leaders;
 use gateways::Absence;
 pub use isr::alter_partition;
@@ -63,8 +65,8 @@ pub struct Controller {
     reads_made: u64,
     sessions: BTreeMap<SessionId, Session>,
     brokers: BTreeMap<BrokerId, Lease>,
-    /// The damaged replicas of each storage node that was heard in this term, as of its last heartbeat.
-    damaged: BTreeMap<BrokerId, BTreeSet<TopicPartition>>,
+    /// What the storage nodes have said of their replicas in this term.
+    conditions: BTreeMap<BrokerId, Condition>,
     gateways: BTreeMap<BrokerId, Lease>,
     /// Gateways removed lately.
     absences: BTreeMap<BrokerId, Absence>,
@@ -117,7 +119,7 @@ impl Controller {
             reads_made: 0,
             sessions: BTreeMap::new(),
             brokers: BTreeMap::new(),
-            damaged: BTreeMap::new(),
+            conditions: BTreeMap::new(),
             gateways: BTreeMap::new(),
             absences: BTreeMap::new(),
             recent: VecDeque::new(),
@@ -318,7 +320,7 @@ impl Controller {
             }
         }
         if self.active {
-            self.complete(&entry);
+            self.complete(&entry, effects);
             self.answer_reads(now, effects);
         } else if self.role.is_leader && entry.term == self.role.term {
             self.activate(now, effects);
@@ -360,7 +362,7 @@ impl Controller {
             self.reads.clear();
             self.pending = Image::default();
             self.brokers.clear();
-            self.damaged.clear();
+            self.conditions.clear();
             self.gateways.clear();
             self.absences.clear();
             let calls: Vec<_> = self.open_calls.keys().copied().collect();

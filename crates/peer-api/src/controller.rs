@@ -228,15 +228,19 @@ pub struct BrokerHeartbeat {
     /// Asks to hand over leadership before stopping.
     pub want_shutdown: bool,
     /// Replicas here that are damaged, each with the last leader epoch in which it said anything: to be counted on no more, if others hold
-    /// what they held. Said again until the metadata show that it was done (R13).
+    /// what they held. Said again until the answer is that they were given up (R13).
     pub damaged: Vec<(TopicPartition, LeaderEpoch)>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HeartbeatAnswer {
     pub fenced: bool,
     /// It leads nothing any more and may stop.
     pub may_shutdown: bool,
+    /// Of the replicas that were named damaged, those that nobody counts on from a leader epoch on, because another that is known to be
+    /// sound holds what they held: in that epoch they may go. Said before the metadata show the epoch. Whoever does not hear it
+    /// names the replica again.
+    pub given_up: Vec<(TopicPartition, LeaderEpoch)>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -26,6 +26,7 @@ use crate::event::{Event, FetchKey, GatewayStream};
 
 use appends::Appends;
 use coordinators::Coordinators;
+use damage::Damaged;
 use disk::Checkpoint;
 use fetches::Fetches;
 use links::Links;
@@ -94,8 +95,8 @@ struct Slot {
     opening: bool,
     /// Fetches that wait for something to happen here.
     waiters: BTreeSet<FetchKey>,
-    /// The disk found it damaged. The last leader epoch in which it may have said anything.
-    damaged: Option<LeaderEpoch>,
+    /// The disk found it damaged.
+    damaged: Option<Damaged>,
     /// The cut of the log that the disk is about.
     cutting: Option<WriteId>,
     bytes_since_checkpoint: usize,

@@ -37,7 +37,7 @@ async fn control(mut stream: Duplex<FromController, ToController>, cluster: &'st
                     Request::RegisterBroker(_) => Ok(Response::BrokerRegistered { broker_epoch: BrokerEpoch(5) }),
                     Request::BrokerHeartbeat(beat) => {
                         stands.notify_one();
-                        let answer = HeartbeatAnswer { fenced: false, may_shutdown: beat.want_shutdown };
+                        let answer = HeartbeatAnswer { may_shutdown: beat.want_shutdown, ..HeartbeatAnswer::default() };
                         Ok(Response::Heartbeat(answer))
                     }
                     other => panic!("{other:?}"),

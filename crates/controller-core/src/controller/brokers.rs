@@ -1,6 +1,6 @@
 //! Storage nodes: registration, fencing, unfencing, controlled shutdown, and what each does to the partitions.
 
-use base_types::{BrokerEpoch, BrokerId, ErrorCode, LeaderEpoch, Now, TopicPartition, planted};
+use base_types::{BrokerEpoch, BrokerId, ErrorCode, Now, planted};
 use peer_api::config::{Durability, TopicSettings};
 use peer_api::controller::{BrokerHeartbeat, HeartbeatAnswer, Refusal, RegisterBroker, Response};
 use peer_api::metadata::{Broker, BrokerState, Image, MetadataOffset, Record};
@@ -46,8 +46,7 @@ impl Controller {
             return Err(refusal(ErrorCode::DuplicateBrokerRegistration, message));
         }
         self.renew_broker(now, request.broker, session);
-        // What the new life finds on its disk is not known yet.
-        self.damaged.remove(&request.broker);
+        self.conditions.entry(request.broker).or_default().begin_life();
         let broker_epoch = BrokerEpoch(self.consensus.next_index() as i64);
         let records = registration(&self.pending, &request, broker_epoch);
         Ok(Decision::after(records, Response::BrokerRegistered { broker_epoch }))
@@ -70,28 +69,31 @@ impl Controller {
         }
         let state = broker.state;
         self.renew_broker(now, id, session);
-        self.damaged.insert(id, request.damaged.iter().map(|(partition, _)| *partition).collect());
+        self.conditions.entry(id).or_default().hear(&request);
         let without = self.without_damaged(id, &request.damaged);
         if !without.is_empty() {
-            let answer = HeartbeatAnswer { fenced: state == BrokerState::Fenced, may_shutdown: false };
-            return Ok(Decision::after(without, Response::Heartbeat(answer)));
+            let given_up = without.iter().map(|(partition, state)| (*partition, state.leader_epoch)).collect();
+            let answer =
+                HeartbeatAnswer { fenced: state == BrokerState::Fenced, given_up, ..HeartbeatAnswer::default() };
+            let records = without.into_iter().map(|(partition, state)| Record::PartitionChanged { partition, state });
+            return Ok(Decision::after(records.collect(), Response::Heartbeat(answer)));
         }
         if request.want_shutdown {
             let records = if state == BrokerState::Active { shutting_down(&self.pending, id) } else { Vec::new() };
             let answer = HeartbeatAnswer {
                 fenced: state == BrokerState::Fenced,
                 may_shutdown: records.is_empty() && !leads_any(&self.committed, id),
+                ..HeartbeatAnswer::default()
             };
             return Ok(Decision { at_once: records.is_empty(), records, response: Response::Heartbeat(answer) });
         }
         let caught_up = i64::try_from(request.metadata_offset.0).is_ok_and(|at| at >= request.broker_epoch.0);
         if state == BrokerState::Fenced && caught_up {
             let records = unfencing(&self.pending, id, request.broker_epoch);
-            let answer = HeartbeatAnswer { fenced: false, may_shutdown: false };
-            return Ok(Decision::after(records, Response::Heartbeat(answer)));
+            return Ok(Decision::after(records, Response::Heartbeat(HeartbeatAnswer::default())));
         }
         let fenced = self.committed.broker(id).is_none_or(|broker| broker.state == BrokerState::Fenced);
-        Ok(Decision::at_once(Response::Heartbeat(HeartbeatAnswer { fenced, may_shutdown: false })))
+        Ok(Decision::at_once(Response::Heartbeat(HeartbeatAnswer { fenced, ..HeartbeatAnswer::default() })))
     }
 
     /// It is a broker no more. Its replicas stay where they are, as those of one that is down, until they are moved. One that is
@@ -101,42 +103,9 @@ impl Controller {
             let text = format!("Broker ID {broker} is not currently registered");
             return Err(refusal(ErrorCode::BrokerIdNotRegistered, text));
         }
-        self.damaged.remove(&broker);
+        self.conditions.remove(&broker);
         let records = leaving(&self.pending, broker, Record::BrokerUnregistered { broker }, |_| false, false);
         Ok(Decision::after(records, Response::BrokerUnregistered { visible_at: MetadataOffset(0) }))
-    }
-
-    /// Damaged replicas are in neither leadership, ISR nor ELR, if another that can lead holds all that they held and is sound (R13).
-    /// The leader epoch grows, so that what such a replica has reported to the leader brings it back into no ISR. The only copy
-    /// stays what it is: nobody has more.
-    fn without_damaged(&self, id: BrokerId, damaged: &[(TopicPartition, LeaderEpoch)]) -> Vec<Record> {
-        let image = &self.pending;
-        let mut records = Vec::new();
-        for &(partition, said_in) in damaged {
-            let Some(topic) = image.topic(partition.topic) else { continue };
-            let Some(old) = topic.partition(partition.partition) else { continue };
-            // A later epoch: that was done, or it will be asked for again.
-            if !old.replicas.contains(&id) || old.leader_epoch != said_in || records.len() == REBALANCE_MAX {
-                continue;
-            }
-            let isr: Vec<BrokerId> = old.isr.iter().copied().filter(|member| *member != id).collect();
-            let complete = if isr.is_empty() { &old.elr } else { &isr };
-            let can_stand_in =
-                |&other: &BrokerId| other != id && is_eligible(image, other) && self.is_sound(other, partition);
-            if !complete.iter().any(can_stand_in) {
-                continue;
-            }
-            let change = Change { isr, lost: Some(id), wiped: true, new_epoch: true, ..Change::default() };
-            if let Some(state) = changed(image, &topic.name, old, &change) {
-                records.push(Record::PartitionChanged { partition, state });
-            }
-        }
-        records
-    }
-
-    /// As far as its node knows. One that has said nothing yet to this controller, in this life, is not counted on.
-    fn is_sound(&self, id: BrokerId, partition: TopicPartition) -> bool {
-        self.damaged.get(&id).is_some_and(|damaged| !damaged.contains(&partition))
     }
 }
 

@@ -96,8 +96,7 @@ impl Controller {
                         absence.returned = None;
                     }
                 }
-                let answer = HeartbeatAnswer { fenced: false, may_shutdown: false };
-                Ok(Decision::at_once(Response::Heartbeat(answer)))
+                Ok(Decision::at_once(Response::Heartbeat(HeartbeatAnswer::default())))
             }
         }
     }

@@ -59,11 +59,16 @@ impl Controller {
     }
 
     /// An entry of ours is committed and folded in: whoever waited for it is told.
-    pub(super) fn complete(&mut self, entry: &Committed) {
+    pub(super) fn complete(&mut self, entry: &Committed, effects: &mut Effects) {
         let Some(done) = self.in_flight.remove(&entry.index) else { return };
         for (session, id, response) in done.answers {
             let response = visible_at(response, MetadataOffset(entry.index));
-            self.late_answers.push((session, id, response));
+            // Who is to say nothing in an epoch has to know that before it hears of the epoch.
+            if matches!(&response, Response::Heartbeat(answer) if !answer.given_up.is_empty()) {
+                self.answer(session, id, Ok(response), effects);
+            } else {
+                self.late_answers.push((session, id, response));
+            }
         }
     }
 

@@ -381,7 +381,13 @@ impl Harness {
         }
         match response {
             Response::BrokerRegistered { broker_epoch } => format!("registered, epoch {broker_epoch}"),
-            Response::Heartbeat(answer) => format!("fenced={} may_shutdown={}", answer.fenced, answer.may_shutdown),
+            Response::Heartbeat(answer) => {
+                let given_up = answer.given_up.iter().map(|(partition, epoch)| {
+                    format!(" given-up={}-{}@{epoch}", self.names[&partition.topic], partition.partition)
+                });
+                let given_up: String = given_up.collect();
+                format!("fenced={} may_shutdown={}{given_up}", answer.fenced, answer.may_shutdown)
+            }
             Response::GatewayRegistered => "gateway registered".to_owned(),
             Response::PartitionsAltered(results) => {
                 let texts = results.into_iter().map(|(_, result)| match result {

@@ -823,7 +823,11 @@ impl Arbitrary for FromController {
             7 => Err(Error::TimedOut),
             8 => Err(Error::Unreachable),
             9 => Ok(Response::BrokerRegistered { broker_epoch: BrokerEpoch(r.i64()) }),
-            10 => Ok(Response::Heartbeat(HeartbeatAnswer { fenced: r.coin(), may_shutdown: r.coin() })),
+            10 => Ok(Response::Heartbeat(HeartbeatAnswer {
+                fenced: r.coin(),
+                may_shutdown: r.coin(),
+                given_up: r.many(|r| (r.partition(), r.epoch())),
+            })),
             11 => Ok(Response::GatewayRegistered),
             12 => Ok(Response::PartitionsAltered(
                 r.many(|r| (r.partition(), if r.coin() { Ok(r.partition_state()) } else { Err(r.code()) })),

@@ -2,6 +2,7 @@
 
 use base_types::{
     BrokerEpoch, BrokerId, Incarnation, LeaderEpoch, PartitionEpoch, PartitionIndex, ProducerId, TopicId,
+    TopicPartition,
 };
 use bytes::Bytes;
 use peer_api::controller::{
@@ -139,14 +140,7 @@ fn to_request(request: Request) -> proto::to_controller::Message {
             broker_epoch: heartbeat.broker_epoch.0,
             metadata_offset: heartbeat.metadata_offset.0,
             want_shutdown: heartbeat.want_shutdown,
-            damaged: heartbeat
-                .damaged
-                .into_iter()
-                .map(|(partition, leader_epoch)| proto::DamagedReplica {
-                    partition: to_partition(partition),
-                    leader_epoch: leader_epoch.0,
-                })
-                .collect(),
+            damaged: heartbeat.damaged.into_iter().map(to_damaged).collect(),
         }),
         Request::RegisterGateway(register) => Out::RegisterGateway(proto::RegisterGateway {
             gateway: register.gateway.0,
@@ -211,11 +205,7 @@ fn from_request(request: proto::to_controller::Message) -> Result<Request, Malfo
             broker_epoch: BrokerEpoch(heartbeat.broker_epoch),
             metadata_offset: MetadataOffset(heartbeat.metadata_offset),
             want_shutdown: heartbeat.want_shutdown,
-            damaged: heartbeat
-                .damaged
-                .into_iter()
-                .map(|damaged| Ok((from_partition(damaged.partition)?, LeaderEpoch(damaged.leader_epoch))))
-                .collect::<Result<_, Malformed>>()?,
+            damaged: each(heartbeat.damaged, from_damaged)?,
         }),
         In::RegisterGateway(register) => Request::RegisterGateway(RegisterGateway {
             gateway: BrokerId(register.gateway),
@@ -265,9 +255,11 @@ fn to_response(response: Response) -> proto::from_controller::Message {
         Response::BrokerRegistered { broker_epoch } => {
             Out::BrokerRegistered(proto::BrokerRegistered { broker_epoch: broker_epoch.0 })
         }
-        Response::Heartbeat(answer) => {
-            Out::Heartbeat(proto::HeartbeatAnswer { fenced: answer.fenced, may_shutdown: answer.may_shutdown })
-        }
+        Response::Heartbeat(answer) => Out::Heartbeat(proto::HeartbeatAnswer {
+            fenced: answer.fenced,
+            may_shutdown: answer.may_shutdown,
+            given_up: answer.given_up.into_iter().map(to_damaged).collect(),
+        }),
         Response::GatewayRegistered => Out::GatewayRegistered(base::Empty {}),
         Response::PartitionsAltered(partitions) => Out::PartitionsAltered(proto::PartitionsAltered {
             partitions: partitions
@@ -346,9 +338,11 @@ fn from_response(response: proto::from_controller::Message) -> Result<Response, 
         In::BrokerRegistered(registered) => {
             Response::BrokerRegistered { broker_epoch: BrokerEpoch(registered.broker_epoch) }
         }
-        In::Heartbeat(answer) => {
-            Response::Heartbeat(HeartbeatAnswer { fenced: answer.fenced, may_shutdown: answer.may_shutdown })
-        }
+        In::Heartbeat(answer) => Response::Heartbeat(HeartbeatAnswer {
+            fenced: answer.fenced,
+            may_shutdown: answer.may_shutdown,
+            given_up: each(answer.given_up, from_damaged)?,
+        }),
         In::GatewayRegistered(base::Empty {}) => Response::GatewayRegistered,
         In::PartitionsAltered(altered) => Response::PartitionsAltered(each(altered.partitions, |altered| {
             use proto::partition_altered::Result as In;
@@ -571,6 +565,14 @@ fn numbers(ids: Vec<BrokerId>) -> Vec<i32> {
 
 fn brokers(ids: Vec<i32>) -> Vec<BrokerId> {
     ids.into_iter().map(BrokerId).collect()
+}
+
+fn to_damaged((partition, leader_epoch): (TopicPartition, LeaderEpoch)) -> proto::DamagedReplica {
+    proto::DamagedReplica { partition: to_partition(partition), leader_epoch: leader_epoch.0 }
+}
+
+fn from_damaged(damaged: proto::DamagedReplica) -> Result<(TopicPartition, LeaderEpoch), Malformed> {
+    Ok((from_partition(damaged.partition)?, LeaderEpoch(damaged.leader_epoch)))
 }
 
 fn to_isr_change(change: IsrChange) -> proto::IsrChange {

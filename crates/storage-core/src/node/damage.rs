@@ -1,14 +1,16 @@
 //! A replica that the disk found damaged: given up for another copy, when there is one and nobody counts on this one (S2, R13).
 //!
 //! ```text
-//!   ReplicaDamaged ──► named in heartbeats ──► the controller takes it out, under a new leader epoch ──► SetReplicaAside ──► opened, empty
-//!                            ▲    │                                                                                            │
-//!                            └────┘ nobody else holds what it held: it stays, and what is damaged is refused                   └─► follows
+//!   ReplicaDamaged ──► named in heartbeats ──► answered: given up, in a new leader epoch ──► the metadata show it ──► SetReplicaAside
+//!                            ▲    │                                                                                       │
+//!                            └────┘ no other is known to be sound: it stays, and what is damaged is refused               └─► opened, empty
 //! ```
 //!
-//! The data goes aside only when the metadata say that others hold it, and in a leader epoch in which this replica has said nothing:
-//! what it reported before, of what it had, cannot bring the empty one into the ISR. Until then it goes on as it is; what is whole is
-//! as good as ever. Should the process end in between, the damage is found again, as it was the first time.
+//! What the metadata say is not enough: after any election a replica may be one that nobody counts on, while it is the only one in
+//! which some record is sound. The data goes only when the controller has said that it may, and in the leader epoch that it named,
+//! in which this replica has said nothing: what it reported before, of what it had, cannot bring the empty one into the ISR. Until
+//! then it goes on as it is; what is whole is as good as ever. An answer that is lost costs another report and another epoch. Should
+//! the process end in between, the damage is found again, as it was the first time.
 
 use base_types::{LeaderEpoch, Now, TopicPartition};
 use peer_api::metadata::PartitionState;
@@ -20,20 +22,28 @@ use crate::effect::{Effect, Effects};
 /// In one heartbeat. Those that nobody can stand in for come last, so that they keep no other from being named.
 const NAMED_MAX: usize = 10_000;
 
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Damaged {
+    /// The last leader epoch in which it may have said anything.
+    said_in: LeaderEpoch,
+    /// The controller gives it up in this one.
+    goes_in: Option<LeaderEpoch>,
+}
+
 impl StorageNode {
     pub(super) fn replica_damaged(&mut self, now: Now, partition: TopicPartition, effects: &mut Effects) {
         let known = self.image.partition(partition).map_or(LeaderEpoch::UNKNOWN, |state| state.leader_epoch);
         let Some(slot) = self.slots.get_mut(&partition) else { return };
         // One that is being opened says so afterwards; what comes before may be about the one that was set aside.
         if slot.damaged.is_none() && !slot.opening {
-            slot.damaged = Some(known);
+            slot.damaged = Some(Damaged { said_in: known, goes_in: None });
             self.report(now, effects);
         }
     }
 
     /// What the next heartbeat names.
     pub(super) fn damaged_replicas(&self) -> Vec<(TopicPartition, LeaderEpoch)> {
-        let damaged = self.slots.iter().filter_map(|(&partition, slot)| Some((partition, slot.damaged?)));
+        let damaged = self.slots.iter().filter_map(|(&partition, slot)| Some((partition, slot.damaged?.said_in)));
         let mut damaged: Vec<_> = damaged.collect();
         if damaged.len() > NAMED_MAX {
             damaged.sort_by_key(|(partition, _)| !self.others_are_complete(*partition));
@@ -48,19 +58,29 @@ impl StorageNode {
         self.image.partition(partition).is_some_and(others)
     }
 
-    /// Gives a damaged replica up if the metadata allow it. If not, it goes on in the epoch that they name.
+    /// The controller gives it up: it may go once the metadata show this epoch.
+    pub(super) fn given_up(&mut self, partition: TopicPartition, epoch: LeaderEpoch) {
+        if let Some(damaged) = self.slots.get_mut(&partition).and_then(|slot| slot.damaged.as_mut()) {
+            damaged.goes_in = Some(epoch);
+        }
+    }
+
+    /// Lets go of a damaged replica if it was given up in the epoch that the metadata name. If not, it goes on in that epoch.
     pub(super) fn set_aside(&mut self, now: Now, partition: TopicPartition, effects: &mut Effects) -> bool {
-        let Some(said_in) = self.slots.get(&partition).and_then(|slot| slot.damaged) else { return false };
+        let Some(Damaged { said_in, goes_in }) = self.slots.get(&partition).and_then(|slot| slot.damaged) else {
+            return false;
+        };
         let Some(state) = self.image.partition(partition) else { return false };
         let epoch = state.leader_epoch;
         // What is being opened would come back as what it was, and be taken for the one that begins anew.
         let is_open = self.slots.get(&partition).is_some_and(|slot| !slot.opening);
-        let may_go = self.knows_this_life() && is_open && epoch > said_in && self.is_spare(state);
+        let may_go =
+            self.knows_this_life() && is_open && goes_in == Some(epoch) && epoch > said_in && self.is_spare(state);
         let replica = self.replica(partition);
         let idle = replica.map(|replica| replica_core::Event::MetadataChanged(metadata::no_assignment(replica)));
         let Some(slot) = self.slots.get_mut(&partition) else { return false };
         if !may_go {
-            slot.damaged = Some(said_in.max(epoch));
+            slot.damaged = Some(Damaged { said_in: said_in.max(epoch), goes_in });
             return false;
         }
         slot.damaged = None;

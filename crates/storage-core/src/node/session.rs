@@ -382,9 +382,12 @@ impl StorageNode {
             }
             (
                 Purpose::Heartbeat { want_shutdown },
-                Ok(Response::Heartbeat(HeartbeatAnswer { fenced, may_shutdown })),
+                Ok(Response::Heartbeat(HeartbeatAnswer { fenced, may_shutdown, given_up })),
             ) => {
                 self.session.fenced = fenced;
+                for (partition, epoch) in given_up {
+                    self.given_up(partition, epoch);
+                }
                 if matches!(self.session.shutdown, Shutdown::Wanted(_)) {
                     if may_shutdown {
                         self.stop(now, effects);

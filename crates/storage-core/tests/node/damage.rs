@@ -51,7 +51,7 @@ fn a_damaged_follower_is_named_until_it_is_out_and_begins_anew_under_the_next_ep
     // Out, but in the epoch in which it has reported what it had: the leader may bring it in again.
     assert!(host.updated(vec![state(Some(2), 3, &[2, 3], &[])]).is_empty());
     assert_eq!(host.after_ms(300), ["controller 1: #4 heartbeat 5 at 12, damaged 1-0 in 3"]);
-    host.heartbeat_answered(4, false);
+    assert!(host.given_up(4, 4).is_empty(), "not before the metadata say so too");
     // It was all that came from that leader.
     let shown = host.updated(vec![state(Some(2), 4, &[2, 3], &[])]);
     assert_eq!(shown, ["set aside 1-0", "disconnect from 2"]);
@@ -68,11 +68,40 @@ fn who_still_counts_keeps_what_it_has_and_asks_again_in_the_epoch_that_is() {
     {
         let mut host = following();
         damaged(&mut host);
-        host.heartbeat_answered(3, false);
+        host.given_up(3, 4);
         let shown = host.updated(vec![state(leader, 4, isr, elr)]);
         assert!(!shown.iter().any(|line| line.starts_with("set aside")), "{shown:?}");
         assert_eq!(host.after_ms(300), ["controller 1: #4 heartbeat 5 at 12, damaged 1-0 in 4"]);
     }
+}
+
+/// After an ordinary election it may be the only one in which some record is sound, though nobody counts on it.
+#[test]
+fn an_election_alone_takes_nothing() {
+    let mut host = following();
+    damaged(&mut host);
+    host.heartbeat_answered(3, false);
+    for (leader, epoch) in [(None, 4), (Some(2), 5)] {
+        let shown = host.updated(vec![state(leader, epoch, &[2], &[])]);
+        assert!(!shown.iter().any(|line| line.starts_with("set aside")), "{shown:?}");
+    }
+    assert_eq!(host.after_ms(300), ["controller 1: #4 heartbeat 5 at 13, damaged 1-0 in 5"]);
+    // Given up in one epoch, it does not go in another: who was sound then may be damaged now.
+    host.given_up(4, 6);
+    let shown = host.updated(vec![state(Some(3), 7, &[3], &[])]);
+    assert!(!shown.iter().any(|line| line.starts_with("set aside")), "{shown:?}");
+}
+
+#[test]
+fn an_answer_that_comes_after_its_epoch_is_too_late_and_the_replica_is_named_again() {
+    let mut host = following();
+    damaged(&mut host);
+    let shown = host.updated(vec![state(Some(2), 4, &[2, 3], &[])]);
+    assert_eq!(shown, ["leader 2: follow 1-0 in 4 from 4"], "it has spoken in this epoch");
+    assert!(host.given_up(3, 4).is_empty());
+    assert_eq!(host.after_ms(300), ["controller 1: #4 heartbeat 5 at 12, damaged 1-0 in 4"]);
+    host.given_up(4, 5);
+    assert_eq!(host.updated(vec![state(Some(2), 5, &[2, 3], &[])])[0], "set aside 1-0");
 }
 
 #[test]
@@ -82,6 +111,7 @@ fn a_damaged_leader_answers_what_it_can_until_another_leads() {
     host.opened(tp(1, 0), log(4, 2));
     assert_eq!(damaged(&mut host), ["controller 1: #3 heartbeat 5 at 11, damaged 1-0 in 3"]);
     assert_eq!(host.asked(1, 7, append(Acks::Leader, 3, &[tp(1, 0)])), ["write 1 1-0: 1 at 4"]);
+    host.given_up(3, 4);
     let shown = host.updated(vec![state(Some(2), 4, &[2, 3], &[])]);
     assert_eq!(shown[0].split(": ").next(), Some("answer 1 #7"), "{shown:?}");
     assert!(shown.contains(&"set aside 1-0".to_owned()), "{shown:?}");
@@ -118,10 +148,14 @@ fn one_that_is_being_opened_is_not_set_aside_before_it_is_open() {
     host.heartbeat_answered(3, false);
     let shown = until_tried_again(&mut host);
     assert!(shown.contains(&"open 1-0".to_owned()), "{shown:?}");
+    host.after_ms(300);
+    host.given_up(9, 4);
     let shown = host.updated(vec![state(Some(2), 4, &[2, 3], &[])]);
     assert!(!shown.iter().any(|line| line.starts_with("set aside")), "{shown:?}");
     // Open, it has spoken in this epoch, and goes under the next one.
     host.opened(tp(1, 0), log(4, 3));
+    host.after_ms(300);
+    host.given_up(10, 5);
     let shown = host.updated(vec![state(Some(2), 5, &[2, 3], &[])]);
     assert_eq!(shown[0], "set aside 1-0", "{shown:?}");
 }
@@ -130,6 +164,7 @@ fn one_that_is_being_opened_is_not_set_aside_before_it_is_open() {
 fn what_was_found_in_the_one_that_went_is_not_held_against_the_one_that_begins_anew() {
     let mut host = following();
     damaged(&mut host);
+    host.given_up(3, 4);
     host.updated(vec![state(Some(2), 4, &[2, 3], &[])]);
     assert!(damaged(&mut host).is_empty(), "late news of the former one");
     host.opened(tp(1, 0), empty());
@@ -140,7 +175,7 @@ fn what_was_found_in_the_one_that_went_is_not_held_against_the_one_that_begins_a
 fn one_that_could_not_be_moved_aside_is_opened_as_it_is_and_asks_again() {
     let mut host = following();
     damaged(&mut host);
-    host.heartbeat_answered(3, false);
+    host.given_up(3, 4);
     assert_eq!(host.updated(vec![state(Some(2), 4, &[2, 3], &[])])[0], "set aside 1-0");
     host.step(Event::ReplicaOpenFailed { partition: tp(1, 0) });
     let shown = until_tried_again(&mut host);
@@ -148,5 +183,6 @@ fn one_that_could_not_be_moved_aside_is_opened_as_it_is_and_asks_again() {
     host.opened(tp(1, 0), log(4, 3));
     damaged(&mut host);
     assert_eq!(host.node.stats().damaged, 1);
+    host.given_up(9, 5);
     assert_eq!(host.updated(vec![state(Some(2), 5, &[2, 3], &[])])[0], "set aside 1-0");
 }

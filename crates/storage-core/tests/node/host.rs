@@ -262,7 +262,13 @@ impl Host {
     }
 
     pub fn heartbeat_answered(&mut self, id: u64, may_shutdown: bool) -> Vec<String> {
-        self.answered(id, Ok(Answered::Heartbeat(HeartbeatAnswer { fenced: false, may_shutdown })))
+        self.answered(id, Ok(Answered::Heartbeat(HeartbeatAnswer { may_shutdown, ..Default::default() })))
+    }
+
+    /// Broker 1 is told that its replica of `1-0` may go in this leader epoch.
+    pub fn given_up(&mut self, call: u64, epoch: i32) -> Vec<String> {
+        let given_up = vec![(tp(1, 0), LeaderEpoch(epoch))];
+        self.answered(call, Ok(Answered::Heartbeat(HeartbeatAnswer { given_up, ..Default::default() })))
     }
 
     pub fn updated(&mut self, records: Vec<Record>) -> Vec<String> {

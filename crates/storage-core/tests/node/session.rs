@@ -246,7 +246,10 @@ fn a_controller_found_again_lets_the_node_hand_over() {
     assert_eq!(welcome(&mut host, 2), ["controller 2: #3 heartbeat 5 at 10, wants to stop"]);
     let message = FromController::Answer {
         id: peer_api::storage::RequestId(3),
-        result: Ok(Response::Heartbeat(peer_api::controller::HeartbeatAnswer { fenced: false, may_shutdown: true })),
+        result: Ok(Response::Heartbeat(peer_api::controller::HeartbeatAnswer {
+            may_shutdown: true,
+            ..Default::default()
+        })),
     };
     assert_eq!(host.step(Event::ControllerSaid { stream: ControllerStream(2), message }), ["stop"]);
 }

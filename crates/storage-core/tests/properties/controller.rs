@@ -198,7 +198,7 @@ impl Controller {
                 self.leave(id, Record::BrokerStateChanged { broker: id, broker_epoch, state });
             }
             let leads = self.image.partitions().any(|(_, state)| state.leader == Some(id));
-            return Ok(Response::Heartbeat(HeartbeatAnswer { fenced: false, may_shutdown: !leads }));
+            return Ok(Response::Heartbeat(HeartbeatAnswer { may_shutdown: !leads, ..HeartbeatAnswer::default() }));
         }
         let caught_up = self.registered_at.get(&broker_epoch).is_some_and(|at| request.metadata_offset >= *at);
         if broker.state == BrokerState::Fenced && caught_up {
@@ -214,7 +214,7 @@ impl Controller {
             self.commit(records);
         }
         let fenced = !self.is_active(id);
-        Ok(Response::Heartbeat(HeartbeatAnswer { fenced, may_shutdown: false }))
+        Ok(Response::Heartbeat(HeartbeatAnswer { fenced, ..HeartbeatAnswer::default() }))
     }
 
     fn alter(&mut self, broker: BrokerId, change: &IsrChange) -> Result<PartitionState, ErrorCode> {
