@@ -77,6 +77,7 @@ impl Client {
             metadata_offset: self.view.at(),
             want_shutdown: false,
             damaged: Vec::new(),
+            not_open: Vec::new(),
         };
         let answer = self.call(Request::BrokerHeartbeat(heartbeat)).await;
         assert!(matches!(answer, Ok(Response::Heartbeat(answer)) if !answer.fenced), "{answer:?}");

@@ -230,6 +230,8 @@ pub struct BrokerHeartbeat {
     /// Replicas here that are damaged, each with the last leader epoch in which it said anything: to be counted on no more, if others hold
     /// what they held. Said again until the answer is that they were given up (R13).
     pub damaged: Vec<(TopicPartition, LeaderEpoch)>,
+    /// Replicas here that are not open, for whatever reason: no other is given up for one of these.
+    pub not_open: Vec<TopicPartition>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

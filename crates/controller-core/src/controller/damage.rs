@@ -21,6 +21,8 @@ pub(super) struct Condition {
     damaged: BTreeSet<TopicPartition>,
     /// By the last word of an earlier life. The present one meets the damage when it reads there.
     doubted: BTreeSet<TopicPartition>,
+    /// By its last word. What is in such a one nobody has seen.
+    not_open: BTreeSet<TopicPartition>,
 }
 
 impl Condition {
@@ -33,11 +35,13 @@ impl Condition {
         self.is_heard = true;
         self.damaged = heartbeat.damaged.iter().map(|(partition, _)| *partition).collect();
         self.doubted.retain(|partition| !self.damaged.contains(partition));
+        self.not_open = heartbeat.not_open.iter().copied().collect();
     }
 
     /// As far as the node knows.
     fn is_sound(&self, partition: TopicPartition) -> bool {
-        self.is_heard && ![&self.damaged, &self.doubted].into_iter().any(|unsound| unsound.contains(&partition))
+        let unsound = [&self.damaged, &self.doubted, &self.not_open];
+        self.is_heard && !unsound.into_iter().any(|unsound| unsound.contains(&partition))
     }
 }
 

@@ -581,7 +581,14 @@ impl Cluster {
             broker_epoch.0 -= 1;
         }
         let broker = BrokerId(index as i32);
-        let heartbeat = BrokerHeartbeat { broker, broker_epoch, metadata_offset, want_shutdown, damaged: Vec::new() };
+        let heartbeat = BrokerHeartbeat {
+            broker,
+            broker_epoch,
+            metadata_offset,
+            want_shutdown,
+            damaged: Vec::new(),
+            not_open: Vec::new(),
+        };
         self.call(index, Request::BrokerHeartbeat(heartbeat));
     }
 

@@ -6,7 +6,7 @@
 //!  bye SESSION                                  it ends
 //!  again                                        the controller starts again, with what is stored and no session
 //!  register SESSION ID life=N [rack=R] [clean=EPOCH] [intact=EPOCH] [cluster=ID]
-//!  beat SESSION ID [epoch=E] [seen=OFFSET] [stop]
+//!  beat SESSION ID [epoch=E] [seen=OFFSET] [stop] [damaged=T-P@EPOCH,…] [not-open=T-P,…]
 //!  gateway SESSION ID life=N    gateway-beat SESSION ID life=N [stop]
 //!  up ID…                                       brokers arrive and are unfenced, each on the session of its id
 //!  create SESSION NAME PARTITIONS FACTOR [KEY=VALUE…]     assign SESSION NAME 1,2 2,3 …
@@ -123,6 +123,11 @@ impl Harness {
                         .iter()
                         .flat_map(|text| text.split(','))
                         .map(|text| self.damaged(text))
+                        .collect(),
+                    not_open: option("not-open")
+                        .iter()
+                        .flat_map(|text| text.split(','))
+                        .map(|text| self.partition(text))
                         .collect(),
                 });
                 self.call(words[1], request, &mut out);
@@ -257,10 +262,13 @@ impl Harness {
     /// `t-0@3`: partition 0 of topic t, in epoch 3.
     fn damaged(&self, text: &str) -> (TopicPartition, base_types::LeaderEpoch) {
         let (name, epoch) = text.split_once('@').unwrap();
+        (self.partition(name), base_types::LeaderEpoch(epoch.parse().unwrap()))
+    }
+
+    fn partition(&self, name: &str) -> TopicPartition {
         let (topic, index) = name.split_once('-').unwrap();
         let topic = self.controller.image().topic_named(topic).unwrap().id;
-        let partition = TopicPartition { topic, partition: PartitionIndex(index.parse().unwrap()) };
-        (partition, base_types::LeaderEpoch(epoch.parse().unwrap()))
+        TopicPartition { topic, partition: PartitionIndex(index.parse().unwrap()) }
     }
 
     fn isr_change(

@@ -708,6 +708,7 @@ impl Arbitrary for ToController {
                 metadata_offset: r.metadata_offset(),
                 want_shutdown: r.coin(),
                 damaged: r.many(|r| (r.partition(), r.epoch())),
+                not_open: r.many(|r| r.partition()),
             }),
             3 => Request::RegisterGateway(RegisterGateway {
                 gateway: r.broker(),

@@ -141,6 +141,7 @@ fn to_request(request: Request) -> proto::to_controller::Message {
             metadata_offset: heartbeat.metadata_offset.0,
             want_shutdown: heartbeat.want_shutdown,
             damaged: heartbeat.damaged.into_iter().map(to_damaged).collect(),
+            not_open: heartbeat.not_open.into_iter().filter_map(to_partition).collect(),
         }),
         Request::RegisterGateway(register) => Out::RegisterGateway(proto::RegisterGateway {
             gateway: register.gateway.0,
@@ -206,6 +207,7 @@ fn from_request(request: proto::to_controller::Message) -> Result<Request, Malfo
             metadata_offset: MetadataOffset(heartbeat.metadata_offset),
             want_shutdown: heartbeat.want_shutdown,
             damaged: each(heartbeat.damaged, from_damaged)?,
+            not_open: each(heartbeat.not_open, |partition| from_partition(Some(partition)))?,
         }),
         In::RegisterGateway(register) => Request::RegisterGateway(RegisterGateway {
             gateway: BrokerId(register.gateway),

@@ -52,6 +52,12 @@ impl StorageNode {
         damaged
     }
 
+    /// As those that are being opened, and those that the disk does not give.
+    pub(super) fn replicas_not_open(&self) -> Vec<TopicPartition> {
+        let not_open = self.slots.iter().filter(|(_, slot)| slot.replica.is_none());
+        not_open.map(|(&partition, _)| partition).collect()
+    }
+
     fn others_are_complete(&self, partition: TopicPartition) -> bool {
         let others =
             |state: &PartitionState| state.isr.iter().chain(&state.elr).any(|&member| member != self.me.broker);

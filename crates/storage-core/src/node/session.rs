@@ -360,6 +360,7 @@ impl StorageNode {
             metadata_offset: self.image.at(),
             want_shutdown,
             damaged: self.damaged_replicas(),
+            not_open: self.replicas_not_open(),
         };
         self.session.call(now, Purpose::Heartbeat { want_shutdown }, Request::BrokerHeartbeat(request), effects);
     }

@@ -104,6 +104,20 @@ fn an_answer_that_comes_after_its_epoch_is_too_late_and_the_replica_is_named_aga
     assert_eq!(host.updated(vec![state(Some(2), 5, &[2, 3], &[])])[0], "set aside 1-0");
 }
 
+/// Nobody has seen what is in it: the controller gives no other up for it.
+#[test]
+fn one_that_is_not_open_is_said_to_be_so_until_it_is() {
+    let mut host = Host::registered();
+    host.updated(vec![topic(1), state(Some(2), 3, &[1, 2, 3], &[])]);
+    assert_eq!(host.after_ms(300), ["controller 1: #3 heartbeat 5 at 11, not open 1-0"]);
+    host.step(Event::ReplicaOpenFailed { partition: tp(1, 0) });
+    host.heartbeat_answered(3, false);
+    assert_eq!(host.after_ms(300), ["controller 1: #4 heartbeat 5 at 11, not open 1-0"]);
+    host.heartbeat_answered(4, false);
+    host.opened(tp(1, 0), log(4, 3));
+    assert_eq!(host.after_ms(300), ["controller 1: #5 heartbeat 5 at 11"]);
+}
+
 #[test]
 fn a_damaged_leader_answers_what_it_can_until_another_leads() {
     let mut host = Host::registered();

@@ -378,7 +378,8 @@ fn show_call(message: &ToController) -> String {
             let wish = if beat.want_shutdown { ", wants to stop" } else { "" };
             let damaged: String =
                 beat.damaged.iter().map(|(at, epoch)| format!(", damaged {} in {epoch}", name(*at))).collect();
-            format!("#{} heartbeat {} at {}{wish}{damaged}", id.0, beat.broker_epoch, beat.metadata_offset)
+            let not_open: String = beat.not_open.iter().map(|at| format!(", not open {}", name(*at))).collect();
+            format!("#{} heartbeat {} at {}{wish}{damaged}{not_open}", id.0, beat.broker_epoch, beat.metadata_offset)
         }
         ToController::Call { id, request: Request::AlterPartition(alter) } => {
             let change = |change: &peer_api::controller::IsrChange| {
