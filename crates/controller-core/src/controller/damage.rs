@@ -64,6 +64,11 @@ impl Controller {
                 continue;
             }
             let isr: Vec<BrokerId> = old.isr.iter().copied().filter(|member| *member != id).collect();
+            let is_last = isr.is_empty() && !old.isr.is_empty();
+            // It alone has what it acknowledged alone (acks=1). While it can be read, a member of the ELR comes back into the ISR first.
+            if is_last && !self.is_shut(id, partition) {
+                continue;
+            }
             let complete = if isr.is_empty() { &old.elr } else { &isr };
             let can_stand_in =
                 |&other: &BrokerId| other != id && is_eligible(image, other) && self.is_sound(other, partition);
@@ -74,6 +79,10 @@ impl Controller {
             without.extend(changed(image, &topic.name, old, &change).map(|state| (partition, state)));
         }
         without
+    }
+
+    fn is_shut(&self, id: BrokerId, partition: TopicPartition) -> bool {
+        self.conditions.get(&id).is_some_and(|condition| condition.not_open.contains(&partition))
     }
 
     fn is_sound(&self, id: BrokerId, partition: TopicPartition) -> bool {
