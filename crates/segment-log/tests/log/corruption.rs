@@ -360,7 +360,7 @@ fn kind_of(path: &str) -> &'static str {
 }
 
 fn corruptions() -> u64 {
-    std::env::var("THALWEG_CORRUPTIONS").ok().and_then(|count| count.parse().ok()).unwrap_or(400)
+    std::env::var("THALWEG_CORRUPTIONS").ok().and_then(|count| count.parse().ok()).unwrap_or(2_000)
 }
 
 #[test]
