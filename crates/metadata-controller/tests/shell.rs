@@ -80,7 +80,7 @@ impl Client {
             not_open: Vec::new(),
         };
         let answer = self.call(Request::BrokerHeartbeat(heartbeat)).await;
-        assert!(matches!(answer, Ok(Response::Heartbeat(answer)) if !answer.fenced), "{answer:?}");
+        assert!(matches!(answer, Ok(Response::Heartbeat(ref answer)) if !answer.fenced), "{answer:?}");
     }
 
     async fn create(&mut self, name: &str) -> MetadataOffset {
