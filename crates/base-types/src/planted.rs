@@ -48,6 +48,19 @@ mod chosen {
         PartitionEpochIgnored,
         MoveDropsReplicasEarly,
         LeaderEpochKept,
+
+        // raft-core
+        EntriesConfirmedBeforeDurable,
+
+        // gateway-core
+        UnknownSentAgain,
+        AllAnsweredAtAppend,
+
+        // segment-log
+        JournalNotSynced,
+        BlockCrcIgnored,
+        FailedWriteIgnored,
+        EpochsForgottenAtRestart,
     }
 
     thread_local! {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 
-use base_types::{BrokerId, Random, Tick, invariant};
+use base_types::{BrokerId, Random, Tick, invariant, planted};
 use bytes::Bytes;
 use raft::eraftpb::{
     ConfChange, ConfChangeV2, ConfState, Entry, EntryType, Message, MessageType, Snapshot, SnapshotMetadata,
@@ -546,7 +546,9 @@ impl Consensus {
                 self.send(now, message, None, effects);
             }
             for message in ready.take_persisted_messages() {
-                self.send(now, message, after, effects);
+                let is_early =
+                    planted!(EntriesConfirmedBeforeDurable) && message.get_msg_type() == MessageType::MsgAppendResponse;
+                self.send(now, message, after.filter(|_| !is_early), effects);
             }
             let committed = ready.take_committed_entries();
             self.node.advance_append_async(ready);

@@ -34,7 +34,7 @@ use std::ops::RangeInclusive;
 
 use base_types::{
     BrokerId, ErrorCode, LeaderEpoch, Offset, PartitionIndex, ProducerEpoch, ProducerId, Sequence, Tick, Timestamp,
-    TopicPartition, invariant,
+    TopicPartition, invariant, planted,
 };
 use bytes::Bytes;
 use kafka_wire::k00_produce::{
@@ -417,7 +417,7 @@ impl Produce {
         }
         for (node, (indexes, partitions)) in by_node {
             let request = Request::Append(AppendRequest {
-                acks: if self.acks == -1 { Acks::All } else { Acks::Leader },
+                acks: if self.acks == -1 && !planted!(AllAnsweredAtAppend) { Acks::All } else { Acks::Leader },
                 timeout_ms: self.timeout_ms as u32,
                 partitions,
             });
@@ -523,7 +523,7 @@ pub(crate) fn answered(
                 batch.state = State::Stale { refused: leader_epoch };
             }
             Err(Failure::Unknown | Failure::Append(AppendError::LeaderChanged { .. }))
-                if batch.is_idempotent() && now < produce.retry_until =>
+                if (batch.is_idempotent() || planted!(UnknownSentAgain)) && now < produce.retry_until =>
             {
                 batch.ambiguous = true;
                 batch.state = State::Stale { refused: leader_epoch };

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use base_types::Incarnation;
+use base_types::{Incarnation, planted};
 use bytes::Bytes;
 use store_api::{DiskError, FileUse, Vfs, VfsFile};
 
@@ -259,7 +259,14 @@ impl JournalWriter {
             self.marks.push_back(self.next);
         }
         if let Some(current) = self.live.back() {
-            current.file.write_durable(self.next.position, &[&bytes])?;
+            let written = if planted!(JournalNotSynced) {
+                current.file.write_at(self.next.position, &[&bytes])
+            } else {
+                current.file.write_durable(self.next.position, &[&bytes])
+            };
+            if !planted!(FailedWriteIgnored) {
+                written?;
+            }
         }
         self.unreleased_bytes += size;
         self.last = JournalPosition { previous_crc: crc, ..self.next };

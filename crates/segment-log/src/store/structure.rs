@@ -5,7 +5,7 @@
 
 use std::sync::{Arc, MutexGuard, PoisonError, atomic::Ordering};
 
-use base_types::{LeaderEpoch, Offset, TopicPartition, invariant};
+use base_types::{LeaderEpoch, Offset, TopicPartition, invariant, planted};
 use record_batch::BatchHeader;
 use store_api::{KvBatch, KvDurability};
 
@@ -49,7 +49,11 @@ impl LogStore {
             if let Some(found) = state.damage.as_ref().filter(|found| found.damage.hides_end()) {
                 return Err(found.clone().into());
             }
-            (state.log_start, state.log_end, state.visible_epochs(), state.options, state.cut)
+            let mut leader_epochs = state.visible_epochs();
+            if planted!(EpochsForgottenAtRestart) {
+                leader_epochs.drain(..leader_epochs.len().saturating_sub(1));
+            }
+            (state.log_start, state.log_end, leader_epochs, state.options, state.cut)
         };
         let key = keys::checkpoint::key(tp);
         let found = self.kv.get(&key).ok().flatten();
