@@ -108,6 +108,13 @@ impl Sequence {
         let wide = i64::from(self.0) + i64::from(count);
         Sequence((wide % (i64::from(i32::MAX) + 1)) as i32)
     }
+
+    /// Whether it comes before, going the shorter way round: after the largest comes 0.
+    #[must_use]
+    pub fn is_before(self, other: Sequence) -> bool {
+        let distance = other.0.wrapping_sub(self.0) & i32::MAX;
+        distance != 0 && distance <= i32::MAX / 2
+    }
 }
 
 macro_rules! identity {
@@ -221,6 +228,15 @@ mod tests {
         assert_eq!(Sequence(i32::MAX).plus(1), Sequence(0));
         assert_eq!(Sequence(i32::MAX - 1).plus(3), Sequence(1));
         assert_eq!(Sequence(5).plus(4), Sequence(9));
+    }
+
+    #[test]
+    fn sequences_come_before_others_the_shorter_way_round() {
+        assert!(Sequence(4).is_before(Sequence(5)));
+        assert!(!Sequence(5).is_before(Sequence(5)));
+        assert!(!Sequence(5).is_before(Sequence(4)));
+        assert!(Sequence(i32::MAX - 1).is_before(Sequence(2)));
+        assert!(!Sequence(2).is_before(Sequence(i32::MAX - 1)));
     }
 
     #[test]

@@ -320,6 +320,15 @@ mod tests {
             .collect()
     }
 
+    /// Since tick 0, and it has said who it is.
+    fn in_session() -> (ControllerLink, Image, Effects) {
+        let (mut link, mut image, mut effects) = (link(), Image::default(), Effects::default());
+        link.ticked(Tick(0), &mut effects);
+        link.connected(Tick(0), &image, &mut effects);
+        link.message(Tick(0), welcome(), &mut image, &mut effects);
+        (link, image, effects)
+    }
+
     fn welcome() -> FromController {
         FromController::Welcome { controller: BrokerId(1), term: 3 }
     }
@@ -397,10 +406,7 @@ mod tests {
     /// There is nobody to wait for. A controller that comes then, and still names it, does not take that back.
     #[test]
     fn who_leaves_without_a_controller_has_left() {
-        let (mut link, mut image, mut effects) = (link(), Image::default(), Effects::default());
-        link.ticked(Tick(0), &mut effects);
-        link.connected(Tick(0), &image, &mut effects);
-        link.message(Tick(0), welcome(), &mut image, &mut effects);
+        let (mut link, mut image, mut effects) = in_session();
         let _ = image.update(Update::Delta { from: MetadataOffset(0), to: MetadataOffset(1), records: vec![named()] });
         link.leave(Tick(5), &mut effects);
         link.lost(Tick(10));
@@ -417,10 +423,7 @@ mod tests {
 
     #[test]
     fn who_leaves_waits_no_longer_than_it_may() {
-        let (mut link, mut image, mut effects) = (link(), Image::default(), Effects::default());
-        link.ticked(Tick(0), &mut effects);
-        link.connected(Tick(0), &image, &mut effects);
-        link.message(Tick(0), welcome(), &mut image, &mut effects);
+        let (mut link, mut image, mut effects) = in_session();
         let _ = image.update(Update::Delta { from: MetadataOffset(0), to: MetadataOffset(1), records: vec![named()] });
         link.leave(Tick(5), &mut effects);
         assert!(link.next_deadline() <= Tick(5 + LEAVE_MS));
@@ -432,10 +435,7 @@ mod tests {
 
     #[test]
     fn a_call_sent_into_a_broken_session_is_indeterminate_and_never_sent_again() {
-        let (mut link, mut image, mut effects) = (link(), Image::default(), Effects::default());
-        link.ticked(Tick(0), &mut effects);
-        link.connected(Tick(0), &image, &mut effects);
-        link.message(Tick(0), welcome(), &mut image, &mut effects);
+        let (mut link, mut image, mut effects) = in_session();
         link.ask((OperationId(5), Trace::default()), Request::AllocateProducerIds, &mut effects);
         assert_eq!(link.lost(Tick(10)), [(OperationId(5), Err(Error::TimedOut))]);
         link.ask((OperationId(6), Trace::default()), Request::DescribeQuorum, &mut effects);
@@ -451,10 +451,7 @@ mod tests {
 
     #[test]
     fn a_call_refused_by_an_inactive_controller_goes_to_the_one_it_names() {
-        let (mut link, mut image, mut effects) = (link(), Image::default(), Effects::default());
-        link.ticked(Tick(0), &mut effects);
-        link.connected(Tick(0), &image, &mut effects);
-        link.message(Tick(0), welcome(), &mut image, &mut effects);
+        let (mut link, mut image, mut effects) = in_session();
         link.ask((OperationId(5), Trace::default()), Request::AllocateProducerIds, &mut effects);
         let active = Some(ActiveController { id: BrokerId(3), address: "c3:9".into() });
         let refused = FromController::Answer { id: RequestId(2), result: Err(Error::NotActive { active: None }) };
@@ -470,10 +467,7 @@ mod tests {
 
     #[test]
     fn the_view_never_goes_back_and_a_gap_asks_for_the_whole() {
-        let (mut link, mut image, mut effects) = (link(), Image::default(), Effects::default());
-        link.ticked(Tick(0), &mut effects);
-        link.connected(Tick(0), &image, &mut effects);
-        link.message(Tick(0), welcome(), &mut image, &mut effects);
+        let (mut link, mut image, mut effects) = in_session();
         let named = |id: &str| vec![Record::ClusterNamed { cluster_id: id.into() }];
         let snapshot = |at, id| FromController::Update(Update::Snapshot { at: MetadataOffset(at), records: named(id) });
         let delta = |from, to, id| {

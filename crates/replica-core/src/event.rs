@@ -7,6 +7,8 @@ use peer_api::replication::{FromFollower, FromLeader};
 use peer_api::storage::Acks;
 use record_batch::{BatchHeader, ProducedBatch};
 
+use crate::replica::Replica;
+
 /// Names a write, so that its completion can be told from others. Writes of one replica complete in order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct WriteId(pub u64);
@@ -110,6 +112,19 @@ pub struct Assignment {
 }
 
 impl Assignment {
+    /// Nobody leads the partition, and this broker has no part in it.
+    pub fn of_nobody(replica: &Replica) -> Assignment {
+        Assignment {
+            leader_epoch: replica.leader_epoch(),
+            partition_epoch: replica.partition_epoch(),
+            leader: None,
+            replicas: Vec::new(),
+            isr: Vec::new(),
+            broker_epochs: Vec::new(),
+            unclean_since: None,
+        }
+    }
+
     /// What a view of the metadata says. `None`: it knows no such partition.
     pub fn in_image(image: &Image, partition: TopicPartition) -> Option<Assignment> {
         let state = image.partition(partition)?;

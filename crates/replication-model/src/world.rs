@@ -365,7 +365,7 @@ impl World {
     fn release(&mut self, id: BrokerId, partition: TopicPartition) {
         self.note(|| format!("{id} deletes {partition}"));
         if let Some(replica) = self.replica(id, partition) {
-            let (names, assignment) = (replica.names(), no_assignment(replica));
+            let (names, assignment) = (replica.names(), Assignment::of_nobody(replica));
             self.step(id, partition, Event::MetadataChanged(assignment));
             self.node(id).former.insert(partition, names);
         }
@@ -613,17 +613,4 @@ impl World {
 
 fn leads_any(image: &Image, id: BrokerId) -> bool {
     image.partitions().any(|(_, state)| state.leader == Some(id))
-}
-
-/// Nobody leads the partition, and this broker has no part in it.
-fn no_assignment(replica: &Replica) -> Assignment {
-    Assignment {
-        leader_epoch: replica.leader_epoch(),
-        partition_epoch: replica.partition_epoch(),
-        leader: None,
-        replicas: Vec::new(),
-        isr: Vec::new(),
-        unclean_since: None,
-        broker_epochs: Vec::new(),
-    }
 }

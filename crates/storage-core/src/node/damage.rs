@@ -16,7 +16,7 @@ use base_types::{LeaderEpoch, Now, TopicPartition};
 use peer_api::metadata::PartitionState;
 use peer_api::storage::ReadError;
 
-use super::{StorageNode, metadata};
+use super::StorageNode;
 use crate::effect::{Effect, Effects};
 
 /// In one heartbeat. Those that nobody can stand in for come last, so that they keep no other from being named.
@@ -83,7 +83,8 @@ impl StorageNode {
         let may_go =
             self.knows_this_life() && is_open && goes_in == Some(epoch) && epoch > said_in && self.is_spare(state);
         let replica = self.replica(partition);
-        let idle = replica.map(|replica| replica_core::Event::MetadataChanged(metadata::no_assignment(replica)));
+        let idle =
+            replica.map(|replica| replica_core::Event::MetadataChanged(replica_core::Assignment::of_nobody(replica)));
         let Some(slot) = self.slots.get_mut(&partition) else { return false };
         if !may_go {
             slot.damaged = Some(Damaged { said_in: said_in.max(epoch), goes_in });

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use base_types::{Now, PartitionIndex, TopicId, TopicPartition};
 use peer_api::config::{ReplicationRates, ReplicationThrottles, TimestampType, TopicSettings};
 use peer_api::metadata::{ConfigResource, PartitionState, Record, Topic, Update};
-use replica_core::{Assignment, Replica, Settings};
+use replica_core::{Assignment, Settings};
 
 use super::{Slot, StorageNode};
 use crate::effect::{Effect, Effects};
@@ -71,7 +71,7 @@ impl StorageNode {
         if !self.knows_this_life() {
             return;
         }
-        let assignment = Assignment::in_image(&self.image, partition).unwrap_or_else(|| no_assignment(replica));
+        let assignment = Assignment::in_image(&self.image, partition).unwrap_or_else(|| Assignment::of_nobody(replica));
         self.replica_step(now, partition, replica_core::Event::MetadataChanged(assignment), effects);
         self.relax(now, partition, effects);
     }
@@ -145,7 +145,7 @@ impl StorageNode {
     /// The replica goes, and whoever waits for it hears of it. What it has still asked for comes back and finds nobody (R18).
     fn drop_slot(&mut self, now: Now, partition: TopicPartition, effects: &mut Effects) {
         if let Some(replica) = self.replica(partition) {
-            let event = replica_core::Event::MetadataChanged(no_assignment(replica));
+            let event = replica_core::Event::MetadataChanged(Assignment::of_nobody(replica));
             self.replica_step(now, partition, event, effects);
         }
         self.schedule(partition, None);
@@ -271,19 +271,6 @@ impl Slot {
             bytes_since_checkpoint: 0,
             checkpoint: None,
         }
-    }
-}
-
-/// Nobody leads the partition, and this broker has no part in it.
-pub(super) fn no_assignment(replica: &Replica) -> Assignment {
-    Assignment {
-        leader_epoch: replica.leader_epoch(),
-        partition_epoch: replica.partition_epoch(),
-        leader: None,
-        replicas: Vec::new(),
-        isr: Vec::new(),
-        broker_epochs: Vec::new(),
-        unclean_since: None,
     }
 }
 

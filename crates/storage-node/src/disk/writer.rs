@@ -1,14 +1,15 @@
 //! The writer thread: takes all that waits, commits writes in groups, and does everything else between groups, in order.
 
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
-use base_types::{BrokerEpoch, Offset, Timestamp, TopicPartition};
+use base_types::{BrokerEpoch, Offset, TopicPartition};
 use record_batch::StampedBatch;
 use segment_log::{Checkpoint, Durability, LogWrite, ReadError, ReplicaOptions, StoreError};
 use storage_core::{Event, WriteFailure, WriteId};
 
 use super::queue::Queue;
 use super::{Shared, on_disk};
+use crate::shell::wall_clock;
 
 /// The largest group: enough for the disk's full speed, little enough that the first of it does not wait long.
 const GROUP_BYTES: usize = 4 << 20;
@@ -162,12 +163,6 @@ fn perform(shared: &Shared, job: WriteJob) {
         }
         WriteJob::Write { .. } => {}
     }
-}
-
-/// For names of what is set aside.
-fn wall_clock() -> Timestamp {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
 /// Tells what the disk holds after a cut, or why it was not made.

@@ -22,7 +22,7 @@ impl FirstBatches {
     /// A batch of a producer that the log knows nothing of: whether it comes behind one that was refused (P3).
     pub fn check(&self, batch: &BatchHeader) -> Result<(), AppendError> {
         match self.refused.get(&key(batch)) {
-            Some(&expected) if is_before(expected, batch.base_sequence) => {
+            Some(&expected) if expected.is_before(batch.base_sequence) => {
                 Err(AppendError::OutOfOrderSequence { expected, got: batch.base_sequence })
             }
             _ => Ok(()),
@@ -31,7 +31,7 @@ impl FirstBatches {
 
     pub fn refused(&mut self, batch: &BatchHeader) {
         let first = self.refused.entry(key(batch)).or_insert(batch.base_sequence);
-        if is_before(batch.base_sequence, *first) {
+        if batch.base_sequence.is_before(*first) {
             *first = batch.base_sequence;
         }
         if self.refused.len() > PRODUCERS_MAX {
@@ -43,12 +43,6 @@ impl FirstBatches {
     pub fn appended(&mut self, batch: &BatchHeader) {
         self.refused.remove(&key(batch));
     }
-}
-
-/// Sequences go round: after the largest comes 0.
-fn is_before(one: Sequence, other: Sequence) -> bool {
-    let distance = other.0.wrapping_sub(one.0) & i32::MAX;
-    distance != 0 && distance <= i32::MAX / 2
 }
 
 fn key(batch: &BatchHeader) -> (ProducerId, ProducerEpoch) {
