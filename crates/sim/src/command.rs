@@ -4,7 +4,7 @@
 mod arguments;
 mod commit;
 mod meta;
-mod pool;
+mod panics;
 mod replay;
 mod run;
 mod shapes;

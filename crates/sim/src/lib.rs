@@ -3,7 +3,7 @@
 //! ```text
 //!   World: virtual time, one queue of happenings, a network, processes
 //!     Controller ×3   controller-core on a store that forgets what was not durable
-//!     Storage ×3      storage-core and the real segment-log on a disk that loses power
+//!     Storage ×5      storage-core and the real segment-log on a disk that loses power
 //!     Gateway ×2      gateway-core
 //!     Client ×n       producers, a consumer, auditors: they speak Kafka's protocol in real bytes
 //!     Member ×n       members of consumer groups of both protocols, likewise
@@ -17,6 +17,7 @@
 
 pub mod checkers;
 pub mod cluster;
+pub mod cores;
 pub mod faults;
 pub mod network;
 pub mod process;

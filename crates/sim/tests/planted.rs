@@ -4,11 +4,10 @@
 //! built with the bugs has them in its services, too (decision 0008).
 
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 
 use base_types::planted::{Bug, choose};
 use sim::cluster::{Shape, run};
+use sim::cores;
 
 /// What is planted, and which invariants it may break.
 type Planted = (Bug, &'static [&'static str]);
@@ -79,12 +78,12 @@ fn verdict(bug: Bug, seed: u64, shape: Shape) -> Option<String> {
 }
 
 /// What is wrong with the judges, as far as this bug, the `at`th, shows.
-fn look_for(at: usize, (bug, invariants): Planted, shape: fn(u64) -> Shape) -> Vec<String> {
+fn look_for(at: u64, (bug, invariants): Planted, shape: fn(u64) -> Shape) -> Vec<String> {
     let (rounds, mut missed) = (rounds(), Vec::new());
     let mut seeds = Vec::new();
     let mut said = String::new();
     for round in 0..rounds {
-        let first = 1 + (at as u64 + round * 100) * SEEDS_MAX;
+        let first = 1 + (at + round * 100) * SEEDS_MAX;
         let found = (first..first + SEEDS_MAX).find_map(|seed| Some((seed, verdict(bug, seed, shape(seed))?)));
         let Some((seed, failure)) = found else { continue };
         let failure = failure.lines().next().unwrap_or_default().to_owned();
@@ -104,19 +103,8 @@ fn look_for(at: usize, (bug, invariants): Planted, shape: fn(u64) -> Shape) -> V
 }
 
 /// A run is one thread's, and so is the choice of its bug; so the bugs are spread over all cores.
-#[expect(clippy::disallowed_methods, reason = "threads take bugs, no run takes a thread")]
 fn assert_found(bugs: &[Planted], shape: fn(u64) -> Shape) {
-    let next = AtomicUsize::new(0);
-    let take = || {
-        let places = std::iter::from_fn(|| Some(next.fetch_add(1, Ordering::Relaxed)));
-        let mine = places.map_while(|at| Some((at, *bugs.get(at)?)));
-        mine.flat_map(|(at, bug)| look_for(at, bug, shape)).collect::<Vec<_>>()
-    };
-    let threads = thread::available_parallelism().map_or(1, usize::from);
-    let missed: Vec<String> = thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(take)).collect();
-        workers.into_iter().flat_map(|worker| worker.join().expect("runs panic inside")).collect()
-    });
+    let missed = cores::all(0..bugs.len() as u64, |at| look_for(at, bugs[at as usize], shape)).concat();
     assert!(missed.is_empty(), "{missed:#?}");
 }
 

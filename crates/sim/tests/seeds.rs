@@ -2,12 +2,8 @@
 //!
 //! The runs of a test are spread over all cores: a run is one thread's.
 
-use std::iter;
-use std::ops::RangeInclusive;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
-
 use sim::cluster::{Report, Shape, run};
+use sim::cores;
 
 const SMALL_SEEDS: u64 = 200;
 /// All that are known to hold; which ones do not, further up, is said in `docs/reliability.md`.
@@ -25,35 +21,18 @@ fn assert_holds(report: &Report, arguments: &str) {
     }
 }
 
-/// Reports in the order of the seeds.
-#[expect(clippy::disallowed_methods, reason = "threads take runs, no run takes a thread")]
-fn on_all_cores(seeds: RangeInclusive<u64>, work: impl Fn(u64) -> Report + Sync) -> Vec<Report> {
-    let next = AtomicU64::new(*seeds.start());
-    let take = || {
-        let mine = iter::from_fn(|| Some(next.fetch_add(1, Ordering::Relaxed)).filter(|seed| seeds.contains(seed)));
-        mine.map(&work).collect::<Vec<_>>()
-    };
-    let threads = thread::available_parallelism().map_or(1, usize::from);
-    let mut reports: Vec<Report> = thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(take)).collect();
-        workers.into_iter().flat_map(|worker| worker.join().expect("a run panics inside, not outside")).collect()
-    });
-    reports.sort_by_key(|report| report.seed);
-    reports
-}
-
 #[test]
 fn histories_of_whole_clusters_hold_and_the_same_seed_is_the_same_history() {
     let whole = |seed| run(seed, Shape::whole(seed), false);
     // First, because a failure that does not come again cannot be mended.
-    let (mut reports, again) = (on_all_cores(1..=TWICE, whole), on_all_cores(1..=TWICE, whole));
+    let (mut reports, again) = (cores::all(1..TWICE + 1, whole), cores::all(1..TWICE + 1, whole));
     for (first, second) in reports.iter().zip(&again) {
         assert_eq!(first.trace_hash, second.trace_hash, "seed {} took two ways", first.seed);
         assert_eq!(first.inputs, second.inputs);
     }
     assert!(reports.windows(2).all(|pair| pair[0].trace_hash != pair[1].trace_hash), "two seeds took one way");
 
-    reports.extend(on_all_cores(TWICE + 1..=WHOLE_SEEDS, whole));
+    reports.extend(cores::all(TWICE + 1..WHOLE_SEEDS + 1, whole));
     reports.iter().for_each(|report| assert_holds(report, ""));
     let acknowledged: usize = reports.iter().map(|report| report.acknowledged).sum();
     let simulated: u64 = reports.iter().map(|report| report.simulated_ms / 1_000).sum();
@@ -63,7 +42,7 @@ fn histories_of_whole_clusters_hold_and_the_same_seed_is_the_same_history() {
 
 #[test]
 fn histories_of_small_clusters_with_crashes_pauses_and_partitions_hold() {
-    let reports = on_all_cores(1..=SMALL_SEEDS, |seed| run(seed, Shape::default(), false));
+    let reports = cores::all(1..SMALL_SEEDS + 1, |seed| run(seed, Shape::default(), false));
     reports.iter().for_each(|report| assert_holds(report, "--small"));
     let acknowledged: usize = reports.iter().map(|report| report.acknowledged).sum();
     assert!(acknowledged > 100 * SMALL_SEEDS as usize, "only {acknowledged} records: the runs prove little");

@@ -1,10 +1,11 @@
 //! `sim meta`: a seed is a history, so two runs of it are the same.
 
 use sim::cluster::run;
+use sim::cores;
 
 use super::arguments::Arguments;
 use super::shapes::{Seeds, Shapes};
-use super::{Refusal, pool};
+use super::{Refusal, panics};
 
 const SEEDS: u64 = 50;
 
@@ -13,10 +14,10 @@ pub fn run_twice(mut arguments: Arguments) -> Result<bool, Refusal> {
     let shapes = Shapes::of(&mut arguments)?;
     let seeds = Seeds::of(&mut arguments, Some(SEEDS))?;
     arguments.end()?;
-    pool::silence_panics();
+    panics::silence();
     let (mut count, mut differing) = (0, 0);
     let twice = |seed| [(); 2].map(|()| run(seed, shapes.shape(seed), false).trace_hash);
-    pool::in_order(&seeds, None, twice, |seed, [first, second]| {
+    cores::in_order(seeds.range(), None, twice, |seed, [first, second]| {
         count += 1;
         if first != second {
             differing += 1;

@@ -9,7 +9,7 @@ use sim::trace::file::TraceFile;
 use sim::world::Time;
 
 use super::arguments::Arguments;
-use super::{Refusal, commit, pool, run, traces};
+use super::{Refusal, commit, panics, run, traces};
 
 /// Where to stop and look.
 #[derive(Clone, Copy)]
@@ -41,13 +41,13 @@ pub fn run(mut arguments: Arguments) -> Result<bool, Refusal> {
 }
 
 fn to_the_end(trace: &TraceFile, verbose: bool) -> bool {
-    pool::silence_panics();
+    panics::silence();
     let report = replay(trace.seed, trace.shape, trace.faults.clone(), verbose);
     if let Some((failure, lines)) = &report.failure {
         lines.iter().for_each(|line| println!("{line}"));
         println!("{failure}");
     }
-    if let Some(place) = pool::panicked_at() {
+    if let Some(place) = panics::place() {
         println!("it panicked at {place}");
     }
     run::tell(&report);

@@ -3,12 +3,13 @@
 use std::time::{Duration, Instant};
 
 use sim::cluster::{Cluster, Report, Shape, replay};
+use sim::cores;
 use sim::faults::{List, Struck};
 use sim::trace::file::TraceFile;
 
 use super::arguments::Arguments;
 use super::shapes::{Seeds, Shapes};
-use super::{Refusal, commit, pool, traces};
+use super::{Refusal, commit, panics, traces};
 
 const SEEDS: u64 = 200;
 
@@ -37,17 +38,17 @@ pub fn run(mut arguments: Arguments) -> Result<bool, Refusal> {
     let folder = traces::folder(&mut arguments)?;
     let verbose = arguments.flag("--verbose");
     arguments.end()?;
-    pool::silence_panics();
+    panics::silence();
     let started = Instant::now();
     let until = minutes.map(|minutes| started + Duration::from_secs(60 * minutes));
     let work = |seed| {
         let shape = shapes.shape(seed);
         let faults = Cluster::faults(seed, &shape);
         let report = replay(seed, shape, faults.clone(), verbose);
-        Ran { shape, faults, report, panicked_at: pool::panicked_at() }
+        Ran { shape, faults, report, panicked_at: panics::place() }
     };
     let (mut sum, mut refused) = (Sum::default(), None);
-    pool::in_order(&seeds, until, work, |seed, ran| {
+    cores::in_order(seeds.range(), until, work, |seed, ran| {
         sum.add(&ran.report);
         if seeds.is_one {
             tell(&ran.report);

@@ -1,5 +1,7 @@
 //! Which runs are asked for: `--seed N`, or from `--first N` on, in one of the shapes.
 
+use std::ops::Range;
+
 use sim::cluster::Shape;
 
 use super::Refusal;
@@ -72,6 +74,10 @@ impl Shapes {
 }
 
 impl Seeds {
+    pub fn range(&self) -> Range<u64> {
+        self.first..self.count.map_or(u64::MAX, |count| self.first.saturating_add(count))
+    }
+
     /// `default`: how many, if nothing is said.
     pub fn of(arguments: &mut Arguments, default: Option<u64>) -> Result<Seeds, Refusal> {
         let (seed, first) = (arguments.number("--seed")?, arguments.number("--first")?);

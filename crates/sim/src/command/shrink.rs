@@ -7,14 +7,14 @@ use sim::shrink::{identity, shrink};
 use sim::trace::file::TraceFile;
 
 use super::arguments::Arguments;
-use super::{Refusal, commit, pool, traces};
+use super::{Refusal, commit, panics, traces};
 
 pub fn run(mut arguments: Arguments) -> Result<bool, Refusal> {
     let path = PathBuf::from(arguments.required("a trace")?);
     let to = arguments.option::<PathBuf>("--to", "a file")?;
     arguments.end()?;
     let to = to.unwrap_or_else(|| path.with_extension("small.trace"));
-    pool::silence_panics();
+    panics::silence();
     let trace = traces::read(&path)?;
     let play = |trace: &TraceFile| replay(trace.seed, trace.shape, trace.faults.clone(), false);
     let report = play(&trace);
