@@ -377,14 +377,12 @@ impl Cluster {
 
     /// A process ended by itself; its supervisor starts it again after a while.
     fn bury(&mut self, process: ProcessId, exit: Exit) {
+        let may_be_clean = self.world.process::<Storage>(process).is_some_and(Storage::may_be_clean);
+        if let (ProcessId::Storage(id), true) = (process, may_be_clean) {
+            self.memory.disks.closed(BrokerId(id));
+        }
         match exit {
-            Exit::Stopped => {
-                let closed = self.world.process::<Storage>(process).is_some_and(Storage::is_closed);
-                self.crash(process, None);
-                if let (ProcessId::Storage(id), true) = (process, closed) {
-                    self.memory.disks.closed(BrokerId(id));
-                }
-            }
+            Exit::Stopped => _ = self.crash(process, None),
             Exit::PowerLost => {
                 let loss = self.armed.remove(&process);
                 if self.crash(process, loss) {

@@ -10,12 +10,12 @@ use peer_api::metadata::Image;
 pub struct Disks {
     log_starts: BTreeMap<(BrokerId, TopicPartition), Offset>,
     held: BTreeMap<BrokerId, (u64, BTreeSet<TopicPartition>)>,
-    /// Whose last stop was in order.
+    /// Whose last stop was in order, or failed when all was done but that the mark of it had its name for good.
     closed: BTreeSet<BrokerId>,
 }
 
 impl Disks {
-    /// The process closed its log in order.
+    /// The process closed its log in order, or is not known to have failed in that.
     pub fn closed(&mut self, node: BrokerId) {
         self.closed.insert(node);
     }

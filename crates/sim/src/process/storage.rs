@@ -15,7 +15,7 @@ use storage_core::{
     ControllerStream, Effect, Effects, Event, FetchPart, GatewayStream, Identity, OnDisk, PeerStream, ReadFailure,
     StorageNode, TimestampHit, WriteFailure,
 };
-use store_api::{MemKv, MemVfs};
+use store_api::{DiskOperation, MemKv, MemVfs};
 
 use crate::faults::Loss;
 use crate::network::{Payload, Purpose, StreamId};
@@ -67,8 +67,7 @@ pub struct Storage {
     busy: bool,
     /// The core has said its last word; what the disk was asked for is still done.
     is_stopping: bool,
-    /// The log was closed in order.
-    is_closed: bool,
+    closing: Closing,
     was_clean: bool,
     /// Everything that the disk does takes so many times longer.
     pub slowness: u64,
@@ -77,6 +76,16 @@ pub struct Storage {
 struct Link {
     broker_epoch: BrokerEpoch,
     stream: Option<StreamId>,
+}
+
+/// How far the log came in being closed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Closing {
+    NotYet,
+    /// It failed before it was marked as closed.
+    Failed,
+    /// It is marked; or power was lost, or the disk failed, while the mark was given its name, so that it is or is not.
+    Marked,
 }
 
 #[derive(Clone, Copy)]
@@ -126,7 +135,7 @@ impl Storage {
             completions: Vec::new(),
             busy: false,
             is_stopping: false,
-            is_closed: false,
+            closing: Closing::NotYet,
             was_clean: report.was_clean,
             slowness: 1,
         })
@@ -136,8 +145,9 @@ impl Storage {
         &self.core
     }
 
-    pub fn is_closed(&self) -> bool {
-        self.is_closed
+    /// It may say when it is opened again that it was closed in order.
+    pub fn may_be_clean(&self) -> bool {
+        self.closing == Closing::Marked
     }
 
     /// What the log said when it was opened.
@@ -248,9 +258,12 @@ impl Storage {
 
     /// Lets the disk do what waits, as one group; it is done a while later, and nothing is told before.
     fn work(&mut self, context: &mut Context<'_>) {
+        if self.closing != Closing::NotYet {
+            // The process is gone when this input has been dealt with.
+            return;
+        }
         if self.is_stopping && !self.busy && self.jobs.is_empty() {
-            // A directory that has failed cannot be closed in order, and is not.
-            self.is_closed = self.log.shutdown().is_ok();
+            self.close();
             if !self.disk.vfs.is_crashed() {
                 context.exit(Exit::Stopped);
             }
@@ -284,6 +297,14 @@ impl Storage {
             context.random.between(100, 2_000)
         };
         context.after(micros * self.slowness, DISK_TOKEN);
+    }
+
+    /// A directory that has failed cannot be closed in order, and is not.
+    fn close(&mut self) {
+        let had_failed = self.log.failure().is_some();
+        let closed = self.log.shutdown();
+        let is_marked = !had_failed && closed.as_ref().err().is_none_or(failed_at_the_name);
+        self.closing = if is_marked { Closing::Marked } else { Closing::Failed };
     }
 
     fn commit(&mut self, group: &mut Vec<(TopicPartition, storage_core::WriteId, StampedBatch)>) {
@@ -501,6 +522,19 @@ impl Process for Storage {
     }
 }
 
+/// The mark is written beside the manifest, synced, moved into its place, and its directory synced. Nothing else is moved when a log is
+/// closed, and nothing else lies in that directory.
+fn failed_at_the_name(error: &StoreError) -> bool {
+    match error {
+        StoreError::Failed(failure) => match failure.operation {
+            DiskOperation::Rename => true,
+            DiskOperation::SyncDirectory => failure.path.is_empty(),
+            _ => false,
+        },
+        _ => false,
+    }
+}
+
 fn each_batch(pieces: &[Bytes]) -> Vec<Bytes> {
     let split = |piece: &Bytes| -> Vec<Bytes> {
         batches(piece).map_while(Result::ok).map(|(_, range)| piece.slice(range)).collect()
@@ -518,5 +552,104 @@ fn on_disk(replica: segment_log::ReplicaOnDisk) -> OnDisk {
         high_watermark: checkpoint.as_ref().map_or(base_types::Offset::ZERO, |checkpoint| checkpoint.high_watermark),
         producer_state: checkpoint.map(|checkpoint| checkpoint.producer_state),
         headers_since: replica.headers_since_checkpoint,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use base_types::{PartitionIndex, TopicId};
+    use store_api::{DiskErrorKind, DiskFault, Survivors};
+
+    use super::*;
+
+    fn start(disk: Disk) -> Storage {
+        Storage::start(1, disk, Incarnation::default(), 1, BTreeMap::new()).unwrap()
+    }
+
+    /// With something to be written down when it is closed.
+    fn in_use(disk: &Disk) -> Storage {
+        let storage = start(disk.clone());
+        let partition = TopicPartition { topic: TopicId::default(), partition: PartitionIndex(0) };
+        storage.log.create_replica(partition, ReplicaOptions { segment_bytes: 256 << 10 }).unwrap();
+        storage
+    }
+
+    /// How often it was as said, and whether the log was marked when it was opened again.
+    #[derive(Default, Debug)]
+    struct Seen {
+        marked: u32,
+        marked_in_vain: u32,
+        failed: u32,
+    }
+
+    impl Seen {
+        fn opened(&mut self, said: &Storage, again: &Storage) {
+            match (said.may_be_clean(), again.was_clean()) {
+                (true, true) => self.marked += 1,
+                (true, false) => self.marked_in_vain += 1,
+                (false, false) => self.failed += 1,
+                (false, true) => panic!("the log is marked, and was not known to be"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_log_that_fails_while_it_is_closed_is_marked_only_when_the_judge_knows() {
+        let mut seen = Seen::default();
+        for operation in
+            [DiskOperation::Write, DiskOperation::Sync, DiskOperation::Rename, DiskOperation::SyncDirectory]
+        {
+            for skip in 0.. {
+                let disk = Disk::default();
+                let mut storage = in_use(&disk);
+                let fault = DiskFault { operation, path: String::new(), kind: DiskErrorKind::Failed, skip, times: 1 };
+                disk.vfs.inject(fault);
+                let met = disk.vfs.faults_met();
+                storage.close();
+                if disk.vfs.faults_met() == met {
+                    break;
+                }
+                seen.opened(&storage, &start(disk.after_kill()));
+            }
+        }
+        assert!(seen.marked > 0 && seen.marked_in_vain > 0 && seen.failed > 0, "{seen:?}");
+    }
+
+    #[test]
+    fn a_log_that_loses_power_while_it_is_closed_is_marked_only_when_the_judge_knows() {
+        let mut seen = Seen::default();
+        for survivors in [Survivors::Everything, Survivors::Nothing] {
+            for changes in 1.. {
+                let disk = Disk::default();
+                let mut storage = in_use(&disk);
+                disk.vfs.crash_after(changes);
+                storage.close();
+                if !disk.vfs.is_crashed() {
+                    break;
+                }
+                seen.opened(&storage, &start(disk.after_power_loss(Loss { survivors, seed: changes })));
+            }
+        }
+        assert!(seen.marked > 0 && seen.marked_in_vain > 0 && seen.failed > 0, "{seen:?}");
+    }
+
+    #[test]
+    fn a_log_that_had_failed_before_it_was_closed_is_not_marked() {
+        let flushed = |skip| {
+            let disk = Disk::default();
+            let storage = in_use(&disk);
+            let (operation, path) = (DiskOperation::SyncDirectory, String::new());
+            disk.vfs.inject(DiskFault { operation, path, kind: DiskErrorKind::Failed, skip, times: 1 });
+            let flushed = storage.log.flush(segment_log::FlushBudget::EVERYTHING);
+            (disk, storage, flushed.err())
+        };
+        // In the same place as when it is marked.
+        let mut failed_at_the_end =
+            (0..).map(flushed).find(|(.., error)| error.as_ref().is_none_or(failed_at_the_name));
+        let (disk, storage, error) = failed_at_the_end.as_mut().unwrap();
+        assert!(error.is_some());
+        storage.close();
+        assert!(!storage.may_be_clean());
+        assert!(!start(disk.after_kill()).was_clean());
     }
 }
