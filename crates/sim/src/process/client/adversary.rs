@@ -255,8 +255,22 @@ impl Adversary {
                 let what = format_args!("batch {number}, which is the next one, is refused with {}", code.name());
                 self.scribe.book.borrow_mut().complain("P3", what);
             }
+            // It will never be taken, for its time, say, when a clock has jumped; and the number of the next one is behind it.
+            Fate::NotThere(code) if !code.is_retriable() && !current.is_settled => self.begin_anew(),
             Fate::NotThere(_) | Fate::Unknown => {}
         }
+    }
+
+    /// With a new producer id, as another client. The batch may have been appended by an attempt before, or be by the one under way.
+    fn begin_anew(&mut self) {
+        let mut book = self.scribe.book.borrow_mut();
+        if let Some(current) = self.current.take() {
+            book.unknown(current.sends);
+        }
+        self.scribe.client = book.client();
+        self.producer = None;
+        self.next_sequence = 0;
+        self.acknowledged.clear();
     }
 
     /// A batch that was acknowledged before: at the same offset.
@@ -302,5 +316,44 @@ impl Process for Adversary {
     fn next_deadline(&self) -> Option<Tick> {
         let lines = self.lines.iter().filter_map(|line| line.connection.next_deadline());
         lines.chain(self.wait_until).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    use super::super::book::Book;
+    use super::*;
+
+    /// With a batch that is not acknowledged.
+    fn adversary(book: &Shared) -> Adversary {
+        let mut adversary = Adversary::new(Settings { id: 6, gateways: 2, pace_ms: 100, stop_ms: 1_000 }, book);
+        let topic = Topic { name: TOPIC.to_owned(), id: Default::default() };
+        let sends = book.borrow_mut().sends(adversary.scribe.client, (&topic, 0), Delivery::Idempotent, 2);
+        adversary.producer = Some((ProducerId(1), ProducerEpoch(3)));
+        adversary.next_sequence = 20;
+        adversary.current = Some(Attempt { number: 9, sends, records: Bytes::new(), is_settled: false });
+        adversary
+    }
+
+    #[test]
+    fn what_will_never_be_taken_is_given_up_and_the_next_is_by_another_producer() {
+        let book: Shared = Rc::new(RefCell::new(Book::default()));
+        let mut adversary = adversary(&book);
+        let before = adversary.scribe.client;
+        for fate in [Fate::NotThere(ErrorCode::NotEnoughReplicas), Fate::Unknown] {
+            adversary.current_is(9, fate);
+            assert!(!adversary.is_settled(), "{fate:?} is no reason to give up");
+        }
+        adversary.current_is(9, Fate::NotThere(ErrorCode::InvalidTimestamp));
+        assert!(adversary.is_settled());
+        assert_eq!((adversary.producer, adversary.next_sequence), (None, 0));
+        assert!(adversary.scribe.client != before);
+        assert_eq!(book.borrow().tally.unknown, 2, "an attempt before may have been taken");
+        // What the other connection is told of it comes too late.
+        adversary.current_is(9, Fate::There(Some(4)));
+        assert!(book.borrow().complaint().is_none() && adversary.acknowledged.is_empty());
     }
 }
