@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use base_types::{LeaderEpoch, Tick, TopicPartition};
+use base_types::{LeaderEpoch, ProducerEpoch, ProducerId, Tick, TopicPartition};
 use bytes::Bytes;
 use peer_api::groups::Caller;
 
@@ -36,6 +36,8 @@ pub(crate) struct Connection {
     pub retry_at: Option<Tick>,
     /// Partitions for which a produce has waited for a leader in vain, and the epoch it saw: the next one does not wait.
     pub hopeless: BTreeMap<TopicPartition, LeaderEpoch>,
+    /// Whose batch the leader of a partition took last, and in which epoch: it takes no other number of theirs for their first (P3).
+    pub known: BTreeMap<TopicPartition, ((ProducerId, ProducerEpoch), LeaderEpoch)>,
     /// Batches that the client is to repeat, and may have sent others behind before it knew.
     pub refusals: Refusals,
 }

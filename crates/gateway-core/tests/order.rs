@@ -1,4 +1,4 @@
-//! W1, W2, W3, R17: random leader moves, lost streams and late answers against a storage twin that fences by epoch.
+//! W1, W2, W3, P3, R17: random leader moves, lost streams and late answers against a storage twin that fences by epoch.
 //!
 //! The twin is dumb: one log per partition, nodes that learn of leadership late, streams that break with any prefix of what
 //! they carried taken up. A history is judged when everything has healed.
@@ -319,7 +319,8 @@ impl World {
             if let Some((_, offset)) = known.iter().find(|(seen, _)| *seen == sequence) {
                 return appended(*offset);
             }
-            let expected = known.last().map_or(0, |(last, _)| last + 1);
+            // Of whom it does not know it takes any number as the first, as the leader does.
+            let expected = known.last().map_or(sequence, |(last, _)| last + 1);
             if sequence != expected {
                 return Err(AppendError::OutOfOrderSequence { expected: Sequence(expected), got: Sequence(sequence) });
             }

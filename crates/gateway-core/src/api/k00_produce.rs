@@ -22,6 +22,9 @@
 //! of the old leader's epoch before it turns to the new one. An ambiguous failure makes a batch stale only if it has a
 //! producer id, which makes a second delivery harmless (P1); any other is reported and never repeated (W2).
 //!
+//! A leader that does not know a producer takes any number as its first (P3). So until it has taken one in its epoch, the batches of that
+//! producer go one at a time ([`refuse_behind`]): a node that learns between two of them that it leads would take the second for the first.
+//!
 //! A batch that is out of order because one in front of it was refused is told to come again like that one ([`refusals`]).
 //!
 //! Deviations from Kafka: that; a definite "not leader" is retried here for up to five seconds; unknown outcomes are
@@ -121,6 +124,8 @@ enum Failure {
     Append(AppendError),
     /// No leader took it while we were willing to wait. Definite.
     NoLeader,
+    /// One in front of it was refused, and is to come again before it. Definite.
+    Behind,
     /// Handed over, and nobody knows. Indeterminate.
     Unknown,
 }
@@ -131,7 +136,7 @@ impl Failure {
             Failure::Refused(code, _) => *code,
             Failure::Batch(error) => error.code(),
             Failure::Append(error) => error::append(error),
-            Failure::NoLeader => ErrorCode::NotLeaderOrFollower,
+            Failure::NoLeader | Failure::Behind => ErrorCode::NotLeaderOrFollower,
             Failure::Unknown => ErrorCode::RequestTimedOut,
         }
     }
@@ -141,7 +146,7 @@ impl Failure {
             Failure::Refused(_, message) => message.clone(),
             Failure::Batch(error) => Some(error.to_string()),
             Failure::Append(error) => error::append_message(error),
-            Failure::NoLeader => None,
+            Failure::NoLeader | Failure::Behind => None,
             Failure::Unknown => Some(
                 "the connection to the leader broke before it answered; the batch may or may not be kept".to_owned(),
             ),
@@ -158,7 +163,7 @@ impl Failure {
 
     fn is_definite(&self) -> bool {
         match self {
-            Failure::Refused(..) | Failure::Batch(_) | Failure::NoLeader => true,
+            Failure::Refused(..) | Failure::Batch(_) | Failure::NoLeader | Failure::Behind => true,
             Failure::Append(error) => error.is_definite(),
             Failure::Unknown => false,
         }
@@ -292,12 +297,13 @@ pub(crate) fn send(cx: &mut Context<'_>, connection: &mut Connection) {
     }
     connection.retry_at = None;
     for index in 0..connection.slots.len() {
+        refuse_behind(cx, connection, index);
         if !produce_at(&connection.slots, index)
             .is_some_and(|produce| produce.has(|state| matches!(state, State::Ready)))
         {
             continue;
         }
-        if !may_send(cx, &connection.slots, index) {
+        if !may_send(cx, connection, index) {
             return;
         }
         let Some(Work::Produce(produce)) = connection.slots.get_mut(index).map(|slot| &mut slot.work) else { continue };
@@ -316,20 +322,58 @@ fn produce_at(slots: &std::collections::VecDeque<Slot>, index: usize) -> Option<
     }
 }
 
-/// Whether no partition of this produce still has batches out under another view of its leader. If it had, those could be
-/// refused, and what leaves now would overtake them (W1).
-fn may_send(cx: &Context<'_>, slots: &std::collections::VecDeque<Slot>, index: usize) -> bool {
-    let Some(produce) = produce_at(slots, index) else { return false };
+/// Whether no partition of this produce still has batches out that could be refused while what leaves now is taken, and would overtake
+/// them: under another view of its leader (W1), or of the same producer, which that leader may not know (P3).
+fn may_send(cx: &Context<'_>, connection: &Connection, index: usize) -> bool {
+    let Some(produce) = produce_at(&connection.slots, index) else { return false };
     produce.batches.iter().filter(|batch| matches!(batch.state, State::Ready)).all(|batch| {
         let Some(view) = cx.image.partition(batch.partition) else { return true };
-        (0..index).filter_map(|earlier| produce_at(slots, earlier)).all(|earlier| {
-            earlier.batches.iter().filter(|other| other.partition == batch.partition).all(|other| match other.state {
-                State::Sent { leader_epoch, node } => leader_epoch == view.leader_epoch && Some(node) == view.leader,
-                State::Ready | State::Stale { .. } => false,
-                State::Settled(_) => true,
-            })
+        let is_known = connection.knows(batch, view.leader_epoch);
+        earlier(&connection.slots, index, batch.partition).all(|other| match other.state {
+            State::Sent { leader_epoch, node } => {
+                let is_same_view = leader_epoch == view.leader_epoch && Some(node) == view.leader;
+                is_same_view && (is_known || other.producer != batch.producer)
+            }
+            State::Ready | State::Stale { .. } => false,
+            State::Settled(_) => true,
         })
     })
+}
+
+/// The batches for a partition in the produces before one, the latest first.
+fn earlier(
+    slots: &std::collections::VecDeque<Slot>,
+    index: usize,
+    partition: TopicPartition,
+) -> impl Iterator<Item = &Batch> {
+    let produces = (0..index).rev().filter_map(|earlier| produce_at(slots, earlier));
+    produces.flat_map(|produce| produce.batches.iter().rev()).filter(move |batch| batch.partition == partition)
+}
+
+/// Refuses what its client sent before it knew that one in front of it was refused, where the leader might take it for the first one of
+/// its producer (P3).
+fn refuse_behind(cx: &Context<'_>, connection: &mut Connection, index: usize) {
+    let Some(produce) = produce_at(&connection.slots, index) else { return };
+    let is_behind = |batch: &Batch| {
+        let (State::Ready, Some(producer)) = (&batch.state, batch.producer) else { return false };
+        let Some(view) = cx.image.partition(batch.partition) else { return false };
+        if connection.knows(batch, view.leader_epoch) {
+            return false;
+        }
+        let before = earlier(&connection.slots, index, batch.partition).find(|other| other.producer == Some(producer));
+        match before.map(|other| &other.state) {
+            Some(State::Settled(Err(failure))) => failure.code().is_retriable(),
+            Some(_) => false,
+            None => connection.refusals.precede(batch.partition, producer, batch.sequence, produce.begun),
+        }
+    };
+    let are_behind: Vec<bool> = produce.batches.iter().map(is_behind).collect();
+    let Some(Work::Produce(produce)) = connection.slots.get_mut(index).map(|slot| &mut slot.work) else { return };
+    for (batch, is_behind) in produce.batches.iter_mut().zip(are_behind) {
+        if is_behind {
+            batch.settle(Err(Failure::Behind));
+        }
+    }
 }
 
 /// Everything in flight has an answer: what is stale may go again, unless something behind it got ahead.
@@ -429,6 +473,13 @@ impl Produce {
     }
 }
 
+impl Connection {
+    /// Whether a leader has taken a batch of this one's producer in this epoch.
+    fn knows(&self, batch: &Batch, leader_epoch: LeaderEpoch) -> bool {
+        batch.producer.is_none_or(|producer| self.known.get(&batch.partition) == Some(&(producer, leader_epoch)))
+    }
+}
+
 impl Batch {
     fn may_have_appended(&self) -> bool {
         match &self.state {
@@ -460,8 +511,9 @@ impl Batch {
             Err(Failure::Append(AppendError::OutOfOrderSequence { expected, .. }))
                 if refusals.explain(self.partition, producer, *expected, begun) =>
             {
-                *result = Err(Failure::NoLeader);
+                *result = Err(Failure::Behind);
             }
+            Err(Failure::Behind) => {}
             Err(failure) if failure.code().is_retriable() => {
                 refusals.refused(now, self.partition, producer, self.sequence);
             }
@@ -511,6 +563,9 @@ pub(crate) fn answered(
         match result {
             Ok(appended) => {
                 connection.hopeless.remove(&batch.partition);
+                if let Some(producer) = batch.producer {
+                    connection.known.insert(batch.partition, (producer, leader_epoch));
+                }
                 batch.settle(Ok(appended));
             }
             Err(Failure::NoLeader | Failure::Append(AppendError::NotLeader { .. } | AppendError::UnknownPartition)) => {
@@ -545,11 +600,9 @@ pub(crate) fn answered(
 pub(crate) fn expired(now: Tick, connection: &mut Connection, index: usize, image: &Image, shared: &mut Shared) {
     let Some(Work::Produce(produce)) = connection.slots.get_mut(index).map(|slot| &mut slot.work) else { return };
     let mut owed = false;
-    let mut given_up = Vec::new();
     for batch in &mut produce.batches {
         match batch.state {
             State::Stale { .. } | State::Ready if produce.retry_until <= now => {
-                given_up.extend(batch.producer.map(|producer| (batch.partition, producer)));
                 batch.settle(Err(Failure::NoLeader));
                 if let Some(view) = image.partition(batch.partition) {
                     connection.hopeless.insert(batch.partition, view.leader_epoch);
@@ -565,16 +618,6 @@ pub(crate) fn expired(now: Tick, connection: &mut Connection, index: usize, imag
     }
     if owed {
         shared.timers.set(produce.operation, produce.answer_by);
-    }
-    // What comes behind one of these must not be taken for the first of its producer (P3).
-    for behind in connection.slots.iter_mut().skip(index + 1) {
-        let Work::Produce(produce) = &mut behind.work else { continue };
-        for batch in &mut produce.batches {
-            let waits = matches!(batch.state, State::Stale { .. } | State::Ready);
-            if waits && batch.producer.is_some_and(|producer| given_up.contains(&(batch.partition, producer))) {
-                batch.settle(Err(Failure::NoLeader));
-            }
-        }
     }
 }
 

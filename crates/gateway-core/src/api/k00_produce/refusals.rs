@@ -59,6 +59,17 @@ impl Refusals {
         self.latest.remove(&partition);
     }
 
+    /// Whether a batch, which came `begun`, comes behind one that was refused and has not come again.
+    pub(super) fn precede(
+        &self,
+        partition: TopicPartition,
+        producer: (ProducerId, ProducerEpoch),
+        sequence: Sequence,
+        begun: Tick,
+    ) -> bool {
+        self.unheard(partition, producer, begun).is_some_and(|refused| refused.first() != Some(&sequence))
+    }
+
     /// Whether the one that is missing before a batch, which came `begun`, is one that was refused.
     pub(super) fn explain(
         &self,
@@ -67,10 +78,18 @@ impl Refusals {
         missing: Sequence,
         begun: Tick,
     ) -> bool {
-        self.latest.get(&partition).is_some_and(|refusal| {
-            refusal.producer == producer
-                && refusal.sequences.contains(&missing)
-                && begun <= refusal.at.plus_ms(UNHEARD_MS_MAX)
-        })
+        self.unheard(partition, producer, begun).is_some_and(|refused| refused.contains(&missing))
+    }
+
+    /// What was refused, and whoever sent another batch, which came `begun`, need not have heard.
+    fn unheard(
+        &self,
+        partition: TopicPartition,
+        producer: (ProducerId, ProducerEpoch),
+        begun: Tick,
+    ) -> Option<&[Sequence]> {
+        let refusal = self.latest.get(&partition)?;
+        let is_unheard = refusal.producer == producer && begun <= refusal.at.plus_ms(UNHEARD_MS_MAX);
+        is_unheard.then_some(&refusal.sequences)
     }
 }

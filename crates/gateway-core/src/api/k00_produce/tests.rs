@@ -48,6 +48,18 @@ fn codes(response: &ProduceResponse) -> Vec<i16> {
     response.responses.iter().flat_map(|topic| &topic.partition_responses).map(|p| p.error_code).collect()
 }
 
+/// The leader takes the first batch of the producer that numbers, and knows it from there on.
+fn introduce(world: &mut World) {
+    world.send(9, &produce("t", -1, &[(0, numbered(0))]));
+    let (node, call, asked) = append(world);
+    settle(world, node, call, &asked, Ok(0));
+    assert_eq!(codes(&world.answer::<ProduceRequest>(9).1), [OK]);
+}
+
+fn sequence_of(asked: &AppendRequest) -> i32 {
+    asked.partitions[0].batch.as_ref().unwrap().header().base_sequence.0
+}
+
 fn not_leader() -> AppendError {
     AppendError::NotLeader { leader: BrokerId(2), leader_epoch: LeaderEpoch(6) }
 }
@@ -421,6 +433,86 @@ fn a_refused_batch_behind_which_another_producer_got_in_is_reported() {
     assert_eq!(codes(&world.answer::<ProduceRequest>(9).1), [OK]);
 }
 
+/// P3: a node that learns between two of them that it leads would take the second for the first of its producer.
+#[test]
+fn batches_of_a_producer_go_one_at_a_time_until_the_leader_has_taken_one_in_its_epoch() {
+    let mut world = World::new(2);
+    let topic = world.topic("t", &[1]);
+    (0..3).for_each(|sequence| _ = world.send(9, &produce("t", -1, &[(0, numbered(sequence))])));
+    for result in [Err(AppendError::UnknownPartition), Err(not_leader()), Ok(0)] {
+        let (node, call, asked) = append(&mut world);
+        assert_eq!((sequence_of(&asked), world.to_storage.len()), (0, 0));
+        settle(&mut world, node, call, &asked, result);
+        world.pass(RETRY_BACKOFF_MS);
+    }
+    let both: Vec<_> = (1..3).map(|_| append(&mut world)).collect();
+    both.iter().for_each(|(node, call, asked)| settle(&mut world, *node, *call, asked, Ok(1)));
+    (0..3).for_each(|_| assert_eq!(codes(&world.answer::<ProduceRequest>(9).1), [OK]));
+    // Another leader may not have what this one had.
+    world.lead(topic, 0, Some(2), 6);
+    (3..5).for_each(|sequence| _ = world.send(9, &produce("t", -1, &[(0, numbered(sequence))])));
+    let (node, call, asked) = append(&mut world);
+    assert_eq!((node, sequence_of(&asked), world.to_storage.len()), (BrokerId(2), 3, 0));
+    // What another producer numbers, or nobody, does not wait.
+    let other = record_batch::Producer { id: ProducerId(10), epoch: ProducerEpoch(0), base_sequence: Sequence(0) };
+    settle(&mut world, node, call, &asked, Ok(3));
+    append(&mut world);
+    let other = BatchBuilder::new(Compression::None).producer(other).record(None, Some(b"v"), &[], Timestamp(1));
+    world.send(9, &produce("t", -1, &[(0, other.build().unwrap())]));
+    world.send(9, &produce("t", -1, &[(0, batch("a"))]));
+    append(&mut world);
+    append(&mut world);
+}
+
+/// P3, of batches that were under way when their client was told of the refusal: another leader, or a later moment, might take them.
+#[test]
+fn behind_a_refused_batch_nothing_leaves_that_may_be_taken_for_the_first_of_its_producer() {
+    let refused = [AppendError::NotEnoughReplicas, AppendError::NoSpace, AppendError::TimedOut];
+    for (refused, code) in refused.into_iter().zip([19, 56, 7]) {
+        let mut world = World::new(2);
+        let topic = world.topic("t", &[1]);
+        (0..2).for_each(|sequence| _ = world.send(9, &produce("t", -1, &[(0, numbered(sequence))])));
+        let (node, call, asked) = append(&mut world);
+        settle(&mut world, node, call, &asked, Err(refused));
+        assert_eq!(codes(&world.answer::<ProduceRequest>(9).1), [code]);
+        assert_eq!(codes(&world.answer::<ProduceRequest>(9).1), [6]);
+        world.lead(topic, 0, Some(2), 6);
+        assert_eq!(codes(&world.ask::<ProduceRequest>(9, &produce("t", -1, &[(0, numbered(2))]))), [6]);
+        assert!(world.to_storage.is_empty());
+        // They come again, in order.
+        (0..3).for_each(|sequence| _ = world.send(9, &produce("t", -1, &[(0, numbered(sequence))])));
+        for sequence in 0..3 {
+            let (node, call, asked) = append(&mut world);
+            assert_eq!(sequence_of(&asked), sequence);
+            settle(&mut world, node, call, &asked, Ok(i64::from(sequence)));
+            assert_eq!(codes(&world.answer::<ProduceRequest>(9).1), [OK]);
+        }
+    }
+}
+
+#[test]
+fn a_client_that_has_heard_of_a_refusal_may_go_on_without_what_was_refused() {
+    let mut world = World::new(1);
+    world.topic("t", &[1]);
+    let refuse = |world: &mut World, sequence, error| {
+        world.send(9, &produce("t", -1, &[(0, numbered(sequence))]));
+        let (node, call, asked) = append(world);
+        settle(world, node, call, &asked, Err(error));
+        world.answer::<ProduceRequest>(9);
+    };
+    // For good.
+    refuse(&mut world, 0, AppendError::MessageTooLarge { size: 2, max: 1 });
+    refuse(&mut world, 1, AppendError::NotEnoughReplicas);
+    // It tries in vain, which does not put off when it has heard.
+    for _ in 0..5 {
+        assert_eq!(codes(&world.ask::<ProduceRequest>(9, &produce("t", -1, &[(0, numbered(2))]))), [6]);
+        world.pass(1_000);
+    }
+    world.pass(1);
+    world.send(9, &produce("t", -1, &[(0, numbered(2))]));
+    assert_eq!(sequence_of(&append(&mut world).2), 2);
+}
+
 /// W2.
 #[test]
 fn an_ambiguous_failure_without_producer_id_is_reported_and_never_repeated() {
@@ -450,17 +542,17 @@ fn an_ambiguous_failure_without_producer_id_is_reported_and_never_repeated() {
 fn an_ambiguous_failure_with_producer_id_is_repeated_with_the_same_sequence() {
     let mut world = World::new(1);
     world.topic("t", &[1]);
-    world.send(9, &produce("t", -1, &[(0, numbered(0))]));
+    introduce(&mut world);
     world.send(9, &produce("t", -1, &[(0, numbered(1))]));
+    world.send(9, &produce("t", -1, &[(0, numbered(2))]));
     let (node, first, _) = append(&mut world);
     let (_, second, _) = append(&mut world);
     world.storage_fails(node, first, TransportError::Broken);
     world.storage_fails(node, second, TransportError::Broken);
     world.pass(RETRY_BACKOFF_MS);
-    for (sequence, offset) in [(0, 10), (1, 11)] {
+    for (sequence, offset) in [(1, 10), (2, 11)] {
         let (node, call, asked) = append(&mut world);
-        let header = asked.partitions[0].batch.as_ref().unwrap().header();
-        assert_eq!(header.base_sequence, Sequence(sequence));
+        assert_eq!(sequence_of(&asked), sequence);
         settle(&mut world, node, call, &asked, Ok(offset));
         assert_eq!(codes(&world.answer::<ProduceRequest>(9).1), [OK]);
     }
@@ -485,12 +577,12 @@ fn after_an_ambiguous_attempt_a_definite_error_is_told_as_unknown() {
 fn a_sequence_gap_left_by_a_stale_batch_is_retried_behind_it() {
     let mut world = World::new(2);
     let topic = world.topic("t", &[1]);
-    world.send(9, &produce("t", -1, &[(0, numbered(0))]));
+    introduce(&mut world);
     world.send(9, &produce("t", -1, &[(0, numbered(1))]));
+    world.send(9, &produce("t", -1, &[(0, numbered(2))]));
     let (node, first, first_asked) = append(&mut world);
     let (_, second, second_asked) = append(&mut world);
-    let gap = AppendError::OutOfOrderSequence { expected: Sequence(0), got: Sequence(1) };
-    settle(&mut world, node, second, &second_asked, Err(gap.clone()));
+    settle(&mut world, node, second, &second_asked, Err(gap(1, 2)));
     settle(&mut world, node, first, &first_asked, Err(not_leader()));
     world.lead(topic, 0, Some(2), 6);
     for offset in 0..2 {
@@ -502,7 +594,7 @@ fn a_sequence_gap_left_by_a_stale_batch_is_retried_behind_it() {
     // A gap with nothing before it is the client's own.
     world.send(9, &produce("t", -1, &[(0, numbered(5))]));
     let (node, call, asked) = append(&mut world);
-    settle(&mut world, node, call, &asked, Err(gap));
+    settle(&mut world, node, call, &asked, Err(gap(3, 5)));
     assert_eq!(codes(&world.answer::<ProduceRequest>(9).1), [45]);
 }
 
@@ -528,12 +620,13 @@ fn behind_a_refused_batch_nothing_is_out_of_order() {
     for (refused, code) in refused.into_iter().zip([19, 56, 7]) {
         let mut world = World::new(1);
         world.topic("t", &[1]);
+        introduce(&mut world);
         // Between the two the leader came to take batches again.
-        assert_eq!(told(&mut world, [0, 1], [refused.clone(), gap(0, 1)]), [code, 6]);
+        assert_eq!(told(&mut world, [1, 2], [refused.clone(), gap(1, 2)]), [code, 6]);
         // Both come again, and again between the two.
-        assert_eq!(told(&mut world, [0, 1], [refused.clone(), gap(0, 1)]), [code, 6]);
+        assert_eq!(told(&mut world, [1, 2], [refused.clone(), gap(1, 2)]), [code, 6]);
         // The first was kept, as its client did not hear; the second is missing then, and not the first.
-        assert_eq!(told(&mut world, [1, 2], [refused, gap(1, 2)]), [code, 6]);
+        assert_eq!(told(&mut world, [2, 3], [refused, gap(2, 3)]), [code, 6]);
     }
 }
 
@@ -542,8 +635,9 @@ fn a_gap_that_no_refusal_explains_is_told() {
     let refused = || AppendError::NotEnoughReplicas;
     let mut world = World::new(1);
     world.topic("t", &[1]);
+    introduce(&mut world);
     // What is missing is not what was refused.
-    assert_eq!(told(&mut world, [3, 4], [refused(), gap(0, 4)]), [19, 45]);
+    assert_eq!(told(&mut world, [3, 4], [refused(), gap(1, 4)]), [19, 45]);
     // It was refused for good, and will not come again.
     let for_good = AppendError::MessageTooLarge { size: 2, max: 1 };
     assert_eq!(told(&mut world, [5, 6], [for_good, gap(5, 6)]), [10, 45]);
