@@ -17,17 +17,21 @@ use crate::{clients, oracle, place, wait};
 /// Between two writes to a partition. Gaps cannot be told from it if they are shorter.
 pub const INTERVAL: Duration = Duration::from_millis(40);
 
+/// Producers of librdkafka's probe. Each partition's batch is a request of its own there, and Apache Kafka takes up a request of a
+/// connection when the one before it is answered, so a single one that writes to many partitions waits for itself.
+const PRODUCERS: usize = 4;
+
 /// Nothing goes on after a fault for so long: the cluster has not come back.
 const SILENCE_BOUND: Duration = Duration::from_secs(90);
 
-/// Acknowledged so lately, a partition is being written.
-const FLOWS: Duration = Duration::from_millis(300);
+/// A cluster is calm when no partition has so long a gap for as long as a fault is watched.
+const CALM_GAP: Duration = Duration::from_millis(200);
 
 /// A fault shows its effect within so long at the latest; what is acknowledged before may have been under way.
 const STRIKES: Duration = Duration::from_secs(3);
 
-/// The answer to a command, other than to create or fill.
-const ANSWER_BOUND: Duration = Duration::from_secs(20);
+/// The answer to a command, other than to create or fill. The first one comes when the virtual machine has compiled the probe.
+const ANSWER_BOUND: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Library {
@@ -59,9 +63,14 @@ impl Report {
         self.failed.as_object().into_iter().flatten().filter_map(|(_, count)| count.as_u64()).sum()
     }
 
-    fn flows(&self) -> bool {
-        let bound = FLOWS.as_secs_f64() * 1_000.0;
+    /// Whether every partition was acknowledged so lately.
+    fn flows(&self, lately: Duration) -> bool {
+        let bound = lately.as_secs_f64() * 1_000.0;
         self.open.iter().all(|open| open.is_some_and(|open| open < bound))
+    }
+
+    pub fn worst(&self) -> f64 {
+        self.longest.iter().copied().fold(0.0, f64::max)
     }
 }
 
@@ -74,6 +83,7 @@ impl Probe {
                 let mut command = clients::python_command("failover_probe.py")?;
                 command.args(["--bootstrap", bootstrap, "--topic", topic]);
                 command.args(["--partitions", &partitions, "--interval-ms", &interval]);
+                command.args(["--producers", &PRODUCERS.to_string()]);
                 command
             }
             Library::Java => {
@@ -124,11 +134,13 @@ impl Probe {
         })
     }
 
-    /// Until every partition is being written.
+    /// Until every partition has been written once more.
     pub fn wait_flowing(&mut self) -> Result<Report> {
+        let since = Instant::now();
         wait::until("every partition to be written", SILENCE_BOUND, || {
+            let lately = since.elapsed();
             let report = self.report()?;
-            Ok(report.flows().then_some(report))
+            Ok(report.flows(lately).then_some(report))
         })
     }
 }
@@ -138,6 +150,19 @@ impl Drop for Probe {
         // It may have ended by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// Until no partition has had a long gap for a while: what has just started is slow, a Java virtual machine for a minute perhaps. Answers
+/// with what the probes saw last, calm or not when `bound` has passed.
+pub fn wait_calm(probes: &mut [Probe], bound: Duration) -> Result<Vec<Report>> {
+    let began = Instant::now();
+    loop {
+        let reports = strike(probes, || Ok(()))?;
+        let is_calm = reports.iter().all(|report| report.worst() < CALM_GAP.as_secs_f64() * 1_000.0);
+        if is_calm || began.elapsed() > bound {
+            return Ok(reports);
+        }
     }
 }
 
@@ -198,6 +223,14 @@ pub fn wait_whole(bootstrap: &str, topics: &[&str], bound: Duration) -> Result<(
     Ok(())
 }
 
+/// Until a replica of every partition of the topic is known to be out of sync.
+pub fn wait_short(bootstrap: &str, topic: &str, bound: Duration) -> Result<()> {
+    wait::until(&format!("replicas of {topic} to be out of sync"), bound, || {
+        let Ok(placed) = placed(bootstrap, topic) else { return Ok(None) };
+        Ok((!placed.is_empty() && placed.iter().all(|placed| placed.in_sync < placed.replicas)).then_some(()))
+    })
+}
+
 /// Until every partition of the topic has a leader.
 pub fn wait_led(bootstrap: &str, topic: &str, bound: Duration) -> Result<()> {
     wait::until(&format!("leaders of {topic}"), bound, || {
@@ -206,9 +239,10 @@ pub fn wait_led(bootstrap: &str, topic: &str, bound: Duration) -> Result<()> {
     })
 }
 
-/// The node that leads most.
-pub fn first_leader(placed: &[Placed]) -> Result<u16> {
+/// The node that leads most, of those that are not spared.
+pub fn first_leader(placed: &[Placed], spared: Option<u16>) -> Result<u16> {
     let count = |id: i64| placed.iter().filter(|other| other.leader == id).count();
-    let best = placed.iter().map(|placed| placed.leader).max_by_key(|id| count(*id));
+    let leaders = placed.iter().map(|placed| placed.leader).filter(|id| spared.map(i64::from) != Some(*id));
+    let best = leaders.max_by_key(|id| count(*id));
     best.and_then(|id| u16::try_from(id).ok()).context("nobody leads anything")
 }

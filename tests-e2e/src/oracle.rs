@@ -19,9 +19,20 @@ const START_BOUND: Duration = Duration::from_secs(90);
 /// Any valid base64 UUID will do; a fixed one keeps logs comparable.
 const CLUSTER_ID: &str = "dGhhbHdlZy1vcmFjbGUtMQ";
 
-/// Heap of a broker: one with all tests of a run, or one of three with one test.
+/// Heap of the judge that all tests of a run ask.
 const HEAP_MIB: u32 = 1024;
-const HEAP_OF_MANY_MIB: u32 = 512;
+
+/// The virtual machine of a node that is measured: what `kafka-server-start.sh` of the distribution gives it.
+const AS_DISTRIBUTED: [&str; 8] = [
+    "-Xms1G",
+    "-Xmx1G",
+    "-server",
+    "-XX:+UseG1GC",
+    "-XX:MaxGCPauseMillis=20",
+    "-XX:InitiatingHeapOccupancyPercent=35",
+    "-XX:+ExplicitGCInvokesConcurrent",
+    "-Djava.awt.headless=true",
+];
 
 /// How much, and how it is set up.
 #[derive(Clone, Debug)]
@@ -30,7 +41,7 @@ pub struct OracleConfig {
     pub settings: Vec<(String, String)>,
     /// The first node's client port; free if not given.
     pub port: Option<u16>,
-    /// Each is broker and controller.
+    /// Each is broker and controller. One is a judge and starts quickly; several are measured, and run as their distribution runs them.
     pub nodes: u16,
     /// Every node runs under a group of its own, this number plus its id: by it a firewall tells what a node sends. Needs root.
     pub groups: Option<u32>,
@@ -134,8 +145,10 @@ impl Kafka {
 
     /// Starts a node on its data and ports. It need not be ready when this returns.
     pub fn restart(&mut self, id: u16) -> Result<()> {
-        let heap = if self.nodes.len() == 1 { HEAP_MIB } else { HEAP_OF_MANY_MIB };
-        let mut broker = java("kafka.Kafka", heap)?;
+        let mut broker = match self.nodes.len() {
+            1 => java("kafka.Kafka", HEAP_MIB)?,
+            _ => virtual_machine(&AS_DISTRIBUTED, "kafka.Kafka")?,
+        };
         broker.arg(self.home(id).join("server.properties"));
         if let Some(first) = self.groups {
             broker.gid(first + u32::from(id));
@@ -197,11 +210,14 @@ pub fn tool_output(class: &str, arguments: &[&str]) -> Result<Output> {
 
 /// A command that runs `class` with Kafka's jars.
 pub fn java(class: &str, heap_mib: u32) -> Result<Command> {
-    let mut command = Command::new("java");
-    command.arg(format!("-Xmx{heap_mib}m"));
+    let heap = format!("-Xmx{heap_mib}m");
     // Tools live for a second: start quickly rather than run fast.
-    command.args(["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData", "-Dlog4j2.level=WARN"]);
-    command.arg("-cp").arg(jars()?.join("*")).arg(class);
+    virtual_machine(&[&heap, "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData"], class)
+}
+
+fn virtual_machine(options: &[&str], class: &str) -> Result<Command> {
+    let mut command = Command::new("java");
+    command.args(options).arg("-Dlog4j2.level=WARN").arg("-cp").arg(jars()?.join("*")).arg(class);
     Ok(command)
 }
 

@@ -144,6 +144,14 @@ impl System {
         })
     }
 
+    /// Which storage node is not to be struck when a leader is: the active controller where nodes are both, for that would be two faults.
+    pub fn spared(&self) -> Result<Option<u16>> {
+        match self {
+            System::Ours(..) => Ok(None),
+            System::Kafka(_) => faults::active_controller(&self.bootstrap()).map(Some),
+        }
+    }
+
     /// SIGSTOP, and later SIGCONT.
     pub fn stand_still(&self, storage: u16, still: bool) -> Result<()> {
         let pid = match self {

@@ -32,7 +32,7 @@ def say(**answer):
 class Probe:
     def __init__(self, options):
         self.options = options
-        self.producer = Producer({"bootstrap.servers": options.bootstrap})
+        self.producers = [Producer({"bootstrap.servers": options.bootstrap}) for _ in range(options.producers)]
         self.admin = AdminClient({"bootstrap.servers": options.bootstrap})
         self.answers = [self.answer_for(partition) for partition in range(options.partitions)]
         self.last = [None] * options.partitions
@@ -58,8 +58,9 @@ class Probe:
 
     def write(self):
         for partition, answer in enumerate(self.answers):
+            producer = self.producers[partition % len(self.producers)]
             try:
-                self.producer.produce(self.options.topic, value=b"probe", partition=partition, on_delivery=answer)
+                producer.produce(self.options.topic, value=b"probe", partition=partition, on_delivery=answer)
             except BufferError:
                 self.full += 1
 
@@ -87,15 +88,16 @@ class Probe:
     def fill(self, mib):
         began = time.monotonic()
         value = os.urandom(FILL_RECORD_BYTES)
+        producer = self.producers[0]
         for n in range(int(mib) * 1024 * 1024 // FILL_RECORD_BYTES):
             while True:
                 try:
-                    self.producer.produce(self.options.topic, value=value, partition=n % self.options.partitions)
+                    producer.produce(self.options.topic, value=value, partition=n % self.options.partitions)
                     break
                 except BufferError:
-                    self.producer.poll(0.1)
-            self.producer.poll(0)
-        left = self.producer.flush(120)
+                    producer.poll(0.1)
+            producer.poll(0)
+        left = producer.flush(120)
         say(filled_ms=(time.monotonic() - began) * 1000, left=left)
 
     def obey(self, command):
@@ -114,6 +116,7 @@ def main():
     parser.add_argument("--bootstrap", required=True)
     parser.add_argument("--topic", required=True)
     parser.add_argument("--partitions", type=int, required=True)
+    parser.add_argument("--producers", type=int, required=True)
     parser.add_argument("--interval-ms", type=int, required=True)
     probe = Probe(parser.parse_args())
     commands = queue.SimpleQueue()
@@ -130,7 +133,9 @@ def main():
         if now >= due:
             probe.write()
             due = max(due + probe.options.interval_ms / 1000, now)
-        probe.producer.poll(BETWEEN_POLLS_S)
+        # One is waited for; the others' answers are there then or the next time.
+        for producer in probe.producers:
+            producer.poll(BETWEEN_POLLS_S if producer is probe.producers[0] else 0)
         while not commands.empty():
             command = commands.get()
             if command is None:
