@@ -21,8 +21,9 @@ pub const INTERVAL: Duration = Duration::from_millis(40);
 /// connection when the one before it is answered, so a single one that writes to many partitions waits for itself.
 const PRODUCERS: usize = 4;
 
-/// Nothing goes on after a fault for so long: the cluster has not come back.
-const SILENCE_BOUND: Duration = Duration::from_secs(90);
+/// Nothing goes on after a fault for so long: the cluster has not come back. librdkafka waits a minute for the answer of a leader that stands
+/// still before it looks for another one (`socket.timeout.ms`), and gives a record up after five (`message.timeout.ms`).
+const SILENCE_BOUND: Duration = Duration::from_secs(300);
 
 /// A cluster is calm when no partition has so long a gap for as long as a fault is watched.
 const CALM_GAP: Duration = Duration::from_millis(200);
