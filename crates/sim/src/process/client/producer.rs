@@ -72,8 +72,6 @@ struct Lane {
     /// To be sent again, by sequence.
     unsettled: BTreeMap<i32, Batch>,
     in_flight: usize,
-    /// A batch was acknowledged, or may have been appended, while an earlier one was not.
-    is_overtaken: bool,
 }
 
 enum What {
@@ -287,14 +285,8 @@ impl Producer {
         let is_behind = lane.unsettled.first_key_value().is_some_and(|(&first, _)| first < sequence);
         match fate {
             Fate::There(base) => {
-                lane.is_overtaken |= is_behind;
                 book.acknowledged(batch.sends, base);
                 return true;
-            }
-            // A partition takes any number as the first one of a producer that it does not know, as Kafka's does; so the second batch may have got in
-            // when the first was refused. That leaves nothing to do but to begin anew.
-            Fate::NotThere(ErrorCode::OutOfOrderSequenceNumber) if sequence == 0 && lane.is_overtaken => {
-                self.begins_anew = true;
             }
             Fate::NotThere(ErrorCode::OutOfOrderSequenceNumber) if !is_behind => {
                 book.complain(
@@ -305,10 +297,9 @@ impl Producer {
             Fate::NotThere(ErrorCode::InvalidProducerEpoch) => {
                 book.complain("P4", format_args!("{target:?}: sequence {sequence}: the only epoch is an older one"));
             }
-            Fate::Unknown => lane.is_overtaken |= is_behind,
             // It will never be taken, for its time, say, when a clock has jumped; and nothing behind it will.
             Fate::NotThere(code) if !code.is_retriable() => self.begins_anew = true,
-            Fate::NotThere(_) => {}
+            Fate::NotThere(_) | Fate::Unknown => {}
         }
         let may_be_there = batch.may_be_there || fate == Fate::Unknown;
         lane.unsettled.insert(sequence, Batch { may_be_there, ..batch });
