@@ -45,7 +45,7 @@ const FILL_MIB: u64 = 512;
 const WHOLE_BOUND: Duration = Duration::from_secs(180);
 const CREATE_BOUND: Duration = Duration::from_secs(120);
 /// A virtual machine that has just started has compiled what it needs by then. Who is not calm then never will be, which the table shows.
-const CALM_BOUND: Duration = Duration::from_secs(120);
+const CALM_BOUND: Duration = Duration::from_secs(60);
 
 fn main() -> Result<()> {
     // `cargo bench` passes `--bench`.

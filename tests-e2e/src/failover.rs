@@ -26,7 +26,7 @@ const PRODUCERS: usize = 4;
 const SILENCE_BOUND: Duration = Duration::from_secs(300);
 
 /// A cluster is calm when no partition has so long a gap for as long as a fault is watched.
-const CALM_GAP: Duration = Duration::from_millis(200);
+const CALM_GAP: Duration = Duration::from_millis(300);
 
 /// A fault shows its effect within so long at the latest; what is acknowledged before may have been under way.
 const STRIKES: Duration = Duration::from_secs(3);
