@@ -303,3 +303,59 @@ fn only_copy(cluster: &Cluster, host: u16, single: &Written<'_>) -> Result<()> {
     ensure!(!set_aside(&data)?.iter().any(|path| path.to_string_lossy().contains(replica.as_str())));
     Ok(())
 }
+
+/// Each may hold what the other lacks, so neither goes, whoever leads and whoever begins a new life meanwhile.
+#[test]
+fn of_two_copies_that_are_damaged_in_different_places_both_stay() -> Result<()> {
+    let spec = ClusterSpec { config: vec![(Role::Storage, SCRUB)], ..ClusterSpec::default() };
+    let mut cluster = Cluster::start(spec)?;
+    let bootstrap = cluster.bootstrap();
+    clients::create_topics(&bootstrap, &["pair:1:2"])?;
+    let mut pair = Written { bootstrap: &bootstrap, topic: "pair", sent: Vec::new(), acks: Vec::new() };
+    pair.send(&packages::records(RECORDS / 4)?)?;
+    let leader = u16::try_from(failover::placed(&bootstrap, "pair")?[0].leader)?;
+    let mut follower = None;
+    for node in (1..=3).filter(|node| *node != leader) {
+        if !replicas(&cluster.data_dir(Role::Storage, node)?)?.is_empty() {
+            follower = Some(node);
+        }
+    }
+    let follower = follower.context("nobody follows")?;
+    // Stopped in order, each has everything in its segment.
+    for node in [leader, follower] {
+        cluster.terminate(Role::Storage, node)?;
+        cluster.restart(Role::Storage, node)?;
+        cluster.wait_ready(BOUND)?;
+        failover::wait_whole(&bootstrap, &["pair"], BOUND)?;
+    }
+    let file = |node: u16| -> Result<PathBuf> {
+        let data = cluster.data_dir(Role::Storage, node)?;
+        let name = replicas(&data)?.into_iter().next().context("no replica")?;
+        Ok(segment(&data, &name))
+    };
+    let files = [file(leader)?, file(follower)?];
+
+    // The one is the only one in sync when its damage is found; the other's is found as soon as it is opened.
+    cluster.terminate(Role::Storage, follower)?;
+    flip(&files[0], used(&files[0])? / 4)?;
+    wait_metric(&cluster, leader, DAMAGED, 1.0)?;
+    File::options().write(true).open(&files[1])?.set_len(used(&files[1])? as u64 / 2)?;
+    cluster.restart(Role::Storage, follower)?;
+    cluster.wait_ready(BOUND)?;
+    wait_metric(&cluster, follower, DAMAGED, 1.0)?;
+
+    for node in [leader, follower] {
+        cluster.kill9(Role::Storage, node)?;
+        cluster.restart(Role::Storage, node)?;
+        cluster.wait_ready(BOUND)?;
+        failover::wait_led(&bootstrap, "pair", BOUND)?;
+        for node in [leader, follower] {
+            wait_metric(&cluster, node, DAMAGED, 1.0)?;
+        }
+    }
+    for (node, file) in [leader, follower].into_iter().zip(&files) {
+        let aside = set_aside(&cluster.data_dir(Role::Storage, node)?)?;
+        ensure!(aside.is_empty() && used(file)? > 0, "storage {node}: {aside:?}");
+    }
+    Ok(())
+}
