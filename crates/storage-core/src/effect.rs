@@ -63,7 +63,8 @@ pub enum Effect {
     DeleteReplica {
         partition: TopicPartition,
     },
-    /// Move what there is of the damaged replica aside, and open an empty one in its place. Answered as `OpenReplica` is.
+    /// Move what there is of the damaged replica aside, and open an empty one in its place. Answered as `OpenReplica` is, or by
+    /// `ReplicaNotSetAside`.
     SetReplicaAside {
         partition: TopicPartition,
         settings: TopicSettings,

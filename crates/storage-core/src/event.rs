@@ -86,6 +86,10 @@ pub enum Event {
     ReplicaOpenFailed {
         partition: TopicPartition,
     },
+    /// The damaged replica could not be moved aside, as on a full disk. It is where it was.
+    ReplicaNotSetAside {
+        partition: TopicPartition,
+    },
     /// The replica is not as it was written. What is whole can still be read; if it could not be opened, that was said before.
     ReplicaDamaged {
         partition: TopicPartition,

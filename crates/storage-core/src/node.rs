@@ -97,6 +97,8 @@ struct Slot {
     waiters: BTreeSet<FetchKey>,
     /// The disk found it damaged.
     damaged: Option<Damaged>,
+    /// Its files go aside in this leader epoch, and there was no room for that yet or the disk is about it.
+    aside_in: Option<LeaderEpoch>,
     /// The cut of the log that the disk is about.
     cutting: Option<WriteId>,
     bytes_since_checkpoint: usize,
@@ -178,6 +180,7 @@ impl StorageNode {
             Event::ReplicasFound { partitions } => self.strays.extend(partitions),
             Event::ReplicaOpened { partition, on_disk } => self.replica_opened(now, partition, on_disk, effects),
             Event::ReplicaOpenFailed { partition } => self.replica_open_failed(now, partition, effects),
+            Event::ReplicaNotSetAside { partition } => self.not_set_aside(now, partition),
             Event::ReplicaDamaged { partition } => self.replica_damaged(now, partition, effects),
             Event::WriteCompleted { partition, write, result } => {
                 self.write_completed(now, partition, write, result, effects);
@@ -282,7 +285,7 @@ impl StorageNode {
             registered: self.session.broker_epoch().is_some(),
             fenced: self.session.is_fenced(),
             replicas: self.slots.len(),
-            damaged: self.slots.values().filter(|slot| slot.damaged.is_some()).count(),
+            damaged: self.slots.values().filter(|slot| slot.damaged.is_some() || slot.aside_in.is_some()).count(),
             appends_waiting: self.appends.len(),
             fetches_waiting: self.fetches.len(),
             coordinators: self.coordinators.stats(),

@@ -343,8 +343,10 @@ impl Storage {
                 }
             }
             Effect::SetReplicaAside { partition, settings } => {
-                drop(self.log.set_aside(partition, base_types::Timestamp(0)));
-                self.do_job(Effect::OpenReplica { partition, settings });
+                match self.log.set_aside(partition, base_types::Timestamp(0)) {
+                    Ok(_) => self.do_job(Effect::OpenReplica { partition, settings }),
+                    Err(_) => self.completions.push(Event::ReplicaNotSetAside { partition }),
+                }
             }
             Effect::DeleteReplica { partition } => drop(self.log.delete_replica(partition)),
             Effect::Truncate { partition, write, to } => {

@@ -16,7 +16,7 @@ use base_types::{LeaderEpoch, Now, TopicPartition};
 use peer_api::metadata::PartitionState;
 use peer_api::storage::ReadError;
 
-use super::StorageNode;
+use super::{StorageNode, disk};
 use crate::effect::{Effect, Effects};
 
 /// In one heartbeat. Those that nobody can stand in for come last, so that they keep no other from being named.
@@ -35,7 +35,7 @@ impl StorageNode {
         let known = self.image.partition(partition).map_or(LeaderEpoch::UNKNOWN, |state| state.leader_epoch);
         let Some(slot) = self.slots.get_mut(&partition) else { return };
         // One that is being opened says so afterwards; what comes before may be about the one that was set aside.
-        if slot.damaged.is_none() && !slot.opening {
+        if slot.damaged.is_none() && slot.aside_in.is_none() && !slot.opening {
             slot.damaged = Some(Damaged { said_in: known, goes_in: None });
             self.report(now, effects);
         }
@@ -91,6 +91,7 @@ impl StorageNode {
             return false;
         }
         slot.damaged = None;
+        slot.aside_in = Some(epoch);
         slot.opening = true;
         slot.cutting = None;
         slot.checkpoint = None;
@@ -107,6 +108,21 @@ impl StorageNode {
         true
     }
 
+    /// It is tried again. Opened as it is, it would speak in this epoch, and cost another.
+    pub(super) fn not_set_aside(&mut self, now: Now, partition: TopicPartition) {
+        if let Some(slot) = self.slots.get_mut(&partition).filter(|slot| slot.replica.is_none()) {
+            slot.opening = false;
+            self.schedule(partition, Some(now.tick.plus_ms(disk::REOPEN_MS)));
+        }
+    }
+
+    /// Whether it has still to go, in the epoch in which it was given up. In a later one it goes on as it is, and is named again.
+    pub(super) fn still_goes_aside(&self, partition: TopicPartition) -> bool {
+        let Some(epoch) = self.slots.get(&partition).and_then(|slot| slot.aside_in) else { return false };
+        let state = self.image.partition(partition);
+        state.is_some_and(|state| state.leader_epoch == epoch && self.is_spare(state))
+    }
+
     /// Another leads, and in no case is it this replica that does next.
     fn is_spare(&self, state: &PartitionState) -> bool {
         let me = self.me.broker;
@@ -117,7 +133,7 @@ impl StorageNode {
     /// Why there is no open replica.
     pub(super) fn without_replica(&self, partition: TopicPartition) -> ReadError {
         match self.slots.get(&partition) {
-            Some(slot) if slot.damaged.is_some() => ReadError::StorageFailed,
+            Some(slot) if slot.damaged.is_some() || slot.aside_in.is_some() => ReadError::StorageFailed,
             _ => ReadError::UnknownPartition,
         }
     }

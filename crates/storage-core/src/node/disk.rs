@@ -13,7 +13,7 @@ const CHECKPOINT_BYTES: usize = 16 << 20;
 /// How long producers are held off after the disk said that it is full. Replicas try their writes again more often than that.
 const FULL_DISK_PAUSE_MS: u64 = 500;
 /// How soon a replica that could not be opened is tried again.
-const REOPEN_MS: u64 = 5_000;
+pub(super) const REOPEN_MS: u64 = 5_000;
 
 /// What was derived from the log below `as_of`, which is not all durable yet.
 #[derive(Debug)]
@@ -36,6 +36,7 @@ impl StorageNode {
         // The topic may have been deleted meanwhile: the deletion is on its way to the disk, after the opening.
         let Some(slot) = self.slots.get_mut(&partition) else { return };
         slot.opening = false;
+        slot.aside_in = None;
         if slot.replica.is_some() {
             return;
         }
@@ -51,6 +52,7 @@ impl StorageNode {
     pub(super) fn replica_open_failed(&mut self, now: Now, partition: TopicPartition, effects: &mut Effects) {
         let Some(slot) = self.slots.get_mut(&partition).filter(|slot| slot.replica.is_none()) else { return };
         slot.opening = false;
+        slot.aside_in = None;
         if self.is_given_away(partition) {
             return self.release(now, partition, effects);
         }
@@ -61,8 +63,14 @@ impl StorageNode {
         if self.is_given_away(partition) {
             return self.release(now, partition, effects);
         }
+        let still_goes = self.still_goes_aside(partition);
         if let Some(slot) = self.slots.get_mut(&partition) {
             slot.opening = true;
+            if still_goes {
+                effects.push(Effect::SetReplicaAside { partition, settings: slot.settings.clone() });
+                return;
+            }
+            slot.aside_in = None;
             effects.push(Effect::OpenReplica { partition, settings: slot.settings.clone() });
         }
     }

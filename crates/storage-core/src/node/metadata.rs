@@ -267,6 +267,7 @@ impl Slot {
             opening: true,
             waiters: BTreeSet::new(),
             damaged: None,
+            aside_in: None,
             cutting: None,
             bytes_since_checkpoint: 0,
             checkpoint: None,

@@ -186,17 +186,33 @@ fn what_was_found_in_the_one_that_went_is_not_held_against_the_one_that_begins_a
 }
 
 #[test]
-fn one_that_could_not_be_moved_aside_is_opened_as_it_is_and_asks_again() {
+fn one_that_could_not_be_moved_aside_is_tried_again_in_the_same_epoch_and_not_opened() {
     let mut host = following();
     damaged(&mut host);
     host.given_up(3, 4);
     assert_eq!(host.updated(vec![state(Some(2), 4, &[2, 3], &[])])[0], "set aside 1-0");
-    host.step(Event::ReplicaOpenFailed { partition: tp(1, 0) });
-    let shown = until_tried_again(&mut host);
-    assert!(shown.contains(&"open 1-0".to_owned()), "{shown:?}");
-    host.opened(tp(1, 0), log(4, 3));
+    for _ in 0..2 {
+        host.step(Event::ReplicaNotSetAside { partition: tp(1, 0) });
+        let shown = host.after_ms(6_000);
+        assert!(shown.contains(&"set aside 1-0".to_owned()), "{shown:?}");
+        assert!(!shown.contains(&"open 1-0".to_owned()), "{shown:?}");
+        assert_eq!(host.node.stats().damaged, 1, "it is still there");
+    }
+    host.opened(tp(1, 0), empty());
+    assert_eq!(host.node.stats().damaged, 0);
+}
+
+#[test]
+fn one_that_could_not_be_moved_aside_in_its_epoch_goes_on_as_it_is_in_the_next() {
+    let mut host = following();
     damaged(&mut host);
+    host.given_up(3, 4);
+    host.updated(vec![state(Some(2), 4, &[2, 3], &[])]);
+    host.step(Event::ReplicaNotSetAside { partition: tp(1, 0) });
+    host.updated(vec![state(Some(3), 5, &[3], &[])]);
+    let shown = host.after_ms(6_000);
+    assert!(shown.contains(&"open 1-0".to_owned()) && !shown.contains(&"set aside 1-0".to_owned()), "{shown:?}");
+    host.opened(tp(1, 0), log(4, 3));
+    assert!(damaged(&mut host).iter().all(|line| !line.starts_with("set aside")));
     assert_eq!(host.node.stats().damaged, 1);
-    host.given_up(9, 5);
-    assert_eq!(host.updated(vec![state(Some(2), 5, &[2, 3], &[])])[0], "set aside 1-0");
 }

@@ -92,10 +92,10 @@ fn perform(shared: &Shared, job: WriteJob) {
                     tracing::warn!(%partition, %name, "a damaged replica was set aside and is fetched anew from its leader");
                 }
                 Ok(None) => {}
-                // The core opens it again later, as it is, and hears that it is damaged still.
                 Err(error) => {
-                    tracing::error!(%partition, %error, "a damaged replica cannot be set aside");
-                    return shared.tell(vec![Event::ReplicaOpenFailed { partition }]);
+                    let source = std::error::Error::source(&error);
+                    tracing::error!(%partition, %error, ?source, "a damaged replica cannot be set aside");
+                    return shared.tell(vec![not_set_aside(partition, &error)]);
                 }
             }
             perform(shared, WriteJob::Open { partition, options });
@@ -165,6 +165,14 @@ fn perform(shared: &Shared, job: WriteJob) {
     }
 }
 
+/// A directory that has failed takes the node out (S6); anything else is tried again.
+fn not_set_aside(partition: TopicPartition, error: &StoreError) -> Event {
+    match error {
+        StoreError::Failed(_) => Event::ShutdownRequested,
+        _ => Event::ReplicaNotSetAside { partition },
+    }
+}
+
 /// Tells what the disk holds after a cut, or why it was not made.
 fn changed(shared: &Shared, partition: TopicPartition, write: WriteId, cut: Result<(), StoreError>) {
     let result = match cut {
@@ -191,4 +199,21 @@ fn failure(partition: TopicPartition, what: &'static str, error: &StoreError) ->
     }
     tracing::error!(%partition, %error, source = ?std::error::Error::source(error), "{what}");
     if matches!(error, StoreError::Corrupt(_)) { WriteFailure::Corrupt } else { WriteFailure::Failed }
+}
+
+#[cfg(test)]
+mod tests {
+    use base_types::{PartitionIndex, TopicId};
+    use store_api::{DiskError, DiskErrorKind, DiskOperation};
+
+    use super::*;
+
+    #[test]
+    fn a_directory_that_failed_while_a_replica_was_moved_takes_the_node_out() {
+        let partition = TopicPartition { topic: TopicId([1; 16]), partition: PartitionIndex(0) };
+        let failed = DiskError::new(DiskOperation::Sync, "partitions", DiskErrorKind::Failed);
+        assert!(matches!(not_set_aside(partition, &StoreError::Failed(failed.into())), Event::ShutdownRequested));
+        let again = not_set_aside(partition, &StoreError::NoSpace);
+        assert!(matches!(again, Event::ReplicaNotSetAside { .. }), "a full disk passes");
+    }
 }
