@@ -76,7 +76,11 @@ impl LogStore {
                     return Ok(ScrubStep { bytes: position - at.position, ..ScrubStep::default() });
                 }
                 Err(ReadError::Corrupt(found)) => return Ok(ScrubStep { found: Some(found), ..ScrubStep::default() }),
-                Err(ReadError::Disk(error)) => return Err(error),
+                // The next step goes on behind what cannot be opened.
+                Err(ReadError::Disk(error)) => {
+                    cursor.at = Some(At { position: u64::MAX, ..at });
+                    return Err(error);
+                }
                 Err(ReadError::OutOfRange { .. } | ReadError::NoReplica(_)) => {
                     cursor.at = Some(At { position: u64::MAX, ..at });
                 }
@@ -127,7 +131,9 @@ impl LogStore {
         loop {
             let left = extent.len - done.position;
             let mut buffer = BytesMut::zeroed((wanted as u64).min(left) as usize);
-            let have = file.read_at(done.position, &mut buffer)?;
+            // The file is open, so it is the disk that has lost what it was given.
+            let have =
+                file.read_at(done.position, &mut buffer).map_err(|_| damaged(done.position, Damage::Unreadable))?;
             if have < buffer.len() {
                 let damage = Damage::Short { wanted: extent.len, have: done.position + have as u64 };
                 return Err(damaged(done.position, damage).into());
