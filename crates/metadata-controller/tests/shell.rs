@@ -78,6 +78,7 @@ impl Client {
             want_shutdown: false,
             damaged: Vec::new(),
             not_open: Vec::new(),
+            more: false,
         };
         let answer = self.call(Request::BrokerHeartbeat(heartbeat)).await;
         assert!(matches!(answer, Ok(Response::Heartbeat(ref answer)) if !answer.fenced), "{answer:?}");

@@ -232,6 +232,8 @@ pub struct BrokerHeartbeat {
     pub damaged: Vec<(TopicPartition, LeaderEpoch)>,
     /// Replicas here that are not open, for whatever reason: no other is given up for one of these.
     pub not_open: Vec<TopicPartition>,
+    /// There are more of these than are named.
+    pub more: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

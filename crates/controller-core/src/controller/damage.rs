@@ -23,6 +23,8 @@ pub(super) struct Condition {
     doubted: BTreeSet<TopicPartition>,
     /// By its last word. What is in such a one nobody has seen.
     not_open: BTreeSet<TopicPartition>,
+    /// It named not all of them: any may be one.
+    more: bool,
 }
 
 impl Condition {
@@ -36,12 +38,13 @@ impl Condition {
         self.damaged = heartbeat.damaged.iter().map(|(partition, _)| *partition).collect();
         self.doubted.retain(|partition| !self.damaged.contains(partition));
         self.not_open = heartbeat.not_open.iter().copied().collect();
+        self.more = heartbeat.more;
     }
 
     /// As far as the node knows.
     fn is_sound(&self, partition: TopicPartition) -> bool {
         let unsound = [&self.damaged, &self.doubted, &self.not_open];
-        self.is_heard && !unsound.into_iter().any(|unsound| unsound.contains(&partition))
+        self.is_heard && !self.more && !unsound.into_iter().any(|unsound| unsound.contains(&partition))
     }
 }
 

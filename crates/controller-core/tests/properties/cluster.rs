@@ -588,6 +588,7 @@ impl Cluster {
             want_shutdown,
             damaged: Vec::new(),
             not_open: Vec::new(),
+            more: false,
         };
         self.call(index, Request::BrokerHeartbeat(heartbeat));
     }

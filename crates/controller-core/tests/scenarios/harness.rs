@@ -6,7 +6,7 @@
 //!  bye SESSION                                  it ends
 //!  again                                        the controller starts again, with what is stored and no session
 //!  register SESSION ID life=N [rack=R] [clean=EPOCH] [intact=EPOCH] [cluster=ID]
-//!  beat SESSION ID [epoch=E] [seen=OFFSET] [stop] [damaged=T-P@EPOCH,…] [not-open=T-P,…]
+//!  beat SESSION ID [epoch=E] [seen=OFFSET] [stop] [damaged=T-P@EPOCH,…] [not-open=T-P,…] [more]
 //!  gateway SESSION ID life=N    gateway-beat SESSION ID life=N [stop]
 //!  up ID…                                       brokers arrive and are unfenced, each on the session of its id
 //!  create SESSION NAME PARTITIONS FACTOR [KEY=VALUE…]     assign SESSION NAME 1,2 2,3 …
@@ -129,6 +129,7 @@ impl Harness {
                         .flat_map(|text| text.split(','))
                         .map(|text| self.partition(text))
                         .collect(),
+                    more: words.contains(&"more"),
                 });
                 self.call(words[1], request, &mut out);
             }

@@ -709,6 +709,7 @@ impl Arbitrary for ToController {
                 want_shutdown: r.coin(),
                 damaged: r.many(|r| (r.partition(), r.epoch())),
                 not_open: r.many(|r| r.partition()),
+                more: r.coin(),
             }),
             3 => Request::RegisterGateway(RegisterGateway {
                 gateway: r.broker(),

@@ -142,6 +142,7 @@ fn to_request(request: Request) -> proto::to_controller::Message {
             want_shutdown: heartbeat.want_shutdown,
             damaged: heartbeat.damaged.into_iter().map(to_damaged).collect(),
             not_open: heartbeat.not_open.into_iter().filter_map(to_partition).collect(),
+            more: heartbeat.more,
         }),
         Request::RegisterGateway(register) => Out::RegisterGateway(proto::RegisterGateway {
             gateway: register.gateway.0,
@@ -208,6 +209,7 @@ fn from_request(request: proto::to_controller::Message) -> Result<Request, Malfo
             want_shutdown: heartbeat.want_shutdown,
             damaged: each(heartbeat.damaged, from_damaged)?,
             not_open: each(heartbeat.not_open, |partition| from_partition(Some(partition)))?,
+            more: heartbeat.more,
         }),
         In::RegisterGateway(register) => Request::RegisterGateway(RegisterGateway {
             gateway: BrokerId(register.gateway),

@@ -19,7 +19,7 @@ use peer_api::storage::ReadError;
 use super::{StorageNode, disk};
 use crate::effect::{Effect, Effects};
 
-/// In one heartbeat. Those that nobody can stand in for come last, so that they keep no other from being named.
+/// Of either kind, in one heartbeat. Those that nobody can stand in for come last, so that they keep no other from being named.
 const NAMED_MAX: usize = 10_000;
 
 #[derive(Clone, Copy, Debug)]
@@ -41,21 +41,20 @@ impl StorageNode {
         }
     }
 
-    /// What the next heartbeat names.
-    pub(super) fn damaged_replicas(&self) -> Vec<(TopicPartition, LeaderEpoch)> {
+    /// What the next heartbeat names: damaged, with the last epoch in which each may have said anything; not open, because they are being
+    /// opened or the disk does not give them; and whether there are more.
+    pub(super) fn unsound_replicas(&self) -> (Vec<(TopicPartition, LeaderEpoch)>, Vec<TopicPartition>, bool) {
         let damaged = self.slots.iter().filter_map(|(&partition, slot)| Some((partition, slot.damaged?.said_in)));
         let mut damaged: Vec<_> = damaged.collect();
+        let not_open = self.slots.iter().filter(|(_, slot)| slot.replica.is_none());
+        let mut not_open: Vec<_> = not_open.map(|(&partition, _)| partition).collect();
+        let more = damaged.len().max(not_open.len()) > NAMED_MAX;
         if damaged.len() > NAMED_MAX {
             damaged.sort_by_key(|(partition, _)| !self.others_are_complete(*partition));
             damaged.truncate(NAMED_MAX);
         }
-        damaged
-    }
-
-    /// As those that are being opened, and those that the disk does not give.
-    pub(super) fn replicas_not_open(&self) -> Vec<TopicPartition> {
-        let not_open = self.slots.iter().filter(|(_, slot)| slot.replica.is_none());
-        not_open.map(|(&partition, _)| partition).collect()
+        not_open.truncate(NAMED_MAX);
+        (damaged, not_open, more)
     }
 
     fn others_are_complete(&self, partition: TopicPartition) -> bool {

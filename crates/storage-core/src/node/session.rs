@@ -354,13 +354,15 @@ impl StorageNode {
 
     fn heartbeat(&mut self, now: Now, broker_epoch: BrokerEpoch, effects: &mut Effects) {
         let want_shutdown = matches!(self.session.shutdown, Shutdown::Wanted(_) | Shutdown::Stopped);
+        let (damaged, not_open, more) = self.unsound_replicas();
         let request = BrokerHeartbeat {
             broker: self.me.broker,
             broker_epoch,
             metadata_offset: self.image.at(),
             want_shutdown,
-            damaged: self.damaged_replicas(),
-            not_open: self.replicas_not_open(),
+            damaged,
+            not_open,
+            more,
         };
         self.session.call(now, Purpose::Heartbeat { want_shutdown }, Request::BrokerHeartbeat(request), effects);
     }

@@ -119,6 +119,17 @@ fn one_that_is_not_open_is_said_to_be_so_until_it_is() {
 }
 
 #[test]
+fn more_than_a_heartbeat_can_name_are_said_to_be_more() {
+    let mut host = Host::registered();
+    let many = (0..10_001).map(|index| partition(tp(1, index), 2, 3, &[1, 2])).collect::<Vec<_>>();
+    host.updated([vec![topic(1)], many].concat());
+    assert!(host.after_ms(300)[0].ends_with(", not open 1-9999, and more"));
+    host.heartbeat_answered(3, false);
+    host.opened(tp(1, 0), empty());
+    assert!(host.after_ms(300).iter().any(|line| line.ends_with(", not open 1-10000")));
+}
+
+#[test]
 fn a_damaged_leader_answers_what_it_can_until_another_leads() {
     let mut host = Host::registered();
     host.updated(vec![topic(1), state(Some(1), 3, &[1, 2, 3], &[])]);

@@ -379,7 +379,11 @@ fn show_call(message: &ToController) -> String {
             let damaged: String =
                 beat.damaged.iter().map(|(at, epoch)| format!(", damaged {} in {epoch}", name(*at))).collect();
             let not_open: String = beat.not_open.iter().map(|at| format!(", not open {}", name(*at))).collect();
-            format!("#{} heartbeat {} at {}{wish}{damaged}{not_open}", id.0, beat.broker_epoch, beat.metadata_offset)
+            let more = if beat.more { ", and more" } else { "" };
+            format!(
+                "#{} heartbeat {} at {}{wish}{damaged}{not_open}{more}",
+                id.0, beat.broker_epoch, beat.metadata_offset
+            )
         }
         ToController::Call { id, request: Request::AlterPartition(alter) } => {
             let change = |change: &peer_api::controller::IsrChange| {
