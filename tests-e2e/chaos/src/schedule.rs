@@ -135,6 +135,12 @@ impl Kind {
         matches!(self.mechanism(), Mechanism::Network | Mechanism::Shaping | Mechanism::Clock)
             || matches!(self, Kind::LeaderTransfer | Kind::Pause | Kind::SlowDisk)
     }
+
+    /// Nobody is there to be asked for other leaders when all are dead.
+    fn may_come_with(self, first: Kind) -> bool {
+        let nobody_is_asked = first == Kind::KillAll && self == Kind::LeaderTransfer;
+        self.is_mild() && self != first && !nobody_is_asked
+    }
 }
 
 impl fmt::Display for Strike {
@@ -166,7 +172,7 @@ impl Schedule {
         let first = self.rest.pop().expect("just dealt");
         let mut round = vec![self.strike(first)];
         if !self.first_pass && self.random.chance(1, 2) {
-            let mild: Vec<Kind> = Kind::ALL.into_iter().filter(|kind| kind.is_mild() && *kind != first).collect();
+            let mild: Vec<Kind> = Kind::ALL.into_iter().filter(|kind| kind.may_come_with(first)).collect();
             let second = *self.random.pick(&mild);
             round.push(self.strike(second));
         }
@@ -209,10 +215,13 @@ mod tests {
 
     #[test]
     fn later_rounds_have_pairs_of_which_one_is_mild() {
-        let later = rounds(1, 30, 10 * Kind::ALL.len()).split_off(Kind::ALL.len());
+        let later = rounds(1, 30, 100 * Kind::ALL.len()).split_off(Kind::ALL.len());
         let pairs: Vec<&Round> = later.iter().filter(|round| round.len() == 2).collect();
         assert!(pairs.len() > later.len() / 4);
         assert!(pairs.iter().all(|pair| pair[1].kind.is_mild() && pair[0].kind != pair[1].kind));
+        let to_the_dead = pairs.iter().filter(|pair| pair[0].kind == Kind::KillAll);
+        assert!(to_the_dead.clone().count() > 2);
+        assert!(to_the_dead.into_iter().all(|pair| pair[1].kind != Kind::LeaderTransfer));
         assert!(later.iter().flatten().all(|strike| (1..=SECONDS_MAX).contains(&strike.seconds)));
         assert!(later.iter().flatten().any(|strike| strike.seconds > 15));
     }
