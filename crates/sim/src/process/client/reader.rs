@@ -311,7 +311,7 @@ impl Reader {
                 }
                 Said::OutOfRange => {
                     place.out_of_range = Some(want.leader_epoch);
-                    self.session.known.remove(&(want.topic, want.partition));
+                    self.session.says_again(&(want.topic, want.partition));
                 }
                 Said::Elsewhere => is_elsewhere = true,
                 Said::Later => is_late = true,
@@ -365,6 +365,13 @@ impl Session {
         let forgotten = self.known.keys().filter(|key| !wanted.contains(*key) && self.epoch > 0).cloned().collect();
         self.known = wants.iter().map(|want| (key(want), want.clone())).collect();
         Naming { session: (self.id, self.epoch), news, forgotten }
+    }
+
+    /// The session knows it still, and is told to forget it if it is not wanted any more.
+    fn says_again(&mut self, key: &(Topic, i32)) {
+        if let Some(known) = self.known.get_mut(key) {
+            known.offset = -1;
+        }
     }
 
     fn is_answered(&mut self, id: Option<i32>) {

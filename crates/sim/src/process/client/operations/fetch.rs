@@ -132,7 +132,11 @@ impl Operation for Fetch {
                     named && want.partition == told.partition_index
                 };
                 let Some(want) = self.wants.iter().find(is_it) else {
-                    notes.book.complain("answer", "Fetch is answered with a partition that nobody asked for");
+                    let what = format_args!(
+                        "Fetch is answered with partition {} of {:?} ({:?}), and nobody asked for it",
+                        told.partition_index, topic.topic, topic.topic_id
+                    );
+                    notes.book.complain("answer", what);
                     continue;
                 };
                 parts.push((want.clone(), self.part(notes, want, told)));
