@@ -489,12 +489,16 @@ impl Shell {
     fn locate(&mut self, node: BrokerId, address: Option<String>) {
         let state = self.nodes.entry(node).or_insert(Node { address: None, link: StorageSide::Closed });
         state.address = address;
-        // A connection to the old place that is still being made is in vain; one that stands will end by itself.
-        if let StorageSide::Opening { opening, .. } = &mut state.link {
-            match &state.address {
-                Some(address) => *opening = self.links.storage(node, address),
-                None => *opening = Box::pin(std::future::ready(None)),
+        match (&mut state.link, &state.address) {
+            // Clients that another gateway sends here wait for nothing that could have been done before.
+            (StorageSide::Closed, Some(address)) => {
+                let opening = self.links.storage(node, address);
+                state.link = StorageSide::Opening { opening, waiting: VecDeque::new() };
             }
+            // A connection to the old place that is still being made is in vain; one that stands will end by itself.
+            (StorageSide::Opening { opening, .. }, Some(address)) => *opening = self.links.storage(node, address),
+            (StorageSide::Opening { opening, .. }, None) => *opening = Box::pin(std::future::ready(None)),
+            (StorageSide::Closed, None) | (StorageSide::Open { .. }, _) => {}
         }
     }
 

@@ -32,11 +32,20 @@ const TOPIC: TopicId = TopicId([7; 16]);
 struct Local {
     answers_per_stream: usize,
     appended: Arc<Mutex<Vec<Bytes>>>,
+    /// How many streams to the storage node there were.
+    opened: watch::Sender<usize>,
+}
+
+impl Local {
+    fn new(answers_per_stream: usize, appended: Arc<Mutex<Vec<Bytes>>>) -> Local {
+        Local { answers_per_stream, appended, opened: watch::Sender::default() }
+    }
 }
 
 impl Links for Local {
     fn storage(&mut self, _: BrokerId, address: &str) -> Opening<ToStorage, FromStorage> {
         assert_eq!(address, "node1:1");
+        self.opened.send_modify(|opened| *opened += 1);
         let (ours, theirs) = Duplex::pair(16);
         tokio::spawn(storage(theirs, self.answers_per_stream, self.appended.clone()));
         Box::pin(std::future::ready(Some(ours)))
@@ -186,30 +195,41 @@ async fn connect(address: std::net::SocketAddr) -> Client {
 #[test]
 fn requests_in_one_segment_and_in_single_bytes_are_answered_in_order() {
     let appended = Arc::<Mutex<Vec<Bytes>>>::default();
-    with_gateway(
-        Local { answers_per_stream: usize::MAX, appended: appended.clone() },
-        |address, mut told| async move {
-            told.wait_for(|status| status.ready && status.controller).await.unwrap();
-            let mut client = connect(address).await;
-            client.send(0, &ApiVersionsRequest::default()).await;
-            assert!(client.answer::<ApiVersionsRequest>(0).await.api_keys.len() > 15);
-            let mut bytes = Vec::new();
-            for i in 0..50u8 {
-                bytes.extend(encode_request(i32::from(i), None, 9, &produce(&[i])).unwrap().concat());
-            }
-            client.stream.write_all(&bytes).await.unwrap();
-            for i in 0..50 {
-                let answer = client.answer::<ProduceRequest>(9).await;
-                assert_eq!(answer.responses[0].partition_responses[0].base_offset, i);
-            }
-            for byte in encode_request(9, None, 12, &MetadataRequest::default()).unwrap().concat() {
-                client.stream.write_all(&[byte]).await.unwrap();
-                client.stream.flush().await.unwrap();
-            }
-            assert_eq!(client.answer::<MetadataRequest>(12).await.topics.len(), 0);
-        },
-    );
+    with_gateway(Local::new(usize::MAX, appended.clone()), |address, mut told| async move {
+        told.wait_for(|status| status.ready && status.controller).await.unwrap();
+        let mut client = connect(address).await;
+        client.send(0, &ApiVersionsRequest::default()).await;
+        assert!(client.answer::<ApiVersionsRequest>(0).await.api_keys.len() > 15);
+        let mut bytes = Vec::new();
+        for i in 0..50u8 {
+            bytes.extend(encode_request(i32::from(i), None, 9, &produce(&[i])).unwrap().concat());
+        }
+        client.stream.write_all(&bytes).await.unwrap();
+        for i in 0..50 {
+            let answer = client.answer::<ProduceRequest>(9).await;
+            assert_eq!(answer.responses[0].partition_responses[0].base_offset, i);
+        }
+        for byte in encode_request(9, None, 12, &MetadataRequest::default()).unwrap().concat() {
+            client.stream.write_all(&[byte]).await.unwrap();
+            client.stream.flush().await.unwrap();
+        }
+        assert_eq!(client.answer::<MetadataRequest>(12).await.topics.len(), 0);
+    });
     assert_eq!(appended.lock().unwrap().len(), 50);
+}
+
+/// Whoever comes from a gateway that stopped does not wait for streams.
+#[test]
+fn streams_to_storage_nodes_are_there_before_clients_are() {
+    let local = Local::new(usize::MAX, Arc::default());
+    let mut streams = local.opened.subscribe();
+    with_gateway(local, |address, _| async move {
+        streams.wait_for(|opened| *opened == 1).await.unwrap();
+        let mut client = connect(address).await;
+        client.send(9, &produce(b"value")).await;
+        assert_eq!(client.answer::<ProduceRequest>(9).await.responses[0].partition_responses[0].error_code, 0);
+        assert_eq!(*streams.borrow(), 1);
+    });
 }
 
 #[test]
@@ -217,7 +237,7 @@ fn a_large_batch_travels_whole() {
     let appended = Arc::<Mutex<Vec<Bytes>>>::default();
     let value = vec![5u8; 8 << 20];
     let sent = value.clone();
-    with_gateway(Local { answers_per_stream: usize::MAX, appended: appended.clone() }, |address, _| async move {
+    with_gateway(Local::new(usize::MAX, appended.clone()), |address, _| async move {
         let mut client = connect(address).await;
         client.send(9, &produce(&sent)).await;
         assert_eq!(client.answer::<ProduceRequest>(9).await.responses[0].partition_responses[0].error_code, 0);
@@ -229,7 +249,7 @@ fn a_large_batch_travels_whole() {
 #[test]
 fn a_stream_that_breaks_is_reported_as_unknown_and_opened_again() {
     let appended = Arc::<Mutex<Vec<Bytes>>>::default();
-    with_gateway(Local { answers_per_stream: 2, appended }, |address, _| async move {
+    with_gateway(Local::new(2, appended), |address, _| async move {
         let mut client = connect(address).await;
         let mut codes = Vec::new();
         for i in 0..6u8 {
@@ -242,7 +262,7 @@ fn a_stream_that_breaks_is_reported_as_unknown_and_opened_again() {
 
 #[test]
 fn nonsense_closes_its_connection_and_no_other() {
-    with_gateway(Local { answers_per_stream: usize::MAX, appended: Arc::default() }, |address, _| async move {
+    with_gateway(Local::new(usize::MAX, Arc::default()), |address, _| async move {
         let mut good = connect(address).await;
         let nonsense: [&[u8]; 4] =
             [b"GET / HTTP/1.1\r\n\r\n", &[0xff; 64], &[0, 0, 0, 8, 0, 99, 0, 0, 0, 0, 0, 0], &[0, 0, 0, 1, 0]];
@@ -258,7 +278,7 @@ fn nonsense_closes_its_connection_and_no_other() {
 
 #[test]
 fn a_reader_that_does_not_read_gets_everything_in_the_end() {
-    with_gateway(Local { answers_per_stream: usize::MAX, appended: Arc::default() }, |address, _| async move {
+    with_gateway(Local::new(usize::MAX, Arc::default()), |address, _| async move {
         let mut client = connect(address).await;
         let request = encode_request(
             1,
@@ -292,7 +312,7 @@ const SHORT: Duration = Duration::from_millis(200);
 
 #[test]
 fn connections_without_a_whole_request_are_closed_and_busy_ones_are_not() {
-    let local = Local { answers_per_stream: usize::MAX, appended: Arc::default() };
+    let local = Local::new(usize::MAX, Arc::default());
     with_patience(Patience { idle: SHORT, ..Patience::default() }, local, |address, _| async move {
         let mut silent = connect(address).await;
         let mut half = connect(address).await;
@@ -318,7 +338,7 @@ fn connections_without_a_whole_request_are_closed_and_busy_ones_are_not() {
 
 #[test]
 fn a_client_that_takes_nothing_of_its_answers_is_closed() {
-    let local = Local { answers_per_stream: usize::MAX, appended: Arc::default() };
+    let local = Local::new(usize::MAX, Arc::default());
     // Long enough for all buffers to be full, so that nothing wakes whoever waits for the socket but its end.
     let stalled = Duration::from_secs(2);
     with_patience(Patience { stalled, ..Patience::default() }, local, |address, _| async move {
