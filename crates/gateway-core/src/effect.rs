@@ -36,7 +36,8 @@ pub enum Effect {
     ResumeReading {
         connection: ConnectionId,
     },
-    /// Where a storage node is found; `None` when it is gone from the metadata. Comes before the first message to it.
+    /// Where a storage node is found; `None` when it is gone from the metadata. Comes before the first message to it, and again when it
+    /// is no longer fenced. The stream to it may be opened at once.
     LocateStorage {
         node: BrokerId,
         address: Option<String>,

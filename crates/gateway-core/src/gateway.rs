@@ -605,12 +605,18 @@ impl Gateway {
     }
 
     /// Leaves the storage nodes that were fenced just now. Their partitions have other leaders, and whatever they still owe is not worth
-    /// waiting for: no time-out of a client is as short as the controller's.
+    /// waiting for: no time-out of a client is as short as the controller's. Says again where those are that are back, so that a stream
+    /// is there before it is needed.
     fn leave_fenced(&mut self, effects: &mut Effects) {
         let fenced = self.image.brokers().filter(|broker| broker.state == BrokerState::Fenced).map(|broker| broker.id);
         let fenced: BTreeSet<BrokerId> = fenced.collect();
         for node in fenced.difference(&self.fenced) {
             effects.push(Effect::LeaveStorage { node: *node });
+        }
+        for node in self.fenced.difference(&fenced) {
+            if let Some(address) = self.located.get(node) {
+                effects.push(Effect::LocateStorage { node: *node, address: Some(address.clone()) });
+            }
         }
         self.fenced = fenced;
     }

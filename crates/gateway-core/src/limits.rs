@@ -11,6 +11,10 @@ pub(crate) const BACKLOG_BYTES_MAX: usize = 1024 * 1024;
 /// Produces of one connection on their way to storage at once.
 pub(crate) const PRODUCES_IN_FLIGHT_MAX: usize = 64;
 pub(crate) const PRODUCE_BYTES_IN_FLIGHT_MAX: usize = 32 * 1024 * 1024;
+/// Partitions of one connection of which it is remembered whose producer the leader knows. Of any other, batches go one at a time.
+pub(crate) const KNOWN_PRODUCERS_MAX: usize = 2_048;
+/// Partitions of one connection of which it is remembered what was refused. Of any other, what is behind is told what the leader says.
+pub(crate) const REFUSALS_MAX: usize = 2_048;
 /// Answers that a client has not yet taken; with more, its next request waits.
 pub(crate) const UNSENT_BYTES_MAX: usize = 1024 * 1024;
 

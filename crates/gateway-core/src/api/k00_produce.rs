@@ -56,7 +56,10 @@ use crate::connection::{Connection, Slot, Work};
 use crate::effect::{CloseReason, Effect};
 use crate::event::Trace;
 use crate::gateway::Shared;
-use crate::limits::{ANSWER_GRACE_MS, FRAME_SIZE_MAX, PRODUCE_RETRY_MS_MAX, PRODUCE_TIMEOUT_MS_MAX, RETRY_BACKOFF_MS};
+use crate::limits::{
+    ANSWER_GRACE_MS, FRAME_SIZE_MAX, KNOWN_PRODUCERS_MAX, PRODUCE_RETRY_MS_MAX, PRODUCE_TIMEOUT_MS_MAX,
+    RETRY_BACKOFF_MS,
+};
 use crate::operation::{Answer, Begun, Context, OperationId};
 use crate::route;
 use crate::stats::Stats;
@@ -297,14 +300,17 @@ pub(crate) fn send(cx: &mut Context<'_>, connection: &mut Connection) {
     }
     connection.retry_at = None;
     for index in 0..connection.slots.len() {
-        refuse_behind(cx, connection, index);
-        if !produce_at(&connection.slots, index)
-            .is_some_and(|produce| produce.has(|state| matches!(state, State::Ready)))
-        {
+        let is_ready = |state: &State| matches!(state, State::Ready);
+        if !produce_at(&connection.slots, index).is_some_and(|produce| produce.has(is_ready)) {
             continue;
         }
+        refuse_behind(cx, connection, index);
+        if !produce_at(&connection.slots, index).is_some_and(|produce| produce.has(is_ready)) {
+            continue;
+        }
+        // Those for other partitions need not wait for it.
         if !may_send(cx, connection, index) {
-            return;
+            continue;
         }
         let Some(Work::Produce(produce)) = connection.slots.get_mut(index).map(|slot| &mut slot.work) else { continue };
         produce.send(cx, &mut connection.hopeless);
@@ -515,7 +521,7 @@ impl Batch {
             }
             Err(Failure::Behind) => {}
             Err(failure) if failure.code().is_retriable() => {
-                refusals.refused(now, self.partition, producer, self.sequence);
+                refusals.refused((begun, now), self.partition, producer, self.sequence);
             }
             Err(_) => {}
         }
@@ -565,6 +571,9 @@ pub(crate) fn answered(
                 connection.hopeless.remove(&batch.partition);
                 if let Some(producer) = batch.producer {
                     connection.known.insert(batch.partition, (producer, leader_epoch));
+                    if connection.known.len() > KNOWN_PRODUCERS_MAX {
+                        connection.known.pop_first();
+                    }
                 }
                 batch.settle(Ok(appended));
             }
@@ -603,8 +612,12 @@ pub(crate) fn expired(now: Tick, connection: &mut Connection, index: usize, imag
     for batch in &mut produce.batches {
         match batch.state {
             State::Stale { .. } | State::Ready if produce.retry_until <= now => {
+                // One that waited for its turn says nothing of the leader.
+                let has_asked = matches!(batch.state, State::Stale { .. });
                 batch.settle(Err(Failure::NoLeader));
-                if let Some(view) = image.partition(batch.partition) {
+                if let Some(view) = image.partition(batch.partition)
+                    && (has_asked || view.leader.is_none())
+                {
                     connection.hopeless.insert(batch.partition, view.leader_epoch);
                 }
             }

@@ -143,7 +143,10 @@ fn a_node_is_left_each_time_that_it_is_fenced() {
     assert_eq!(world.left, [BrokerId(1)]);
     world.change(vec![broker(3)]);
     assert_eq!(world.left, [BrokerId(1)]);
+    world.located.clear();
     world.change(set(BrokerState::Active));
+    let back: Vec<BrokerId> = world.located.iter().map(|(node, _)| *node).collect();
+    assert_eq!(back, [BrokerId(1)], "a stream can be there before it is needed");
     world.change(set(BrokerState::Fenced));
     assert_eq!(world.left, [BrokerId(1), BrokerId(1)]);
 }

@@ -15,6 +15,8 @@ use std::collections::BTreeMap;
 
 use base_types::{ProducerEpoch, ProducerId, Sequence, Tick, TopicPartition};
 
+use crate::limits::REFUSALS_MAX;
+
 /// An idempotent client has no more under way to a partition (KIP-98).
 const IN_FLIGHT_MAX: usize = 5;
 /// Whoever sends something so long after a refusal has heard of it.
@@ -35,22 +37,26 @@ struct Refusal {
 }
 
 impl Refusals {
-    /// A batch is told that it may be repeated: it is not there, or nobody knows.
+    /// A batch, which came `begun`, is told `now` that it may be repeated: it is not there, or nobody knows.
     pub(super) fn refused(
         &mut self,
-        now: Tick,
+        (begun, now): (Tick, Tick),
         partition: TopicPartition,
         producer: (ProducerId, ProducerEpoch),
         sequence: Sequence,
     ) {
         let fresh = || Refusal { producer, sequences: Vec::new(), at: now };
         let refusal = self.latest.entry(partition).or_insert_with(fresh);
-        if refusal.producer != producer {
+        // Who sent this one had heard of those before it long ago, and has repeated them, here or over another connection.
+        if refusal.producer != producer || begun > refusal.at.plus_ms(UNHEARD_MS_MAX) {
             *refusal = fresh();
         }
         refusal.at = now;
         if refusal.sequences.len() < IN_FLIGHT_MAX && !refusal.sequences.contains(&sequence) {
             refusal.sequences.push(sequence);
+        }
+        if self.latest.len() > REFUSALS_MAX {
+            self.latest.pop_first();
         }
     }
 

@@ -491,6 +491,73 @@ fn behind_a_refused_batch_nothing_leaves_that_may_be_taken_for_the_first_of_its_
 }
 
 #[test]
+fn what_waits_for_the_first_of_its_producer_holds_up_no_other_partition_and_says_nothing_of_the_leader() {
+    let mut world = World::new(1);
+    world.topic("t", &[1, 1]);
+    (0..2).for_each(|sequence| _ = world.send(9, &produce("t", -1, &[(0, numbered(sequence))])));
+    world.send(9, &produce("t", -1, &[(1, numbered(0))]));
+    let (node, first, asked) = append(&mut world);
+    let (_, other, other_asked) = append(&mut world);
+    assert_eq!(other_asked.partitions[0].partition.partition, PartitionIndex(1));
+    assert!(world.to_storage.is_empty());
+    settle(&mut world, node, other, &other_asked, Ok(7));
+    // The first is slow, so the second is told to come again.
+    world.pass(PRODUCE_RETRY_MS_MAX);
+    settle(&mut world, node, first, &asked, Ok(0));
+    let told: Vec<_> = (0..3).map(|_| codes(&world.answer::<ProduceRequest>(9).1)[0]).collect();
+    assert_eq!(told, [OK, 6, OK]);
+    // The leader is there: when it does not take one for a moment, it is asked again.
+    world.send(9, &produce("t", -1, &[(0, numbered(1))]));
+    let (node, call, asked) = append(&mut world);
+    settle(&mut world, node, call, &asked, Err(not_leader()));
+    world.pass(RETRY_BACKOFF_MS);
+    let (node, call, asked) = append(&mut world);
+    settle(&mut world, node, call, &asked, Ok(1));
+    assert_eq!(codes(&world.answer::<ProduceRequest>(9).1), [OK]);
+}
+
+#[test]
+fn what_was_refused_long_ago_and_repeated_elsewhere_holds_nothing_up() {
+    let mut world = World::new(1);
+    world.topic("t", &[1]);
+    let refuse = |world: &mut World, sequence| {
+        world.send(9, &produce("t", -1, &[(0, numbered(sequence))]));
+        let (node, call, asked) = append(world);
+        settle(world, node, call, &asked, Err(AppendError::NotEnoughReplicas));
+        assert_eq!(codes(&world.answer::<ProduceRequest>(9).1), [19]);
+    };
+    refuse(&mut world, 0);
+    // Its client repeats it over another connection, and comes back later.
+    world.pass(5_001);
+    refuse(&mut world, 1);
+    world.send(9, &produce("t", -1, &[(0, numbered(1))]));
+    assert_eq!(sequence_of(&append(&mut world).2), 1);
+}
+
+#[test]
+fn of_so_many_partitions_is_the_producer_known() {
+    let mut world = World::new(1);
+    let leaders = vec![1; KNOWN_PRODUCERS_MAX + 1];
+    world.topic("t", &leaders);
+    for partition in 0..leaders.len() as i32 {
+        world.send(9, &produce("t", -1, &[(partition, numbered(0))]));
+        let (node, call, asked) = append(&mut world);
+        settle(&mut world, node, call, &asked, Ok(0));
+        assert_eq!(codes(&world.answer::<ProduceRequest>(9).1), [OK]);
+    }
+    let (last, first) = (leaders.len() as i32 - 1, 0);
+    for (partition, together) in [(last, 2), (first, 1)] {
+        (1..3).for_each(|sequence| _ = world.send(9, &produce("t", -1, &[(partition, numbered(sequence))])));
+        assert_eq!(world.to_storage.len(), together);
+        while !world.to_storage.is_empty() {
+            let (node, call, asked) = append(&mut world);
+            settle(&mut world, node, call, &asked, Ok(1));
+        }
+        (1..3).for_each(|_| assert_eq!(codes(&world.answer::<ProduceRequest>(9).1), [OK]));
+    }
+}
+
+#[test]
 fn a_client_that_has_heard_of_a_refusal_may_go_on_without_what_was_refused() {
     let mut world = World::new(1);
     world.topic("t", &[1]);
