@@ -25,12 +25,15 @@ pub(super) struct Condition {
     not_open: BTreeSet<TopicPartition>,
     /// It named not all of them: any may be one.
     more: bool,
+    /// Nor did an earlier life.
+    doubts_all: bool,
 }
 
 impl Condition {
     pub(super) fn begin_life(&mut self) {
         self.is_heard = false;
         self.doubted.append(&mut self.damaged);
+        self.doubts_all |= self.more;
     }
 
     pub(super) fn hear(&mut self, heartbeat: &BrokerHeartbeat) {
@@ -44,7 +47,10 @@ impl Condition {
     /// As far as the node knows.
     fn is_sound(&self, partition: TopicPartition) -> bool {
         let unsound = [&self.damaged, &self.doubted, &self.not_open];
-        self.is_heard && !self.more && !unsound.into_iter().any(|unsound| unsound.contains(&partition))
+        self.is_heard
+            && !self.more
+            && !self.doubts_all
+            && !unsound.into_iter().any(|unsound| unsound.contains(&partition))
     }
 }
 
