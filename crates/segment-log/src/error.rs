@@ -68,8 +68,6 @@ pub enum Damage {
     Short { wanted: u64, have: u64 },
     /// The file is not there.
     Missing,
-    /// The disk does not give what is there.
-    Unreadable,
     /// A good batch, but not of the leader epoch that the log had there.
     Epoch { expected: LeaderEpoch, found: LeaderEpoch },
     /// A block of the journal that held, or may have held, a part of the log cannot be read: where the log ends is not known.
@@ -89,7 +87,6 @@ impl Damage {
             Damage::Misplaced { .. } | Damage::Epoch { .. } => "misplaced",
             Damage::Short { .. } => "short",
             Damage::Missing => "missing",
-            Damage::Unreadable => "unreadable",
             Damage::Journal { .. } => "journal",
         }
     }
@@ -165,7 +162,6 @@ impl fmt::Display for Damage {
             }
             Damage::Short { wanted, have } => write!(f, "{wanted} bytes should be there, {have} are"),
             Damage::Missing => f.write_str("the file is not there"),
-            Damage::Unreadable => f.write_str("the disk cannot read it"),
             Damage::Epoch { expected, found } => {
                 write!(f, "expected a batch of leader epoch {expected}, found one of {found}")
             }

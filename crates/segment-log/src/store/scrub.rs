@@ -76,7 +76,7 @@ impl LogStore {
                     return Ok(ScrubStep { bytes: position - at.position, ..ScrubStep::default() });
                 }
                 Err(ReadError::Corrupt(found)) => return Ok(ScrubStep { found: Some(found), ..ScrubStep::default() }),
-                // The next step goes on behind what cannot be opened.
+                // Not damage: a disk that fails for a moment would cost every replica it holds. The next step goes on behind this segment.
                 Err(ReadError::Disk(error)) => {
                     cursor.at = Some(At { position: u64::MAX, ..at });
                     return Err(error);
@@ -131,9 +131,7 @@ impl LogStore {
         loop {
             let left = extent.len - done.position;
             let mut buffer = BytesMut::zeroed((wanted as u64).min(left) as usize);
-            // The file is open, so it is the disk that has lost what it was given.
-            let have =
-                file.read_at(done.position, &mut buffer).map_err(|_| damaged(done.position, Damage::Unreadable))?;
+            let have = file.read_at(done.position, &mut buffer)?;
             if have < buffer.len() {
                 let damage = Damage::Short { wanted: extent.len, have: done.position + have as u64 };
                 return Err(damaged(done.position, damage).into());
