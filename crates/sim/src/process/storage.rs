@@ -345,6 +345,7 @@ impl Storage {
             Effect::SetReplicaAside { partition, settings } => {
                 match self.log.set_aside(partition, base_types::Timestamp(0)) {
                     Ok(_) => self.do_job(Effect::OpenReplica { partition, settings }),
+                    Err(StoreError::Failed(_)) => self.completions.push(Event::ShutdownRequested),
                     Err(_) => self.completions.push(Event::ReplicaNotSetAside { partition }),
                 }
             }

@@ -255,8 +255,12 @@ impl Adversary {
                 let what = format_args!("batch {number}, which is the next one, is refused with {}", code.name());
                 self.scribe.book.borrow_mut().complain("P3", what);
             }
-            // It will never be taken, for its time, say, when a clock has jumped; and the number of the next one is behind it.
-            Fate::NotThere(code) if !code.is_retriable() && !current.is_settled => self.begin_anew(),
+            // It will never be taken where a clock has jumped; and the number of the next one is behind it.
+            Fate::NotThere(ErrorCode::InvalidTimestamp) if !current.is_settled => self.begin_anew(),
+            Fate::NotThere(code) if !code.is_retriable() && !current.is_settled => {
+                let what = format_args!("batch {number} is refused for good with {}", code.name());
+                self.scribe.book.borrow_mut().complain("answer", what);
+            }
             Fate::NotThere(_) | Fate::Unknown => {}
         }
     }
