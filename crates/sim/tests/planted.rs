@@ -59,7 +59,7 @@ const WHOLE: &[Planted] = &[
 
 /// Each bug is looked for so many times (`PLANTED_ROUNDS`), from other seeds each time.
 const ROUNDS: u64 = 1;
-const SEEDS_MAX: u64 = 100;
+const SEEDS_MAX: u64 = 400;
 
 #[expect(clippy::disallowed_methods, reason = "a test asks how long it may be")]
 fn rounds() -> u64 {
