@@ -116,7 +116,7 @@ pub struct Stats {
     pub leaders: usize,
     pub under_replicated: usize,
     pub under_min_isr: usize,
-    /// Damaged, and not given up for another copy yet.
+    /// Damaged and still in place, given up for another copy or not.
     pub damaged: usize,
     pub appends_waiting: usize,
     pub fetches_waiting: usize,
@@ -285,7 +285,7 @@ impl StorageNode {
             registered: self.session.broker_epoch().is_some(),
             fenced: self.session.is_fenced(),
             replicas: self.slots.len(),
-            damaged: self.slots.values().filter(|slot| slot.damaged.is_some() || slot.aside_in.is_some()).count(),
+            damaged: self.slots.values().filter(|slot| slot.is_damaged()).count(),
             appends_waiting: self.appends.len(),
             fetches_waiting: self.fetches.len(),
             coordinators: self.coordinators.stats(),

@@ -16,7 +16,7 @@ use base_types::{LeaderEpoch, Now, TopicPartition};
 use peer_api::metadata::PartitionState;
 use peer_api::storage::ReadError;
 
-use super::{StorageNode, disk};
+use super::{Slot, StorageNode, disk};
 use crate::effect::{Effect, Effects};
 
 /// Of either kind, in one heartbeat. Those that nobody can stand in for come last, so that they keep no other from being named.
@@ -30,12 +30,19 @@ pub(super) struct Damaged {
     goes_in: Option<LeaderEpoch>,
 }
 
+impl Slot {
+    /// What the disk has is damaged, and still in its place.
+    pub(super) fn is_damaged(&self) -> bool {
+        self.damaged.is_some() || self.aside_in.is_some()
+    }
+}
+
 impl StorageNode {
     pub(super) fn replica_damaged(&mut self, now: Now, partition: TopicPartition, effects: &mut Effects) {
         let known = self.image.partition(partition).map_or(LeaderEpoch::UNKNOWN, |state| state.leader_epoch);
         let Some(slot) = self.slots.get_mut(&partition) else { return };
         // One that is being opened says so afterwards; what comes before may be about the one that was set aside.
-        if slot.damaged.is_none() && slot.aside_in.is_none() && !slot.opening {
+        if !slot.is_damaged() && !slot.opening {
             slot.damaged = Some(Damaged { said_in: known, goes_in: None });
             self.report(now, effects);
         }
@@ -132,7 +139,7 @@ impl StorageNode {
     /// Why there is no open replica.
     pub(super) fn without_replica(&self, partition: TopicPartition) -> ReadError {
         match self.slots.get(&partition) {
-            Some(slot) if slot.damaged.is_some() || slot.aside_in.is_some() => ReadError::StorageFailed,
+            Some(slot) if slot.is_damaged() => ReadError::StorageFailed,
             _ => ReadError::UnknownPartition,
         }
     }
