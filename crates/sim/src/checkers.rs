@@ -103,7 +103,7 @@ fn replicas<'w>(world: &'w World, image: Option<&Image>) -> Vec<Replica<'w>> {
         core.replica_stats().filter_map(move |stats| {
             let replica = core.replica(stats.partition)?;
             // What the disk has already let go of the core may not have heard of.
-            let (start, end) = storage.log().bounds(stats.partition).unwrap_or((stats.log_start, stats.durable_end));
+            let (start, end) = storage.bounds(stats.partition).unwrap_or((stats.log_start, stats.durable_end));
             Some(Replica {
                 node: core.broker(),
                 life,

@@ -104,6 +104,8 @@ struct Slot {
     bytes_since_checkpoint: usize,
     /// Derived state that is kept as soon as what it was derived from is durable.
     checkpoint: Option<Checkpoint>,
+    /// Where the log is to begin, once the checkpoint has been kept.
+    trim: Option<(WriteId, Offset)>,
 }
 
 /// What a storage node can say of itself at any moment.

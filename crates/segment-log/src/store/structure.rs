@@ -234,9 +234,11 @@ impl LogStore {
         Ok(())
     }
 
-    /// Records below `to` are gone for readers; segments that lie wholly below are removed.
+    /// Records below `to` are gone for readers; segments that lie wholly below are removed. The checkpoint that there is of the
+    /// replica is durable before: what it was derived from cannot be looked at again.
     pub fn advance_log_start(&self, tp: TopicPartition, to: Offset) -> Result<(), StoreError> {
         let replica = self.replica(tp)?;
+        self.sync_checkpoint(tp);
         {
             // Before the journal is locked, for others commit meanwhile. What becomes unsynced after this stays until the next time.
             let _placing = replica.placing();
@@ -322,6 +324,16 @@ impl LogStore {
         let value = keys::checkpoint::encode(&key, checkpoint, cut);
         batch.put(key, value);
         self.kv.write(&batch, KvDurability::Lazy).map_err(StoreError::Kv)
+    }
+
+    /// Without room for it, say, the records still go: they are in nobody's way but the disk's.
+    fn sync_checkpoint(&self, tp: TopicPartition) {
+        let key = keys::checkpoint::key(tp);
+        if let Ok(Some(value)) = self.kv.get(&key) {
+            let mut batch = KvBatch::default();
+            batch.put(key, value);
+            drop(self.kv.write(&batch, KvDurability::Synced));
+        }
     }
 
     /// Syncs batches that the journal knows nothing of, if there are any that the manifest does not tell of either, and returns the

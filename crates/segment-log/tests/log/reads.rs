@@ -1,5 +1,7 @@
 //! What readers get.
 
+use std::sync::Arc;
+
 use base_types::{LeaderEpoch, Offset, Random, Timestamp};
 use record_batch::{BatchBuilder, Compression, Producer, StampedBatch};
 use segment_log::{Checkpoint, FlushBudget, ReadError, ReplicaOptions, TimestampHit};
@@ -174,6 +176,27 @@ fn what_producer_state_needs_is_told_from_the_checkpoint_on() {
     store.commit(&(20..40).map(|i| write(tp(0), batch(Offset(i), 2, 1, 10))).collect::<Vec<_>>()).unwrap();
     assert_eq!(store.open_replica(tp(0)).unwrap().unwrap().checkpoint, None);
     assert_eq!(told(&store), (0..20).step_by(2).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_was_derived_from_records_that_went_survives_a_loss_of_power() {
+    let mut disk = Disk::new();
+    let (store, _) = disk.open();
+    store.create_replica(tp(0), replica_options()).unwrap();
+    for i in 0..4 {
+        store.commit(&[write(tp(0), batch(Offset(i), 1, 1, 100))]).unwrap();
+    }
+    let producer_state = bytes::Bytes::from_static(b"producers");
+    let checkpoint = Checkpoint { as_of: Offset(4), high_watermark: Offset(4), producer_state };
+    store.checkpoint(tp(0), &checkpoint).unwrap();
+    store.advance_log_start(tp(0), Offset(3)).unwrap();
+    drop(store);
+    for seed in 0..20 {
+        let random = &mut Random::new(seed);
+        let (vfs, kv) = (disk.vfs.after_crash(Survivors::Nothing, random), Arc::new(disk.kv.after_crash(random)));
+        let (store, _) = Disk { vfs, kv, ..disk }.open();
+        assert_eq!(store.open_replica(tp(0)).unwrap().unwrap().checkpoint, Some(checkpoint.clone()));
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use base_types::{BrokerEpoch, BrokerId, Incarnation, Random, Tick, TopicPartition};
+use base_types::{BrokerEpoch, BrokerId, Incarnation, Offset, Random, Tick, TopicPartition};
 use bytes::Bytes;
 use peer_api::controller::ActiveController;
 use peer_api::storage::{LogDir, OffsetSpec, ReplicaSize};
@@ -69,6 +69,8 @@ pub struct Storage {
     is_stopping: bool,
     closing: Closing,
     was_clean: bool,
+    /// Where logs were to end, of cuts that failed: the disk has them or not.
+    failed_cuts: BTreeMap<TopicPartition, Offset>,
     /// Everything that the disk does takes so many times longer.
     pub slowness: u64,
 }
@@ -137,6 +139,7 @@ impl Storage {
             is_stopping: false,
             closing: Closing::NotYet,
             was_clean: report.was_clean,
+            failed_cuts: BTreeMap::new(),
             slowness: 1,
         })
     }
@@ -161,6 +164,12 @@ impl Storage {
 
     pub fn log(&self) -> &LogStore {
         &self.log
+    }
+
+    /// From where to where the disk is known to hold that log.
+    pub fn bounds(&self, partition: TopicPartition) -> Option<(Offset, Offset)> {
+        let (start, end) = self.log.bounds(partition)?;
+        Some((start, self.failed_cuts.get(&partition).map_or(end, |cut| end.min(*cut))))
     }
 
     fn step(&mut self, context: &mut Context<'_>, event: Event) {
@@ -352,11 +361,11 @@ impl Storage {
             Effect::DeleteReplica { partition } => drop(self.log.delete_replica(partition)),
             Effect::Truncate { partition, write, to } => {
                 let cut = self.log.truncate(partition, to).map(drop);
-                self.changed(partition, write, cut);
+                self.changed(partition, write, to, cut);
             }
             Effect::StartOver { partition, write, at } => {
                 let cut = self.log.reset(partition, at);
-                self.changed(partition, write, cut);
+                self.changed(partition, write, at, cut);
             }
             Effect::Trim { partition, write, to } => {
                 let result = match self.log.advance_log_start(partition, to) {
@@ -381,7 +390,16 @@ impl Storage {
         }
     }
 
-    fn changed(&mut self, partition: TopicPartition, write: storage_core::WriteId, cut: Result<(), StoreError>) {
+    fn changed(
+        &mut self,
+        partition: TopicPartition,
+        write: storage_core::WriteId,
+        to: Offset,
+        cut: Result<(), StoreError>,
+    ) {
+        if let Err(StoreError::Failed(_)) = cut {
+            self.failed_cuts.insert(partition, to);
+        }
         let result = match cut {
             Ok(()) => match self.log.open_replica(partition) {
                 Ok(Some(replica)) => Ok(on_disk(replica)),
@@ -552,7 +570,7 @@ fn on_disk(replica: segment_log::ReplicaOnDisk) -> OnDisk {
         first_batch: replica.first_batch,
         log_end: replica.log_end,
         leader_epochs: replica.leader_epochs,
-        high_watermark: checkpoint.as_ref().map_or(base_types::Offset::ZERO, |checkpoint| checkpoint.high_watermark),
+        high_watermark: checkpoint.as_ref().map_or(Offset::ZERO, |checkpoint| checkpoint.high_watermark),
         producer_state: checkpoint.map(|checkpoint| checkpoint.producer_state),
         headers_since: replica.headers_since_checkpoint,
     }
@@ -560,7 +578,8 @@ fn on_disk(replica: segment_log::ReplicaOnDisk) -> OnDisk {
 
 #[cfg(test)]
 mod tests {
-    use base_types::{PartitionIndex, TopicId};
+    use base_types::{LeaderEpoch, PartitionIndex, Timestamp, TopicId};
+    use record_batch::{BatchBuilder, BatchLimits, Compression, ProducedBatch};
     use store_api::{DiskErrorKind, DiskFault, Survivors};
 
     use super::*;
@@ -634,6 +653,36 @@ mod tests {
             }
         }
         assert!(seen.marked > 0 && seen.marked_in_vain > 0 && seen.failed > 0, "{seen:?}");
+    }
+
+    #[test]
+    fn of_a_cut_that_failed_only_what_it_leaves_is_said_to_be_there() {
+        let partition = TopicPartition { topic: TopicId::default(), partition: PartitionIndex(0) };
+        let (mut cut, mut uncut) = (0, 0);
+        for survivors in [Survivors::Everything, Survivors::Nothing] {
+            for changes in 1.. {
+                let disk = Disk::default();
+                let mut storage = in_use(&disk);
+                for offset in 0..3 {
+                    let bytes = BatchBuilder::new(Compression::None).record(None, None, &[], Timestamp(0)).build();
+                    let batch = ProducedBatch::check(bytes.unwrap(), &BatchLimits::default()).unwrap();
+                    let batch = StampedBatch::stamp(&batch, Offset(offset), LeaderEpoch(0));
+                    storage.commit(&mut vec![(partition, storage_core::WriteId(0), batch)]);
+                }
+                disk.vfs.crash_after(changes);
+                storage.do_job(Effect::Truncate { partition, write: storage_core::WriteId(1), to: Offset(1) });
+                if !disk.vfs.is_crashed() {
+                    break;
+                }
+                let (_, said) = storage.bounds(partition).unwrap();
+                let again = start(disk.after_power_loss(Loss { survivors, seed: changes }));
+                let (_, found) = again.bounds(partition).unwrap();
+                assert!(said <= found, "{said} is said to be there, and {found} was found");
+                cut += u32::from(found == Offset(1));
+                uncut += u32::from(found == Offset(3));
+            }
+        }
+        assert!(cut > 0 && uncut > 0, "{cut} {uncut}");
     }
 
     #[test]

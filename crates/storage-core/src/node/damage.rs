@@ -101,6 +101,7 @@ impl StorageNode {
         slot.opening = true;
         slot.cutting = None;
         slot.checkpoint = None;
+        slot.trim = None;
         let settings = slot.settings.clone();
         if let Some(idle) = idle {
             // Whoever waits for it hears of it.

@@ -108,6 +108,7 @@ impl StorageNode {
             Err(WriteFailure::NoSpace) => {
                 self.disk_full_until = now.tick.plus_ms(FULL_DISK_PAUSE_MS);
                 self.coordinators.touch_all();
+                self.trim_waits_no_more(partition, effects);
             }
             // There is one directory. Without it the node can only hand over what it leads, and be restarted (S6).
             Err(WriteFailure::Failed) => self.shutdown_requested(now, effects),
@@ -116,7 +117,8 @@ impl StorageNode {
         }
     }
 
-    /// The disk was asked for a cut. What was derived from the log that ends here is not kept (S4).
+    /// The disk was asked for a cut, which comes when no write is under way, and so no trim waits for one. What was derived from the
+    /// log that ends here is not kept (S4).
     pub(super) fn cut(&mut self, partition: TopicPartition, write: WriteId) {
         if let Some(slot) = self.slots.get_mut(&partition) {
             slot.cutting = Some(write);
@@ -168,6 +170,9 @@ impl StorageNode {
         if let Some(Checkpoint { as_of, producer_state }) = slot.checkpoint.take_if(|kept| kept.as_of <= durable_end) {
             let high_watermark = replica.high_watermark().min(durable_end);
             effects.push(Effect::Checkpoint { partition, as_of, high_watermark, producer_state });
+        }
+        if slot.checkpoint.is_none() {
+            self.trim_waits_no_more(partition, effects);
         }
     }
 }

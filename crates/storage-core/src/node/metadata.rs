@@ -271,6 +271,7 @@ impl Slot {
             cutting: None,
             bytes_since_checkpoint: 0,
             checkpoint: None,
+            trim: None,
         }
     }
 }

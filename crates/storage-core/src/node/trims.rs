@@ -43,16 +43,23 @@ impl StorageNode {
         }
     }
 
-    /// What is derived from the records that go is kept first, as far as it can be: they cannot be looked at again.
+    /// What is derived from the records that go is kept first: they cannot be looked at again.
     pub(super) fn trim_log(&mut self, partition: TopicPartition, write: WriteId, to: Offset, effects: &mut Effects) {
         if let Some(slot) = self.slots.get_mut(&partition)
             && let Some(replica) = &slot.replica
         {
             let producer_state = replica.producers().encode();
             slot.checkpoint.get_or_insert(Checkpoint { as_of: replica.log_end(), producer_state });
+            slot.trim = Some((write, to));
         }
         self.keep_checkpoint(partition, effects);
-        effects.push(Effect::Trim { partition, write, to });
+    }
+
+    /// The checkpoint is kept, or whatever it waits for will not come soon.
+    pub(super) fn trim_waits_no_more(&mut self, partition: TopicPartition, effects: &mut Effects) {
+        if let Some((write, to)) = self.slots.get_mut(&partition).and_then(|slot| slot.trim.take()) {
+            effects.push(Effect::Trim { partition, write, to });
+        }
     }
 
     pub(super) fn trim_completed(

@@ -1,5 +1,5 @@
 use base_types::{Offset, TopicPartition};
-use peer_api::storage::{Request, TrimPartition, TrimRequest};
+use peer_api::storage::{Acks, Request, TrimPartition, TrimRequest};
 use storage_core::{Event, WriteFailure, WriteId};
 
 use crate::host::*;
@@ -32,6 +32,27 @@ fn records_are_gone_when_the_disk_says_so_and_every_partition_is_answered() {
     let answer = ["answer 1 #7: 1-0 from 3, 9-0 UnknownPartition, 1-1 NotLeader, 1-0 OutOfRange"];
     assert_eq!(trimmed(&mut host, tp(1, 0), 1, Ok(2)), answer);
     assert_eq!(host.node.replica(tp(1, 0)).map(|replica| replica.log_start()), Some(Offset(3)));
+}
+
+/// They cannot be looked at again, once they are gone.
+#[test]
+fn records_stay_until_what_is_derived_from_them_can_be_kept() {
+    let mut host = leading_a_log();
+    host.asked(1, 7, append(Acks::All, 3, &[tp(1, 0)]));
+    assert!(host.asked(1, 8, trim(&[(tp(1, 0), Some(3))])).is_empty());
+    let kept = ["answer 1 #7: 1-0 @4", "checkpoint 1-0 as of 5, high watermark 5", "trim 2 1-0 to 3"];
+    assert_eq!(host.written(tp(1, 0), 1), kept);
+    assert_eq!(trimmed(&mut host, tp(1, 0), 2, Ok(3)), ["answer 1 #8: 1-0 from 3"]);
+}
+
+/// They may be what fills it.
+#[test]
+fn records_go_from_a_full_disk_whatever_is_kept() {
+    let mut host = leading_a_log();
+    host.asked(1, 7, append(Acks::All, 3, &[tp(1, 0)]));
+    host.asked(1, 8, trim(&[(tp(1, 0), Some(3))]));
+    assert_eq!(host.not_written(tp(1, 0), 1, WriteFailure::NoSpace), ["trim 2 1-0 to 3"]);
+    assert_eq!(trimmed(&mut host, tp(1, 0), 2, Ok(3)), ["answer 1 #8: 1-0 from 3"]);
 }
 
 #[test]
