@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use base_types::{BrokerEpoch, BrokerId, Tick, TopicPartition};
+use base_types::{BrokerEpoch, BrokerId, Offset, Tick, TopicPartition};
 use peer_api::metadata::{ConfigResource, Image};
 use record_batch::StampedBatch;
 use replica_core::{Names, Replica, Role, Settings};
@@ -116,15 +116,29 @@ impl Slot {
         self.replica = Some(replica.with_names_after(former));
     }
 
+    /// What was pushed and taken into the log, though no write is asked for while the disk has no space.
+    pub fn saw_push(&mut self, batches: &[StampedBatch]) {
+        let Some(replica) = &self.replica else { return };
+        for batch in batches.iter().filter(|batch| batch.header().next_offset() <= replica.log_end()) {
+            if batch.header().base_offset == self.log_end() {
+                self.log.push(batch.clone());
+                self.unscanned = true;
+            }
+        }
+    }
+
     /// A write continues the log, or is asked for once more in the same place.
     pub fn saw_write(&mut self, batch: &StampedBatch) {
-        let end = self.log.last().map_or(self.disk.log_start, |last| last.header().next_offset());
-        if batch.header().base_offset == end {
+        if batch.header().base_offset == self.log_end() {
             self.log.push(batch.clone());
             self.unscanned = true;
         } else {
             assert!(self.log.contains(batch), "R10: {} is written in no place", batch.header().base_offset);
         }
+    }
+
+    fn log_end(&self) -> Offset {
+        self.log.last().map_or(self.disk.log_start, |last| last.header().next_offset())
     }
 }
 
