@@ -413,6 +413,29 @@ mod tests {
         assert_eq!(slot.replica.as_ref().unwrap().log_end(), Offset(3));
     }
 
+    /// It had nothing yet, which the controller cannot know.
+    #[test]
+    fn a_crash_counts_as_a_loss_for_a_page_cache_topic_that_the_node_had_not_heard_of() {
+        let mut run = cluster(&[1, 2, 3], 2, true);
+        assert!(run.world.may_lose(BrokerId(2)));
+        run.world.crash(BrokerId(1), 0, 0);
+        assert!(!run.world.may_lose(BrokerId(2)), "two of three, and one may be lost");
+        run.world.start(BrokerId(1));
+        run.settle_metadata();
+        assert!(run.world.may_lose(BrokerId(2)), "1 is out of the ISR, and 3 is there");
+    }
+
+    #[test]
+    fn no_topic_is_made_that_only_a_node_is_in_sync_with_that_has_crashed_and_not_said_so() {
+        let mut run = cluster(&[1, 2], 2, true);
+        run.world.fence(BrokerId(2));
+        run.world.create_topic(2, 2, true, &[ids(&[1, 2])]);
+        assert!(run.world.metadata.pending().topic(TopicId([2; 16])).is_some());
+        run.world.crash(BrokerId(1), 0, 0);
+        run.world.create_topic(3, 2, true, &[ids(&[1, 2])]);
+        assert!(run.world.metadata.pending().topic(TopicId([3; 16])).is_none(), "it would never be led");
+    }
+
     /// What was acknowledged is on 2 and on 3, which a move has brought. 2 loses its disk, which nobody knows when the move is undone.
     #[test]
     fn a_move_that_is_undone_does_not_take_the_only_copy() {
