@@ -217,6 +217,11 @@ impl Judge {
             let holds = !node.counts_in(image) || self.holds(image, node, partition);
             assert!(holds, "R3: member {member} of ISR {:?} ELR {:?} lacks what was committed", state.isr, state.elr);
         }
+        let held = state.isr.iter().chain(&state.elr).any(|member| self.holds(image, &nodes[member], partition));
+        assert!(
+            held || ledger.committed.is_empty(),
+            "R2: nobody who may lead {partition} has what was committed: {state:?}"
+        );
         let Some(node) = state.leader.map(|leader| &nodes[&leader]) else { return };
         let Some(slot) = node.slots.get(&partition) else { return };
         let Some(replica) = slot.replica.as_ref() else { return };

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use base_types::{BrokerEpoch, BrokerId, Tick, TopicPartition};
+use base_types::{BrokerEpoch, BrokerId, Offset, Tick, TopicPartition};
 use peer_api::metadata::{ConfigResource, Image};
 use record_batch::StampedBatch;
 use replica_core::{Names, Replica, Role, Settings};
@@ -43,6 +43,9 @@ pub struct Node {
     pub first_names: Names,
     /// The last life that ended with the loss of something that was durable as promised.
     pub lost_in: Option<u64>,
+    /// The last life that ended so that pages which were not written may be gone: what the node had of any topic that is
+    /// acknowledged from the page cache counts for nothing to the controller, whether or not the node knew of the topic yet.
+    pub doubted_in: Option<u64>,
 }
 
 /// One replica and its disk.
@@ -75,6 +78,7 @@ impl Node {
             former: BTreeMap::new(),
             first_names: Names::default(),
             lost_in: None,
+            doubted_in: None,
         }
     }
 
@@ -97,7 +101,16 @@ impl Node {
 
     /// Whether it is, for the metadata, the node that it is: not one of before a loss.
     pub fn counts_in(&self, image: &Image) -> bool {
-        self.lost_in.is_none_or(|lost_in| life_of(image, self.id).is_some_and(|life| life > lost_in))
+        self.is_since(self.lost_in, image)
+    }
+
+    /// Whether it will be the same to the controller when it registers again: it lost nothing, nor may have.
+    pub fn is_trusted_in(&self, image: &Image) -> bool {
+        self.counts_in(image) && self.is_since(self.doubted_in, image)
+    }
+
+    fn is_since(&self, ended: Option<u64>, image: &Image) -> bool {
+        ended.is_none_or(|ended| life_of(image, self.id).is_some_and(|life| life > ended))
     }
 
     /// What the metadata say of the partition's topic; `lag_ms` is the same for all.
@@ -116,15 +129,29 @@ impl Slot {
         self.replica = Some(replica.with_names_after(former));
     }
 
+    /// What was pushed and taken into the log, though no write is asked for while the disk has no space.
+    pub fn saw_push(&mut self, batches: &[StampedBatch]) {
+        let Some(replica) = &self.replica else { return };
+        for batch in batches.iter().filter(|batch| batch.header().next_offset() <= replica.log_end()) {
+            if batch.header().base_offset == self.log_end() {
+                self.log.push(batch.clone());
+                self.unscanned = true;
+            }
+        }
+    }
+
     /// A write continues the log, or is asked for once more in the same place.
     pub fn saw_write(&mut self, batch: &StampedBatch) {
-        let end = self.log.last().map_or(self.disk.log_start, |last| last.header().next_offset());
-        if batch.header().base_offset == end {
+        if batch.header().base_offset == self.log_end() {
             self.log.push(batch.clone());
             self.unscanned = true;
         } else {
             assert!(self.log.contains(batch), "R10: {} is written in no place", batch.header().base_offset);
         }
+    }
+
+    fn log_end(&self) -> Offset {
+        self.log.last().map_or(self.disk.log_start, |last| last.header().next_offset())
     }
 }
 

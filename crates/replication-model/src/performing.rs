@@ -26,6 +26,10 @@ impl World {
         }
         let Some(replica) = &mut slot.replica else { return };
         let (role, high_watermark) = (replica.role(), replica.high_watermark());
+        let pushed = match &event {
+            Event::LeaderSaid(FromLeader::Push { batches, .. }) => batches.clone(),
+            _ => Vec::new(),
+        };
         let mut effects = Effects::default();
         replica.step(now, event, &mut effects);
         let effects: Vec<Effect> = effects.drain().collect();
@@ -36,6 +40,7 @@ impl World {
         let (replies, others): (Vec<Effect>, Vec<Effect>) =
             effects.into_iter().partition(|effect| matches!(effect, Effect::Reply { .. }));
         others.into_iter().for_each(|effect| self.perform(id, partition, role, effect));
+        self.slot(id, partition).into_iter().for_each(|slot| slot.saw_push(&pushed));
         self.judge.check_step(&self.nodes[&id], partition, high_watermark);
         if let Some(slot) = self.slot(id, partition).filter(|slot| slot.unscanned) {
             slot.unscanned = false;

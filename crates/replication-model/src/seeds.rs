@@ -353,3 +353,109 @@ impl Run {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PARTITION: TopicPartition =
+        TopicPartition { topic: TopicId([1; 16]), partition: base_types::PartitionIndex(0) };
+
+    fn ids(ids: &[i32]) -> Vec<BrokerId> {
+        ids.iter().copied().map(BrokerId).collect()
+    }
+
+    /// Four nodes, registered and unfenced, with one partition on these.
+    fn cluster(replicas: &[i32], min_isr: usize, page_cache: bool) -> Run {
+        let mut run = Run::new(1);
+        run.world = World::new(4, 500);
+        for id in run.world.ids() {
+            run.world.start(id);
+            run.world.register(id);
+        }
+        run.settle_metadata();
+        run.world.create_topic(1, min_isr, page_cache, &[ids(replicas)]);
+        run.world.commit_one();
+        run
+    }
+
+    /// All that is under way arrives, and time passes.
+    fn go_on(run: &mut Run) {
+        for _ in 0..20 {
+            run.settle_metadata();
+            run.connect_all();
+            run.settle();
+            for proposal in std::mem::take(&mut run.world.proposals) {
+                run.world.decide(&proposal);
+            }
+            run.world.advance(50);
+        }
+    }
+
+    fn append(run: &mut Run, number: u32, acks: Acks) {
+        let value = crate::Value { partition: PARTITION, number, records: 1, producer: None };
+        let leader = run.world.acting_leader(PARTITION).expect("it is led");
+        run.world.append(leader, LeaderEpoch(0), acks, value, 10_000);
+    }
+
+    /// A replica whose disk is full takes what is pushed, and asks for no write: what producers may be told depends on it (P2).
+    #[test]
+    fn the_judge_sees_what_a_follower_has_while_its_disk_is_full() {
+        let mut run = cluster(&[1, 2], 1, false);
+        go_on(&mut run);
+        run.world.slot(BrokerId(2), PARTITION).unwrap().disk.full = true;
+        for number in 1..=3 {
+            append(&mut run, number, Acks::Leader);
+            run.settle();
+        }
+        let slot = run.world.slot(BrokerId(2), PARTITION).unwrap();
+        assert_eq!((slot.disk.log.len(), slot.log.len()), (0, 3));
+        assert_eq!(slot.replica.as_ref().unwrap().log_end(), Offset(3));
+    }
+
+    /// It had nothing yet, which the controller cannot know.
+    #[test]
+    fn a_crash_counts_as_a_loss_for_a_page_cache_topic_that_the_node_had_not_heard_of() {
+        let mut run = cluster(&[1, 2, 3], 2, true);
+        assert!(run.world.may_lose(BrokerId(2)));
+        run.world.crash(BrokerId(1), 0, 0);
+        assert!(!run.world.may_lose(BrokerId(2)), "two of three, and one may be lost");
+        run.world.start(BrokerId(1));
+        run.settle_metadata();
+        assert!(run.world.may_lose(BrokerId(2)), "1 is out of the ISR, and 3 is there");
+    }
+
+    #[test]
+    fn no_topic_is_made_that_only_a_node_is_in_sync_with_that_has_crashed_and_not_said_so() {
+        let mut run = cluster(&[1, 2], 2, true);
+        run.world.fence(BrokerId(2));
+        run.world.create_topic(2, 2, true, &[ids(&[1, 2])]);
+        assert!(run.world.metadata.pending().topic(TopicId([2; 16])).is_some());
+        run.world.crash(BrokerId(1), 0, 0);
+        run.world.create_topic(3, 2, true, &[ids(&[1, 2])]);
+        assert!(run.world.metadata.pending().topic(TopicId([3; 16])).is_none(), "it would never be led");
+    }
+
+    /// What was acknowledged is on 2 and on 3, which a move has brought. 2 loses its disk, which nobody knows when the move is undone.
+    #[test]
+    fn a_move_that_is_undone_does_not_take_the_only_copy() {
+        let mut run = cluster(&[2, 4], 2, false);
+        go_on(&mut run);
+        run.world.crash(BrokerId(1), 0, usize::MAX);
+        run.world.crash(BrokerId(4), 0, usize::MAX);
+        run.world.reassign(PARTITION, Some(ids(&[2, 1, 3])));
+        append(&mut run, 1, Acks::All);
+        go_on(&mut run);
+        assert_eq!(run.world.judge.committed_end(PARTITION), Offset(1));
+        let state = run.world.metadata.committed().partition(PARTITION).unwrap();
+        assert_eq!((&state.isr, state.is_moving()), (&ids(&[2, 3]), true));
+        assert!(run.world.may_lose(BrokerId(2)));
+        run.world.crash(BrokerId(2), 0, usize::MAX);
+        run.world.wipe(BrokerId(2));
+        run.world.reassign(PARTITION, None);
+        for id in [1, 2, 4] {
+            run.world.start(BrokerId(id));
+        }
+        run.come_to_rest();
+    }
+}

@@ -165,7 +165,7 @@ impl World {
             let partition = TopicPartition { topic: id, partition: PartitionIndex(index as i32) };
             let Some(state) = decisions::new_partition(self.metadata.pending(), replicas.clone()) else { return };
             // Whoever has lost its disks and has not said so is counted in sync at first. It alone would never lead again.
-            if !state.isr.iter().any(|member| self.nodes[member].counts_in(self.metadata.pending())) {
+            if !state.isr.iter().any(|member| self.nodes[member].is_trusted_in(self.metadata.pending())) {
                 return;
             }
             records.push(Record::PartitionChanged { partition, state });
@@ -523,6 +523,9 @@ impl World {
         (node.up, node.paused, node.stopping, node.broker_epoch) = (false, false, false, None);
         node.former.clear();
         let life = node.life;
+        if kept < usize::MAX {
+            node.doubted_in = Some(life);
+        }
         for (&partition, slot) in &mut node.slots {
             if let Some(replica) = slot.replica.take() {
                 slot.disk.high_watermark = replica.high_watermark();
@@ -588,7 +591,7 @@ impl World {
             let ours = image.partitions().filter(|(_, state)| state.replicas.contains(&id));
             ours.into_iter().all(|(partition, state)| {
                 let has_two = min_isr(image, partition).min(state.replicas.len()) >= 2;
-                let one_at_a_time = others().all(|node| node.counts_in(self.metadata.committed()));
+                let one_at_a_time = others().all(|node| node.is_trusted_in(self.metadata.committed()));
                 let mut members = state.isr.iter().chain(&state.elr).filter(|&&member| member != id);
                 let holds = |member| self.judge.holds(image, &self.nodes[member], partition);
                 has_two && one_at_a_time && members.any(holds)

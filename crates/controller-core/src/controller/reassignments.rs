@@ -7,7 +7,7 @@ use peer_api::controller::{Reassign, Refusal, Response, TopicOutcomes};
 use peer_api::metadata::{Image, MetadataOffset, PartitionState, Record, Topic};
 
 use super::topics::check_assignment;
-use super::{Decision, changed, flag, refusal};
+use super::{Decision, changed, configured_min_isr, flag, refusal};
 use crate::partition_change::{Change, Replicas};
 
 pub fn reassign(image: &Image, request: Reassign) -> Decision {
@@ -86,14 +86,27 @@ fn cancel_move(
     }
     let replicas = Replicas::of(old).reverted();
     let isr: Vec<BrokerId> = old.isr.iter().filter(|id| replicas.all.contains(id)).copied().collect();
-    // Only the new replicas are in sync: without them, what was committed since may be lost.
-    if isr.is_empty() && !flag(image, &topic.name, "unclean.leader.election.enable") {
-        let text = format!(
-            "Unable to revert partition assignment for {}:{index} because it would require an unclean leader election.",
-            topic.name
-        );
+    let why = if isr.is_empty() {
+        // Only the new replicas are in sync: without them, what was committed since may be lost.
+        Some("it would require an unclean leader election")
+    } else if leaves_too_few(image, topic, old, &replicas) {
+        Some("fewer replicas than min.insync.replicas would be left that have all that is committed")
+    } else {
+        None
+    };
+    if let Some(why) = why.filter(|_| !flag(image, &topic.name, "unclean.leader.election.enable")) {
+        let text = format!("Unable to revert partition assignment for {}:{index} because {why}.", topic.name);
         return Err(refusal(ErrorCode::InvalidReplicaAssignment, text));
     }
     let change = Change { isr, replicas: Some(replicas), ..Change::default() };
     Ok(changed(image, &topic.name, old, &change))
+}
+
+/// Whether the replicas that go are needed: what was committed is on every member of ISR and ELR, and as many of them as
+/// `min.insync.replicas` says, less one, may lose it (KIP-966). Kafka undoes the move.
+fn leaves_too_few(image: &Image, topic: &Topic, old: &PartitionState, replicas: &Replicas) -> bool {
+    let members = old.isr.iter().chain(&old.elr);
+    let (stay, go): (Vec<BrokerId>, Vec<BrokerId>) = members.copied().partition(|id| replicas.all.contains(id));
+    let min_isr = configured_min_isr(image, &topic.name).min(replicas.all.len());
+    !go.is_empty() && stay.len() < min_isr
 }

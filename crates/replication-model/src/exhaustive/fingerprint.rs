@@ -36,7 +36,8 @@ impl State {
         for node in world.nodes.values() {
             hasher.clock = node.clock.0;
             hasher.names.clear();
-            (node.up, node.life, node.broker_epoch, node.directory, node.lost_in).hash(&mut hasher);
+            (node.up, node.life, node.broker_epoch, node.directory).hash(&mut hasher);
+            (node.lost_in, node.doubted_in).hash(&mut hasher);
             (newest - if node.up { node.heard } else { newest }).hash(&mut hasher);
             if node.up {
                 oldest = oldest.min(node.heard);

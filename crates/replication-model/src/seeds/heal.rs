@@ -34,7 +34,7 @@ impl Run {
         self.write_to_all();
     }
 
-    fn come_to_rest(&mut self) {
+    pub(super) fn come_to_rest(&mut self) {
         for _ in 0..ROUNDS {
             self.settle_metadata();
             self.connect_all();
@@ -78,7 +78,7 @@ impl Run {
         }
     }
 
-    fn connect_all(&mut self) {
+    pub(super) fn connect_all(&mut self) {
         for id in self.world.ids() {
             for partition in self.world.partitions_of(id) {
                 if let Some(Role::Follower { leader }) = self.world.replica(id, partition).map(Replica::role)
@@ -91,7 +91,7 @@ impl Run {
     }
 
     /// Delivers and finishes everything that is under way, without the passing of time.
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         for _ in 0..100_000 {
             let live = self.world.letters.keys().copied().find(|&queue| !self.world.is_late(queue));
             if let Some(queue) = live {
