@@ -1,10 +1,11 @@
 //! How long writers wait when something dies: probes that write to every partition all the time, and what is done to the cluster meanwhile.
 //!
 //! A probe is an unchanged client with its defaults in a process of its own. A *gap* is the time between two acknowledgements of one
-//! partition; every partition counts, led by the victim or not.
+//! partition; every partition counts, led by the victim or not. Of a probe that reads, it is the time between two records.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::process::{Child, ChildStdin, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -79,21 +80,24 @@ impl Probe {
     /// The topic exists.
     pub fn start(library: Library, bootstrap: &str, topic: &str, partitions: i32) -> Result<Probe> {
         let (partitions, interval) = (partitions.to_string(), INTERVAL.as_millis().to_string());
-        let mut command = match library {
+        match library {
             Library::Librdkafka => {
                 let mut command = clients::python_command("failover_probe.py")?;
                 command.args(["--bootstrap", bootstrap, "--topic", topic]);
                 command.args(["--partitions", &partitions, "--interval-ms", &interval]);
                 command.args(["--producers", &PRODUCERS.to_string()]);
-                command
+                Self::spawn(library, command)
             }
-            Library::Java => {
-                let source = place::manifests().join("clients/java/FailoverProbe.java");
-                let mut command = oracle::java(&source.display().to_string(), 256)?;
-                command.args([bootstrap, topic, &partitions, &interval]);
-                command
-            }
-        };
+            Library::Java => Self::spawn(library, java([bootstrap, topic, &partitions, &interval])?),
+        }
+    }
+
+    /// A client of Java's that reads what others write from now on.
+    pub fn reader(bootstrap: &str, topic: &str, partitions: i32) -> Result<Probe> {
+        Self::spawn(Library::Java, java([bootstrap, topic, &partitions.to_string(), "read"])?)
+    }
+
+    fn spawn(library: Library, mut command: Command) -> Result<Probe> {
         let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().with_context(|| format!("cannot start the probe of {library:?}"))?;
         let commands = child.stdin.take().context("its input is ours")?;
@@ -144,6 +148,13 @@ impl Probe {
             Ok(report.flows(lately).then_some(report))
         })
     }
+}
+
+fn java(arguments: [&str; 4]) -> Result<Command> {
+    let source = place::manifests().join("clients/java/FailoverProbe.java");
+    let mut command = oracle::java(&source.display().to_string(), 256)?;
+    command.args(arguments);
+    Ok(command)
 }
 
 impl Drop for Probe {
@@ -209,6 +220,17 @@ pub fn placed(bootstrap: &str, topic: &str) -> Result<Vec<Placed>> {
     }
     found.sort_by_key(|(index, _)| *index);
     Ok(found.into_iter().map(|(_, placed)| placed).collect())
+}
+
+/// The ports at which clients are told to find the storage nodes: those of the gateways that stand for them.
+pub fn ports(bootstrap: &str) -> Result<BTreeMap<i64, String>> {
+    let answer = clients::kcat(&["-L", "-J", "-m", "10", "-b", bootstrap], None)?;
+    let answer: Value = serde_json::from_slice(&answer).context("kcat -L -J prints JSON")?;
+    let brokers = answer.get("brokers").and_then(Value::as_array).cloned().unwrap_or_default();
+    let port = |broker: &Value| {
+        Some((broker.get("id")?.as_i64()?, broker.get("name")?.as_str()?.split_once(':')?.1.to_owned()))
+    };
+    Ok(brokers.iter().filter_map(port).collect())
 }
 
 /// Until every partition of the topics has a leader and all replicas in sync.

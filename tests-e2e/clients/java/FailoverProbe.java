@@ -1,20 +1,27 @@
 import java.io.BufferedReader;
 import java.io.InputStreamReader;
+import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.Properties;
 import java.util.TreeMap;
 import java.util.stream.Collectors;
+import java.util.stream.IntStream;
+import org.apache.kafka.clients.consumer.ConsumerRecord;
+import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
+import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.common.serialization.ByteArrayDeserializer;
 import org.apache.kafka.common.serialization.ByteArraySerializer;
 
 /**
  * Writes to every partition of a topic, again and again, with the Java client's defaults, and says how long each went without an
- * acknowledged write. Commands and answers are those of failover_probe.py: `begin` and `report`.
+ * acknowledged write. Or reads every partition, and says how long each gave nothing. Commands and answers are those of
+ * failover_probe.py: `begin` and `report`.
  *
- * Arguments: address, topic, partitions, milliseconds between two writes to a partition.
+ * Arguments: address, topic, partitions, milliseconds between two writes to a partition or `read`.
  */
 public class FailoverProbe {
     static long[] last;
@@ -24,19 +31,42 @@ public class FailoverProbe {
 
     public static void main(String[] arguments) throws Exception {
         System.setProperty("log4j2.level", "OFF");
-        Properties properties = new Properties();
-        properties.put("bootstrap.servers", arguments[0]);
-        properties.put("key.serializer", ByteArraySerializer.class.getName());
-        properties.put("value.serializer", ByteArraySerializer.class.getName());
-        KafkaProducer<byte[], byte[]> producer = new KafkaProducer<>(properties);
         String topic = arguments[1];
         int partitions = Integer.parseInt(arguments[2]);
-        long intervalMs = Long.parseLong(arguments[3]);
         last = new long[partitions];
         longest = new long[partitions];
         Thread commands = new Thread(FailoverProbe::obey);
         commands.setDaemon(true);
         commands.start();
+        if (arguments[3].equals("read")) {
+            read(arguments[0], topic, partitions);
+        } else {
+            write(arguments[0], topic, partitions, Long.parseLong(arguments[3]));
+        }
+    }
+
+    static void read(String address, String topic, int partitions) {
+        Properties properties = new Properties();
+        properties.put("bootstrap.servers", address);
+        properties.put("key.deserializer", ByteArrayDeserializer.class.getName());
+        properties.put("value.deserializer", ByteArrayDeserializer.class.getName());
+        KafkaConsumer<byte[], byte[]> consumer = new KafkaConsumer<>(properties);
+        List<TopicPartition> all = IntStream.range(0, partitions).mapToObj(number -> new TopicPartition(topic, number)).toList();
+        consumer.assign(all);
+        consumer.seekToEnd(all);
+        while (true) {
+            for (ConsumerRecord<byte[], byte[]> record : consumer.poll(Duration.ofSeconds(1))) {
+                answered(record.partition(), null);
+            }
+        }
+    }
+
+    static void write(String address, String topic, int partitions, long intervalMs) throws InterruptedException {
+        Properties properties = new Properties();
+        properties.put("bootstrap.servers", address);
+        properties.put("key.serializer", ByteArraySerializer.class.getName());
+        properties.put("value.serializer", ByteArraySerializer.class.getName());
+        KafkaProducer<byte[], byte[]> producer = new KafkaProducer<>(properties);
         long due = System.nanoTime();
         while (true) {
             for (int partition = 0; partition < partitions; partition++) {

@@ -4,7 +4,7 @@
 //!
 //! * v5: log start offset. v7: sessions (KIP-227, `session.rs`). v9: the client's leader epoch (KIP-320). v10: zstd.
 //! * v11: preferred read replica (KIP-392), always none. v12: flexible, last fetched epoch and divergence (KIP-595).
-//! * v13: topics by id (KIP-516). v15: replica state. v16: leader and address with "not leader" (KIP-951).
+//! * v13: topics by id (KIP-516). v15: replica state. v16: the leader with "not leader" (KIP-951), and never its address.
 //! * v17, v18: followers' affairs; the fields are read and ignored.
 //!
 //! **How it waits.** Clients send a fetch to the broker that leads its partitions, so nearly always one storage node holds
@@ -20,8 +20,8 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use base_types::{BrokerId, ErrorCode, LeaderEpoch, Offset, PartitionIndex, Tick, TopicPartition};
-use kafka_wire::k01_fetch::{EpochEndOffset, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData};
-use kafka_wire::{FetchRequest, FetchResponse, KafkaString, Records};
+use kafka_wire::k01_fetch::{EpochEndOffset, FetchableTopicResponse, LeaderIdAndEpoch, PartitionData};
+use kafka_wire::{FetchRequest, FetchResponse, Records};
 use peer_api::storage::{
     FetchPartition, FetchRequest as StorageFetch, Fetched, Isolation, ReadError, Request, RequestId, Response,
     TransportError,
@@ -273,7 +273,6 @@ impl Fetch {
         self.cancel(cx);
         let mut left = self.bytes_max;
         let mut given = false;
-        let mut leaders = Vec::new();
         let mut told: Vec<(Key, Wanted, Said)> = Vec::with_capacity(self.items.len());
         let mut data: Vec<PartitionData> = Vec::with_capacity(self.items.len());
         for item in self.items.drain(..) {
@@ -288,7 +287,7 @@ impl Fetch {
                     given |= size > 0;
                 }
             }
-            let answer = partition_data(cx, key.partition, partition, state, self.isolation, &mut leaders);
+            let answer = partition_data(cx, key.partition, partition, state, self.isolation);
             let said = Said {
                 failed: answer.error_code != 0,
                 has_records: answer.records.as_ref().is_some_and(|records| !records.is_empty()),
@@ -322,9 +321,6 @@ impl Fetch {
                 }),
             }
         }
-        if cx.version() >= 16 {
-            response.node_endpoints = endpoints(cx, leaders);
-        }
         let answer: Answer = cx.respond(&response);
         answer.into()
     }
@@ -345,7 +341,6 @@ fn partition_data(
     partition: TopicPartition,
     state: State,
     isolation: Isolation,
-    leaders: &mut Vec<BrokerId>,
 ) -> PartitionData {
     let mut data = PartitionData {
         partition_index: index,
@@ -377,23 +372,11 @@ fn partition_data(
         && let Some(view) = cx.image.partition(partition)
         && let Some(leader) = view.leader
     {
+        // Without its address, which may have changed since the client was told: where one partition is told the new one and others of
+        // this leader have the old one, the Java client takes them for two brokers with one fetch session (trap 68).
         data.current_leader = LeaderIdAndEpoch { leader_id: leader.0, leader_epoch: view.leader_epoch.0 };
-        leaders.push(leader);
     }
     data
-}
-
-fn endpoints(cx: &Context<'_>, mut leaders: Vec<BrokerId>) -> Vec<NodeEndpoint> {
-    leaders.sort_unstable();
-    leaders.dedup();
-    leaders
-        .into_iter()
-        .filter_map(|leader| {
-            let broker = cx.image.broker(leader)?;
-            let (host, port) = route::address_of(cx.image, broker, cx.shared.controller.advertised());
-            Some(NodeEndpoint { node_id: leader.0, host, port, rack: broker.rack.as_ref().map(KafkaString::from) })
-        })
-        .collect()
 }
 
 #[cfg(test)]
