@@ -169,6 +169,11 @@ impl Controller {
         &self.committed
     }
 
+    /// Up to where metadata are known to be committed. A leader applies them here when they are on its own disk, too.
+    pub fn committed(&self) -> MetadataOffset {
+        MetadataOffset(self.consensus.committed())
+    }
+
     /// What must hold between steps. Walks everything: for tests and the simulator.
     pub fn check_invariants(&self) {
         invariant!(C3, self.committed.at().0 <= self.consensus.committed(), "applied {}", self.committed.at());

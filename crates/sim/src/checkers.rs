@@ -71,15 +71,10 @@ impl Memory {
     }
 
     fn check_metadata(&mut self, world: &World) -> Result<(), String> {
+        self.check_controllers(world)?;
         for id in world.processes() {
             let life = world.life(id).unwrap_or(0);
-            if let Some(controller) = world.process::<Controller>(id) {
-                let role = controller.core().role();
-                if role.is_leader {
-                    self.controllers.leads(role.term, controller.id())?;
-                }
-                self.controllers.applied(controller.id(), controller.core().image())?;
-            } else if let Some(storage) = world.process::<Storage>(id) {
+            if let Some(storage) = world.process::<Storage>(id) {
                 self.controllers.viewed(id, life, storage.core().image())?;
             } else if let Some(gateway) = world.process::<Gateway>(id) {
                 self.controllers.viewed(id, life, gateway.core().image())?;
@@ -88,6 +83,28 @@ impl Memory {
         }
         Ok(())
     }
+
+    fn check_controllers(&mut self, world: &World) -> Result<(), String> {
+        for controller in controllers(world) {
+            let role = controller.core().role();
+            self.controllers.votes(role.term);
+            if role.is_leader {
+                self.controllers.leads(role.term, controller.id())?;
+            }
+        }
+        for controller in controllers(world).filter(|controller| controller.core().is_active()) {
+            let core = controller.core();
+            self.controllers.decides(core.role().term, controller.id(), core.committed())?;
+        }
+        for controller in controllers(world) {
+            self.controllers.applied(controller.id(), controller.core().image())?;
+        }
+        Ok(())
+    }
+}
+
+fn controllers(world: &World) -> impl Iterator<Item = &Controller> {
+    world.processes().filter_map(|id| world.process::<Controller>(id))
 }
 
 fn nodes(world: &World) -> impl Iterator<Item = (ProcessId, &Storage)> {

@@ -305,21 +305,13 @@ impl Cluster {
                 }
                 false
             }
-            Fault::SlowDisk { process, times } => match self.world.process_mut::<Storage>(process) {
-                Some(storage) => {
-                    storage.slowness = times;
-                    true
-                }
-                None => false,
-            },
+            Fault::SlowDisk { process, times } => self.slow_disk(process, times),
             Fault::MendDisk { process } => {
                 if let Some(disk) = self.disk(process) {
                     disk.vfs.mend();
                 }
                 self.armed.remove(&process);
-                if let Some(storage) = self.world.process_mut::<Storage>(process) {
-                    storage.slowness = 1;
-                }
+                self.slow_disk(process, 1);
                 false
             }
             Fault::Operate(operation) => match self.world.process_mut::<Admin>(ADMIN) {
@@ -339,6 +331,18 @@ impl Cluster {
             ProcessId::Storage(id) => self.disks.get(&id),
             _ => None,
         }
+    }
+
+    /// Whether there was a process with a disk.
+    fn slow_disk(&mut self, process: ProcessId, times: u64) -> bool {
+        if let Some(storage) = self.world.process_mut::<Storage>(process) {
+            storage.slowness = times;
+        } else if let Some(controller) = self.world.process_mut::<Controller>(process) {
+            controller.slowness = times;
+        } else {
+            return false;
+        }
+        true
     }
 
     /// Whether there was anything to strike.

@@ -22,6 +22,8 @@ pub struct Controllers {
     next_producer_id: Option<(MetadataOffset, ProducerId)>,
     /// The newest offset that anybody has seen.
     newest: MetadataOffset,
+    /// The newest term that anybody has heard of.
+    term: u64,
 }
 
 impl Controllers {
@@ -32,6 +34,23 @@ impl Controllers {
             Ok(())
         } else {
             Err(format!("C1: term {term} is led by controllers {known} and {controller}"))
+        }
+    }
+
+    /// A controller has come to this term.
+    pub fn votes(&mut self, term: u64) {
+        self.term = self.term.max(term);
+    }
+
+    /// C2: whoever decides in the newest term has all that was committed in those before: nothing that anybody has seen is missing.
+    pub fn decides(&self, term: u64, controller: i32, committed: MetadataOffset) -> Result<(), String> {
+        if term < self.term || committed >= self.newest {
+            Ok(())
+        } else {
+            Err(format!(
+                "C2: controller {controller} decides in term {term} from {committed} on, and {} was committed",
+                self.newest
+            ))
         }
     }
 
@@ -122,6 +141,17 @@ mod tests {
         assert_eq!(controllers.leads(1, 1), Ok(()));
         assert_eq!(controllers.leads(2, 2), Ok(()));
         assert!(controllers.leads(1, 2).unwrap_err().starts_with("C1"));
+    }
+
+    #[test]
+    fn who_decides_in_the_newest_term_has_all_that_was_seen() {
+        let mut controllers = Controllers::default();
+        controllers.votes(1);
+        assert_eq!(controllers.applied(1, &image(5, "a")), Ok(()));
+        assert_eq!(controllers.decides(1, 1, MetadataOffset(5)), Ok(()));
+        controllers.votes(3);
+        assert_eq!(controllers.decides(2, 2, MetadataOffset(4)), Ok(()), "one of the past that does not know");
+        assert!(controllers.decides(3, 3, MetadataOffset(4)).unwrap_err().starts_with("C2"));
     }
 
     #[test]

@@ -26,6 +26,10 @@ pub struct Seat {
 
 /// Of restarts, where disks are wiped at all.
 const WIPES_PER_MILLE: u64 = 200;
+/// Of losses of power: disks stand still before.
+const DISKS_FIRST_PER_MILLE: u64 = 700;
+/// A disk that is so many times slower stands still, as far as the next second goes.
+const STANDSTILL: u64 = 1_000;
 
 /// Faults in order of time. Every one has its end; after `shape.trouble_ms` everything is well.
 pub fn draw(random: &mut Random, shape: &Shape) -> List {
@@ -49,6 +53,10 @@ pub fn draw(random: &mut Random, shape: &Shape) -> List {
     }
     faults.sort_by_key(|&(at, _)| at);
     faults
+}
+
+fn has_disk(process: ProcessId) -> bool {
+    matches!(process, ProcessId::Controller(_) | ProcessId::Storage(_))
 }
 
 struct Drawing<'a> {
@@ -80,6 +88,15 @@ impl Drawing<'_> {
         ProcessId::Storage(self.random.between(1, self.shape.storage_nodes as u64) as i32)
     }
 
+    fn disk_owner(&mut self) -> ProcessId {
+        loop {
+            let process = self.anyone();
+            if has_disk(process) {
+                return process;
+            }
+        }
+    }
+
     fn loss(&mut self) -> Loss {
         // Torn writes at four of five losses of power.
         let survivors = match self.random.below(10) {
@@ -103,6 +120,17 @@ impl Drawing<'_> {
         self.put(restart_ms, Fault::Restart { process });
     }
 
+    /// Power is lost at `at`, often by these machines' disks first: a shelf of disks dies at once, while a machine lives on for as long as
+    /// its supply does. Until then nothing becomes durable, and all else goes on.
+    fn disks_first(&mut self, at: u64, processes: &[ProcessId]) {
+        if self.random.chance(DISKS_FIRST_PER_MILLE) {
+            let stopped_at = at.saturating_sub(self.random.between(1, 1_000));
+            for &process in processes.iter().filter(|process| has_disk(**process)) {
+                self.put(stopped_at, Fault::SlowDisk { process, times: STANDSTILL });
+            }
+        }
+    }
+
     fn draw(&mut self, kind: Kind, at: u64, number: u64) {
         match kind {
             Kind::Kill => {
@@ -112,6 +140,7 @@ impl Drawing<'_> {
             }
             Kind::PowerLoss => {
                 let (process, loss) = (self.anyone(), self.loss());
+                self.disks_first(at, &[process]);
                 self.put(at, Fault::PowerLoss { process, loss });
                 self.restart(at, process);
             }
@@ -122,10 +151,17 @@ impl Drawing<'_> {
             }
             Kind::PowerLossOfAll => {
                 let loss = self.loss();
+                // Two circuits: disks of the one may go first, and power comes back to one after the other.
+                let (one, other): (Vec<ProcessId>, Vec<ProcessId>) =
+                    self.servers.clone().into_iter().partition(|_| self.random.chance(500));
+                self.disks_first(at, &one);
                 self.put(at, Fault::PowerLossOfAll { loss });
-                for process in self.servers.clone() {
-                    let restart_ms = at + self.random.between(50, 5_000);
-                    self.put(restart_ms, Fault::Restart { process });
+                for circuit in [one, other] {
+                    let back_ms = at + self.random.between(50, 4_500);
+                    for process in circuit {
+                        let restart_ms = back_ms + self.random.below(500);
+                        self.put(restart_ms, Fault::Restart { process });
+                    }
                 }
             }
             // Comes with a restart.
@@ -205,7 +241,7 @@ impl Drawing<'_> {
                 self.put(ends, Fault::MendDisk { process });
             }
             Kind::SlowDisk => {
-                let (process, times) = (self.storage_node(), self.random.between(10, 100));
+                let (process, times) = (self.disk_owner(), self.random.between(10, 100));
                 let ends = at + self.random.between(500, 10_000);
                 self.put(at, Fault::SlowDisk { process, times });
                 self.put(ends, Fault::MendDisk { process });

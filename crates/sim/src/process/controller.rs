@@ -41,6 +41,8 @@ pub struct Controller {
     started: Option<Effects>,
     /// It was asked to stop, and does when it is not active or the time is over.
     stop_at: Option<Tick>,
+    /// Everything that the disk does takes so many times longer.
+    pub slowness: u64,
 }
 
 impl Store {
@@ -87,6 +89,7 @@ impl Controller {
             held: Vec::new(),
             started: Some(effects),
             stop_at: None,
+            slowness: 1,
         }
     }
 
@@ -153,7 +156,7 @@ impl Controller {
             } else {
                 context.random.between(100, 1_500)
             };
-            context.after(micros, DISK_TOKEN);
+            context.after(micros * self.slowness, DISK_TOKEN);
         }
     }
 
