@@ -22,7 +22,7 @@ use peer_api::controller::{
 };
 use peer_api::metadata::{BrokerState, ConfigResource, Image, MetadataOffset, PartitionState, Record};
 use peer_api::storage::RequestId;
-use raft_core::{Committed, Consensus, ReadId, RecoverError, Role, Stored};
+use raft_core::{Committed, Consensus, PeerProgress, ReadId, RecoverError, Role, Stored};
 
 use crate::config::Config;
 use crate::effect::{Effect, Effects};
@@ -172,6 +172,11 @@ impl Controller {
     /// Up to where metadata are known to be committed. A leader applies them here when they are on its own disk, too.
     pub fn committed(&self) -> MetadataOffset {
         MetadataOffset(self.consensus.committed())
+    }
+
+    /// How far the logs of the voters have come, as this one knows while it leads.
+    pub fn progress(&self) -> Vec<PeerProgress> {
+        self.consensus.progress()
     }
 
     /// What must hold between steps. Walks everything: for tests and the simulator.

@@ -94,6 +94,11 @@ impl Memory {
         }
         for controller in controllers(world).filter(|controller| controller.core().is_active()) {
             let core = controller.core();
+            for peer in core.progress() {
+                // One that is down is looked at when it is back.
+                let Some(voter) = controllers(world).find(|voter| voter.id() == peer.id.0) else { continue };
+                self.controllers.confirmed(core.role().term, peer.id, peer.log_end, voter.store().last())?;
+            }
             self.controllers.decides(core.role().term, controller.id(), core.committed())?;
         }
         for controller in controllers(world) {

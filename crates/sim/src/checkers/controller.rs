@@ -1,4 +1,4 @@
-//! C1, C2, C5, C11, R14 and P7: what the controllers decided, and everybody's view of it.
+//! C1, C2, C4, C5, C11, R14 and P7: what the controllers decided, and everybody's view of it.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -50,6 +50,17 @@ impl Controllers {
             Err(format!(
                 "C2: controller {controller} decides in term {term} from {committed} on, and {} was committed",
                 self.newest
+            ))
+        }
+    }
+
+    /// C4: what the leader of the newest term counts as confirmed by a voter is on that voter's disk.
+    pub fn confirmed(&self, term: u64, voter: BrokerId, confirmed: u64, durable: u64) -> Result<(), String> {
+        if term < self.term || confirmed <= durable {
+            Ok(())
+        } else {
+            Err(format!(
+                "C4: controller {voter} has confirmed {confirmed} in term {term}, and {durable} is durable there"
             ))
         }
     }
@@ -152,6 +163,15 @@ mod tests {
         controllers.votes(3);
         assert_eq!(controllers.decides(2, 2, MetadataOffset(4)), Ok(()), "one of the past that does not know");
         assert!(controllers.decides(3, 3, MetadataOffset(4)).unwrap_err().starts_with("C2"));
+    }
+
+    #[test]
+    fn what_the_leader_of_the_newest_term_counts_is_durable() {
+        let mut controllers = Controllers::default();
+        controllers.votes(2);
+        assert_eq!(controllers.confirmed(2, BrokerId(1), 7, 7), Ok(()));
+        assert_eq!(controllers.confirmed(1, BrokerId(1), 7, 6), Ok(()), "what a later leader has had removed");
+        assert!(controllers.confirmed(2, BrokerId(1), 7, 6).unwrap_err().starts_with("C4"));
     }
 
     #[test]

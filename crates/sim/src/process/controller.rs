@@ -24,6 +24,8 @@ pub struct Store {
     hard_state: Option<Bytes>,
     snapshot: Option<Bytes>,
     entries: BTreeMap<u64, Bytes>,
+    /// Index of the last entry, which may be in the snapshot.
+    last: u64,
 }
 
 pub struct Controller {
@@ -46,6 +48,10 @@ pub struct Controller {
 }
 
 impl Store {
+    pub fn last(&self) -> u64 {
+        self.last
+    }
+
     fn apply(&mut self, persist: Persist) {
         if let Some(hard_state) = persist.hard_state {
             self.hard_state = Some(hard_state);
@@ -58,7 +64,9 @@ impl Store {
         }
         if let Some(from) = persist.remove_from {
             self.entries.retain(|&index, _| index < from);
+            self.last = from - 1;
         }
+        self.last = persist.entries.last().map_or(self.last, |(index, _)| *index);
         self.entries.extend(persist.entries);
     }
 }
