@@ -21,9 +21,6 @@ use crate::limits::{
 };
 use crate::operation::{Answer, Operation, OperationId, Request};
 
-/// What the Java client, and all that is built on it, calls itself.
-const JAVA: &str = "apache-kafka-java";
-
 #[derive(Default)]
 pub(crate) struct Connection {
     caller: Arc<Caller>,
@@ -34,10 +31,6 @@ pub(crate) struct Connection {
     slot_bytes: usize,
     /// Of answers that the client has not taken yet.
     pub unsent_bytes: usize,
-    /// When it last sent or took something.
-    pub active_at: Tick,
-    /// Whether its client asks any broker for metadata at once when a connection ends. librdkafka waits a second if that was the last one.
-    pub looks_around: bool,
     pub paused: bool,
     /// When stale produces may be tried again without news of the metadata.
     pub retry_at: Option<Tick>,
@@ -83,10 +76,6 @@ impl Connection {
             self.caller = Arc::new(Caller { client_id: client_id.to_owned(), client_host });
         }
         self.caller.clone()
-    }
-
-    pub fn introduced(&mut self, software: &str) {
-        self.looks_around = software == JAVA;
     }
 
     pub fn push(&mut self, frame: Frame) {

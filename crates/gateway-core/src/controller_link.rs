@@ -20,7 +20,7 @@ use peer_api::storage::RequestId;
 
 use crate::effect::{Effect, Effects};
 use crate::event::Trace;
-use crate::limits::{CONTROLLER_RETRY_MS, CONTROLLER_WELCOME_MS, LEAVE_MS, REFUSE_MS};
+use crate::limits::{CONTROLLER_RETRY_MS, CONTROLLER_WELCOME_MS, LEAVE_MS};
 use crate::operation::OperationId;
 
 pub(crate) struct ControllerLink {
@@ -35,7 +35,7 @@ pub(crate) struct ControllerLink {
     /// This gateway stops: it asks to be named no more, until then at the latest, and registers no more.
     leave_by: Option<Tick>,
     /// It stopped asking. For good: what was refused once must not be overtaken by what is taken.
-    left_at: Option<Tick>,
+    left: bool,
     /// When a hint was last followed without a pause.
     followed_at: Option<Tick>,
     sessions: u64,
@@ -75,7 +75,7 @@ impl ControllerLink {
             heartbeat_ms,
             start_over: false,
             leave_by: None,
-            left_at: None,
+            left: false,
             followed_at: None,
             sessions: 0,
         }
@@ -105,23 +105,14 @@ impl ControllerLink {
         }
     }
 
-    /// After every step: whether clients are sent elsewhere from now on, or there is nobody to ask for it, or that took too long.
-    pub fn weigh_leaving(&mut self, now: Tick, image: &Image) -> bool {
+    /// After every step: whether clients are sent elsewhere by now, or there is nobody to ask for it, or that took too long.
+    pub fn weigh_leaving(&mut self, now: Tick, image: &Image) {
         let named = image.gateway(self.gateway()).is_some_and(|known| known.incarnation == self.incarnation());
-        let leaves = self.left_at.is_none() && self.leave_by.is_some_and(|by| !named || !self.is_active() || by <= now);
-        if leaves {
-            self.left_at = Some(now);
-        }
-        leaves
+        self.left |= self.leave_by.is_some_and(|by| !named || !self.is_active() || by <= now);
     }
 
     pub fn has_left(&self) -> bool {
-        self.left_at.is_some()
-    }
-
-    /// Whether clients that could not be let go between two requests are told to go elsewhere.
-    pub fn sends_away(&self, now: Tick) -> bool {
-        self.left_at.is_some_and(|at| at.plus_ms(REFUSE_MS) <= now)
+        self.left
     }
 
     pub fn calls(&self) -> usize {
@@ -138,7 +129,7 @@ impl ControllerLink {
             State::Opening { until } | State::Greeting { until } => until,
             State::Active { heartbeat_at } => heartbeat_at,
         };
-        self.leave_by.filter(|_| self.left_at.is_none()).map_or(next, |by| by.min(next))
+        self.leave_by.filter(|_| !self.left).map_or(next, |by| by.min(next))
     }
 
     pub fn ask(&mut self, (operation, trace): (OperationId, Trace), request: Request, effects: &mut Effects) {

@@ -16,7 +16,7 @@ use crate::controller_link::{ControllerLink, Heard};
 use crate::effect::{CloseReason, Effect, Effects, RequestInfo};
 use crate::event::{ConnectionId, Event};
 use crate::lag::{self, GroupLag, Lag, Ways};
-use crate::limits::{FETCH_BYTES_MAX, FETCH_BYTES_MIN, FRAME_SIZE_MAX, FRAME_SIZE_MIN, LET_GO_MS, MOVE_MS, QUIET_MS};
+use crate::limits::{FETCH_BYTES_MAX, FETCH_BYTES_MIN, FRAME_SIZE_MAX, FRAME_SIZE_MIN, MOVE_MS};
 use crate::operation::{Answer, Begun, Context, OperationId, Progress, Request};
 use crate::session::Sessions;
 use crate::stats::Stats;
@@ -75,8 +75,6 @@ pub struct Gateway {
     fenced: BTreeSet<BrokerId>,
     /// Connections whose stale produces wait for news or for their next attempt.
     stale: BTreeMap<ConnectionId, Tick>,
-    /// Of a gateway that has left: when to look again for clients that are silent.
-    let_go_at: Option<Tick>,
     /// Connections whose clients were told to go elsewhere, and when they end if nothing is in flight then.
     moving: BTreeMap<ConnectionId, Tick>,
     /// Connections that are not read because memory is short.
@@ -120,7 +118,6 @@ impl Gateway {
             located: BTreeMap::new(),
             fenced: BTreeSet::new(),
             stale: BTreeMap::new(),
-            let_go_at: None,
             moving: BTreeMap::new(),
             starved: BTreeSet::new(),
             last_operation: 0,
@@ -150,7 +147,6 @@ impl Gateway {
             }
             Event::FrameReceived { connection, frame, stamp } => {
                 if let Some(state) = self.connections.get_mut(&connection) {
-                    state.active_at = now.tick;
                     self.bytes_held += frame.len();
                     self.shared.stats.bytes_in += frame.len() as u64 + 4;
                     state.push(Frame { bytes: frame, stamp });
@@ -160,7 +156,6 @@ impl Gateway {
             }
             Event::BytesSent { connection, bytes } => {
                 if let Some(state) = self.connections.get_mut(&connection) {
-                    state.active_at = now.tick;
                     let bytes = bytes.min(state.unsent_bytes);
                     state.unsent_bytes -= bytes;
                     self.bytes_unsent -= bytes;
@@ -194,9 +189,7 @@ impl Gateway {
             Event::ShutdownRequested => self.shared.controller.leave(now.tick, effects),
             Event::Ticked => {}
         }
-        if self.shared.controller.weigh_leaving(now.tick, &self.image) {
-            self.let_go_at = Some(now.tick.plus_ms(LET_GO_MS));
-        }
+        self.shared.controller.weigh_leaving(now.tick, &self.image);
         self.ring(now, effects);
         self.feed(effects);
         self.check_cheaply();
@@ -207,7 +200,7 @@ impl Gateway {
         let retry = self.stale.values().min().copied();
         let lag = self.lag.next_deadline().filter(|_| self.is_ready());
         let moving = self.moving.values().min().copied();
-        [Some(self.shared.controller.next_deadline()), self.shared.timers.next(), retry, lag, self.let_go_at, moving]
+        [Some(self.shared.controller.next_deadline()), self.shared.timers.next(), retry, lag, moving]
             .into_iter()
             .flatten()
             .min()
@@ -365,16 +358,10 @@ impl Gateway {
                 self.shared.controller.forget(operation);
                 Work::Done(answer)
             }
-            Begun::Introduced(answer, software) => {
-                if let Some(state) = self.connections.get_mut(&connection) {
-                    state.introduced(&software);
-                }
-                Work::Done(answer)
-            }
             Begun::Waiting(waiting) => Work::Waiting(waiting),
             Begun::Produce(produce) => Work::Produce(produce),
         };
-        if matches!(key, ApiKey::Produce | ApiKey::Fetch) && self.shared.controller.sends_away(now.tick) {
+        if matches!(key, ApiKey::Produce | ApiKey::Fetch) && self.has_left() {
             self.moving.entry(connection).or_insert_with(|| now.tick.plus_ms(MOVE_MS));
         }
         self.operations.insert(operation, connection);
@@ -676,7 +663,6 @@ impl Gateway {
             self.pump(now, connection, effects);
             self.hold_back(connection, effects);
         }
-        self.let_go(now, effects);
         let due: Vec<ConnectionId> =
             self.moving.iter().filter(|(_, tick)| **tick <= now.tick).map(|(id, _)| *id).collect();
         for connection in due {
@@ -685,24 +671,6 @@ impl Gateway {
             } else {
                 self.close(now, connection, CloseReason::GatewayStopped, effects);
             }
-        }
-    }
-
-    /// Ends connections on which nothing is in flight, where their clients look for another gateway at once then, and so have nothing to
-    /// repeat. All others are told.
-    fn let_go(&mut self, now: Now, effects: &mut Effects) {
-        if self.let_go_at.take_if(|at| *at <= now.tick).is_none() {
-            return;
-        }
-        let is_silent =
-            |state: &Connection| state.looks_around && state.is_idle() && state.active_at.plus_ms(QUIET_MS) <= now.tick;
-        let silent: Vec<ConnectionId> =
-            self.connections.iter().filter(|(_, state)| is_silent(state)).map(|(id, _)| *id).collect();
-        for connection in silent {
-            self.close(now, connection, CloseReason::GatewayStopped, effects);
-        }
-        if !self.shared.controller.sends_away(now.tick) {
-            self.let_go_at = Some(now.tick.plus_ms(QUIET_MS));
         }
     }
 }

@@ -65,12 +65,6 @@ pub(crate) const FETCH_SESSION_EVICTION_MS: u64 = 120_000;
 
 /// How long the metadata may take to send clients elsewhere before a gateway that stops does so without.
 pub(crate) const LEAVE_MS: u64 = 1_000;
-/// How long the other gateways have to hear that one has left, before it lets clients go.
-pub(crate) const LET_GO_MS: u64 = 20;
-/// How long a client must have been silent to be let go.
-pub(crate) const QUIET_MS: u64 = 2;
-/// How long after it has left a gateway serves clients that are never silent.
-pub(crate) const REFUSE_MS: u64 = 100;
 /// How long a client that was told to go elsewhere has for asking where that is. librdkafka then moves by itself; a Java client keeps what it
 /// is connected to until that ends. Less than the pause of either's next attempt, which is 100 ms.
 pub(crate) const MOVE_MS: u64 = 50;

@@ -44,8 +44,6 @@ impl From<Answer> for Progress {
 /// What a handler makes of a request.
 pub(crate) enum Begun {
     Answered(Answer),
-    /// Answered, and the client has said what software it is (KIP-511).
-    Introduced(Answer, String),
     Waiting(Box<dyn Operation>),
     Produce(Box<crate::api::Produce>),
 }
@@ -115,10 +113,10 @@ impl Context<'_> {
         self.request.info.version
     }
 
-    /// This gateway stops, and could not let the client go between two requests. Who produces or fetches is told that it does not lead,
-    /// definitely, and so asks for metadata, on a connection that still stands.
-    pub fn sends_away(&self) -> bool {
-        self.shared.controller.sends_away(self.now.tick)
+    /// This gateway stops. Who produces or fetches is told that it does not lead, definitely, and so asks for metadata, on a connection
+    /// that still stands.
+    pub fn has_left(&self) -> bool {
+        self.shared.controller.has_left()
     }
 
     pub fn config(&self) -> &Config {

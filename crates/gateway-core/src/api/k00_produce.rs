@@ -204,11 +204,8 @@ pub(crate) fn begin(cx: &mut Context<'_>, request: ProduceRequest) -> Begun {
         };
         for data in topic.partition_data {
             let index = PartitionIndex(data.index);
-            let admitted = if cx.sends_away() {
-                Err(Failure::NoLeader)
-            } else {
-                admit(&asked, known, index, data.records, &limits)
-            };
+            let admitted =
+                if cx.has_left() { Err(Failure::NoLeader) } else { admit(&asked, known, index, data.records, &limits) };
             let partition = TopicPartition { topic: known.map(|topic| topic.id).unwrap_or_default(), partition: index };
             let (batch, state) = match admitted {
                 Ok(batch) => (Some(batch), State::Ready),

@@ -121,7 +121,7 @@ fn resolve(cx: &Context<'_>, key: &Key) -> Result<(TopicPartition, BrokerId), Er
     };
     let index = PartitionIndex(key.partition);
     let state = topic.partition(index).ok_or(ErrorCode::UnknownTopicOrPartition)?;
-    let leader = state.leader.filter(|_| !cx.sends_away()).ok_or(ErrorCode::NotLeaderOrFollower)?;
+    let leader = state.leader.filter(|_| !cx.has_left()).ok_or(ErrorCode::NotLeaderOrFollower)?;
     Ok((TopicPartition { topic: topic.id, partition: index }, leader))
 }
 

@@ -56,7 +56,7 @@ pub(crate) fn begin(cx: &mut Context<'_>, reader: &mut Reader) -> Begun {
             .collect();
         response.finalized_features_epoch = i64::try_from(cx.image.at().0).unwrap_or(i64::MAX);
     }
-    Begun::Introduced(cx.respond(&response), request.client_software_name.to_string())
+    Begun::Answered(cx.respond(&response))
 }
 
 /// Every API that is served, with the versions that clients are told.

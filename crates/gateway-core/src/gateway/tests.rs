@@ -3,7 +3,7 @@ use peer_api::metadata::Record;
 
 use super::*;
 use crate::Stamp;
-use crate::limits::{BACKLOG_MAX, LET_GO_MS, QUIET_MS, REFUSE_MS};
+use crate::limits::BACKLOG_MAX;
 use crate::testing::{C, World, broker};
 
 fn frame(world: &mut World, bytes: &[u8]) {
@@ -149,59 +149,6 @@ fn a_node_is_left_each_time_that_it_is_fenced() {
     assert_eq!(back, [BrokerId(1)], "a stream can be there before it is needed");
     world.change(set(BrokerState::Fenced));
     assert_eq!(world.left, [BrokerId(1), BrokerId(1)]);
-}
-
-fn introduce(world: &mut World, software: &str) {
-    let (client_software_name, client_software_version) = (software.into(), "1.0".into());
-    world.send(4, &ApiVersionsRequest { client_software_name, client_software_version });
-    world.answer::<ApiVersionsRequest>(4);
-    world.pass(QUIET_MS);
-}
-
-/// So that it repeats nothing: what a client must repeat waits for the pause of its next attempt.
-#[test]
-fn who_is_silent_is_let_go_once_the_others_know_that_this_gateway_has_left() {
-    let mut world = World::new(1);
-    world.topic("t", &[1]);
-    introduce(&mut world, "apache-kafka-java");
-    world.step(Event::ShutdownRequested);
-    world.pass(LET_GO_MS - 1);
-    world.send(12, &MetadataRequest::default());
-    world.answer::<MetadataRequest>(12);
-    world.pass(1);
-    assert!(world.closed.is_empty(), "it may be about to ask again");
-    world.pass(QUIET_MS);
-    assert_eq!(world.closed, [(C, CloseReason::GatewayStopped)]);
-}
-
-/// Until it is told to go elsewhere.
-#[test]
-fn who_is_never_silent_is_served_while_the_others_are_let_go() {
-    let mut world = World::new(1);
-    world.topic("t", &[1]);
-    introduce(&mut world, "apache-kafka-java");
-    world.step(Event::ShutdownRequested);
-    for _ in 0..REFUSE_MS {
-        world.send(12, &MetadataRequest::default());
-        world.answer::<MetadataRequest>(12);
-        world.pass(1);
-    }
-    assert!(world.closed.is_empty());
-    world.pass(QUIET_MS);
-    assert!(world.closed.is_empty(), "it hears of it with the answer to what it asks next");
-}
-
-/// librdkafka asks nobody for a second when it has no other connection.
-#[test]
-fn who_does_not_look_around_is_told() {
-    let mut world = World::new(1);
-    world.topic("t", &[1]);
-    introduce(&mut world, "librdkafka");
-    world.step(Event::ShutdownRequested);
-    for _ in 0..2 * REFUSE_MS {
-        world.pass(1);
-    }
-    assert!(world.closed.is_empty());
 }
 
 #[test]

@@ -6,7 +6,6 @@ use peer_api::storage::AppendResponse;
 use record_batch::{BatchBuilder, Compression, StampedBatch};
 
 use super::*;
-use crate::limits::REFUSE_MS;
 use crate::testing::{C, World, batch, broker, numbered, partition, tp};
 
 const OK: i16 = 0;
@@ -100,7 +99,6 @@ fn a_gateway_that_has_left_takes_nothing_new() {
     let (node, call, asked) = append(&mut world);
     world.step(crate::Event::ShutdownRequested);
     world.calls.clear();
-    world.pass(REFUSE_MS);
     world.send(9, &produce("t", -1, &[(0, numbered(1))]));
     assert!(world.is_silent());
     settle(&mut world, node, call, &asked, Ok(42));

@@ -3,7 +3,6 @@ use kafka_wire::k01_fetch::{FetchPartition as WirePartition, FetchTopic, Replica
 use peer_api::storage::{EpochEnd, FetchResponse as StorageResponse};
 
 use super::*;
-use crate::limits::REFUSE_MS;
 use crate::testing::{C, World, tp};
 
 fn fetch(topic: &str, partitions: &[i32], min_bytes: i32) -> FetchRequest {
@@ -93,7 +92,6 @@ fn a_gateway_that_has_left_sends_readers_elsewhere() {
     world.topic("t", &[1]);
     world.step(crate::Event::ShutdownRequested);
     world.calls.clear();
-    world.now += REFUSE_MS;
     world.send(12, &fetch("t", &[0], 1));
     assert_eq!(partitions(&world.answer::<FetchRequest>(12).1), [(0, ErrorCode::NotLeaderOrFollower.code(), 0)]);
     assert!(world.is_silent());
