@@ -32,6 +32,8 @@ pub(crate) struct Connection {
     /// Of answers that the client has not taken yet.
     pub unsent_bytes: usize,
     pub paused: bool,
+    /// Its client has been told where to go, here or on another connection, since this gateway has left.
+    pub is_informed: bool,
     /// When stale produces may be tried again without news of the metadata.
     pub retry_at: Option<Tick>,
     /// Partitions for which a produce has waited for a leader in vain, and the epoch it saw: the next one does not wait.
@@ -76,6 +78,10 @@ impl Connection {
             self.caller = Arc::new(Caller { client_id: client_id.to_owned(), client_host });
         }
         self.caller.clone()
+    }
+
+    pub fn is_of(&self, caller: &Caller) -> bool {
+        *self.caller == *caller
     }
 
     pub fn push(&mut self, frame: Frame) {

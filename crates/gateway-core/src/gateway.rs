@@ -6,6 +6,7 @@ use base_types::{BrokerId, Incarnation, Now, Random, Tick, invariant};
 use bytes::Bytes;
 use kafka_wire::{ApiKey, Reader, decode_request_header};
 use peer_api::controller::RegisterGateway;
+use peer_api::groups::Caller;
 use peer_api::metadata::{BrokerState, Image};
 use peer_api::storage::{Response, TransportError};
 
@@ -16,7 +17,7 @@ use crate::controller_link::{ControllerLink, Heard};
 use crate::effect::{CloseReason, Effect, Effects, RequestInfo};
 use crate::event::{ConnectionId, Event};
 use crate::lag::{self, GroupLag, Lag, Ways};
-use crate::limits::{FETCH_BYTES_MAX, FETCH_BYTES_MIN, FRAME_SIZE_MAX, FRAME_SIZE_MIN, MOVE_MS};
+use crate::limits::{END_MS, FETCH_BYTES_MAX, FETCH_BYTES_MIN, FRAME_SIZE_MAX, FRAME_SIZE_MIN, MOVE_MS};
 use crate::operation::{Answer, Begun, Context, OperationId, Progress, Request};
 use crate::session::Sessions;
 use crate::stats::Stats;
@@ -362,7 +363,9 @@ impl Gateway {
             Begun::Produce(produce) => Work::Produce(produce),
         };
         if matches!(key, ApiKey::Produce | ApiKey::Fetch) && self.has_left() {
-            self.moving.entry(connection).or_insert_with(|| now.tick.plus_ms(MOVE_MS));
+            let is_informed = self.connections.get(&connection).is_some_and(|state| state.is_informed);
+            let ms = if is_informed { END_MS } else { MOVE_MS };
+            self.moving.entry(connection).or_insert_with(|| now.tick.plus_ms(ms));
         }
         self.operations.insert(operation, connection);
         if let Some(state) = self.connections.get_mut(&connection) {
@@ -412,6 +415,9 @@ impl Gateway {
                     self.bytes_unsent += bytes;
                     self.shared.stats.bytes_out += bytes as u64;
                     effects.push(Effect::Send { connection, segments, request: slot.request.info });
+                    if slot.request.info.key == ApiKey::Metadata && self.has_left() {
+                        self.inform(now, &slot.request.caller);
+                    }
                 }
                 Answer::Silent => effects.push(Effect::Complete { connection, request: slot.request.info }),
                 Answer::Close(reason) => return self.close(now, connection, reason, effects),
@@ -667,9 +673,19 @@ impl Gateway {
             self.moving.iter().filter(|(_, tick)| **tick <= now.tick).map(|(id, _)| *id).collect();
         for connection in due {
             if self.connections.get(&connection).is_some_and(|state| !state.is_idle()) {
-                self.moving.insert(connection, now.tick.plus_ms(MOVE_MS));
+                self.moving.insert(connection, now.tick.plus_ms(END_MS));
             } else {
                 self.close(now, connection, CloseReason::GatewayStopped, effects);
+            }
+        }
+    }
+
+    /// The client knows where to go, on all its connections.
+    fn inform(&mut self, now: Now, caller: &Caller) {
+        for (connection, state) in self.connections.iter_mut().filter(|(_, state)| state.is_of(caller)) {
+            state.is_informed = true;
+            if let Some(end_at) = self.moving.get_mut(connection) {
+                *end_at = (*end_at).min(now.tick.plus_ms(END_MS));
             }
         }
     }

@@ -68,6 +68,8 @@ pub(crate) const LEAVE_MS: u64 = 1_000;
 /// How long a client that was told to go elsewhere has for asking where that is. librdkafka then moves by itself; a Java client keeps what it
 /// is connected to until that ends. Less than the pause of either's next attempt, which is 100 ms.
 pub(crate) const MOVE_MS: u64 = 50;
+/// How long once it knows: whatever it sends until then is refused in vain. And how long until one that was busy is looked at again.
+pub(crate) const END_MS: u64 = 2;
 
 pub(crate) const CONTROLLER_RETRY_MS: u64 = 100;
 pub(crate) const CONTROLLER_WELCOME_MS: u64 = 3_000;

@@ -3,7 +3,7 @@ use peer_api::metadata::Record;
 
 use super::*;
 use crate::Stamp;
-use crate::limits::BACKLOG_MAX;
+use crate::limits::{BACKLOG_MAX, END_MS};
 use crate::testing::{C, World, broker};
 
 fn frame(world: &mut World, bytes: &[u8]) {
@@ -149,6 +149,29 @@ fn a_node_is_left_each_time_that_it_is_fenced() {
     assert_eq!(back, [BrokerId(1)], "a stream can be there before it is needed");
     world.change(set(BrokerState::Fenced));
     assert_eq!(world.left, [BrokerId(1), BrokerId(1)]);
+}
+
+/// It goes on sending what must be refused to whatever it is connected to, until that ends.
+#[test]
+fn who_has_asked_where_to_go_is_let_go_at_once_on_all_connections() {
+    let mut world = World::new(1);
+    world.topic("t", &[1]);
+    let other = ConnectionId(77);
+    world.step(Event::ConnectionOpened { connection: other, host: "/10.0.0.1".into() });
+    let refused = |world: &mut World, connection| {
+        world.send_on(connection, 12, &FetchRequest::default());
+        world.answer::<FetchRequest>(12);
+    };
+    world.step(Event::ShutdownRequested);
+    refused(&mut world, C);
+    world.pass(5);
+    world.send(12, &MetadataRequest::default());
+    world.answer::<MetadataRequest>(12);
+    refused(&mut world, other);
+    world.pass(END_MS - 1);
+    assert!(world.closed.is_empty());
+    world.pass(1);
+    assert_eq!(world.closed, [(C, CloseReason::GatewayStopped), (other, CloseReason::GatewayStopped)]);
 }
 
 #[test]
