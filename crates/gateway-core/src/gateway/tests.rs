@@ -162,6 +162,8 @@ fn who_has_asked_where_to_go_is_let_go_at_once_on_all_connections() {
         world.send_on(connection, 12, &FetchRequest::default());
         world.answer::<FetchRequest>(12);
     };
+    world.send_on(other, 12, &MetadataRequest::default());
+    world.answer::<MetadataRequest>(12);
     world.step(Event::ShutdownRequested);
     refused(&mut world, C);
     world.pass(5);
