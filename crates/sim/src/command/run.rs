@@ -12,6 +12,8 @@ use super::shapes::{Seeds, Shapes};
 use super::{Refusal, commit, panics, traces};
 
 const SEEDS: u64 = 200;
+/// How often a long run says how far it is.
+const TELL_EVERY: Duration = Duration::from_secs(30);
 
 struct Ran {
     shape: Shape,
@@ -48,8 +50,18 @@ pub fn run(mut arguments: Arguments) -> Result<bool, Refusal> {
         Ran { shape, faults, report, panicked_at: panics::place() }
     };
     let (mut sum, mut refused) = (Sum::default(), None);
+    let mut told_at = started;
     cores::in_order(seeds.range(), until, work, |seed, ran| {
         sum.add(&ran.report);
+        if told_at.elapsed() >= TELL_EVERY {
+            told_at = Instant::now();
+            eprintln!(
+                "{:.0} s: {} seeds, the last {seed}, {} failed",
+                started.elapsed().as_secs_f64(),
+                sum.seeds,
+                sum.failed
+            );
+        }
         if seeds.is_one {
             tell(&ran.report);
         }
