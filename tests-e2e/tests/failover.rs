@@ -73,7 +73,7 @@ fn a_reader_follows_leaders_to_a_node_whose_gateway_came_back() -> Result<()> {
     failover::wait_whole(&bootstrap, &["failover"], WHOLE_BOUND)?;
     let ports = failover::ports(&bootstrap)?;
     let (node, _) =
-        ports.iter().find(|(_, port)| first.ends_with(*port)).context("the first gateway stands for a node")?;
+        ports.iter().find(|(_, port)| first.ends_with(&format!(":{port}"))).context("the first gateway stands for a node")?;
     let _writer = Probe::start(Library::Librdkafka, &bootstrap, "failover", PARTITIONS)?;
     let mut readers = [Probe::reader(&bootstrap, "failover", PARTITIONS)?];
     readers[0].wait_flowing()?;

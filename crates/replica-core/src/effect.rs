@@ -9,7 +9,8 @@ use crate::event::{ReadId, RequestKey, WriteId};
 
 /// The contract with the shell:
 ///
-/// 1. Effects are performed in order; writes, truncations, start-overs and trims of one replica reach the disk in that order.
+/// 1. Effects are performed in order; writes, truncations and start-overs of one replica reach the disk in that order. A trim may
+///    come later than writes that were asked for after it.
 /// 2. A replica never announces a position that is not durable: nothing here needs to wait for a write, because what needs a
 ///    write is asked for only after its completion.
 /// 3. Every [`RequestKey`] gets exactly one `Reply`, `Trimmed` or `Confirmed`.

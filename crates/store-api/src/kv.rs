@@ -57,7 +57,8 @@ pub enum KvDurability {
 /// A key and its value.
 pub type KvPair = (Vec<u8>, Vec<u8>);
 
-/// Ordered keys and values. Holds only what can be rebuilt from the log (decision 2), so losing it costs time and nothing else.
+/// Ordered keys and values. Holds only what can be rebuilt from the log (decision 2), so losing it costs time, and what is known of
+/// producers whose batches have been deleted.
 pub trait KvStore: Send + Sync {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, KvError>;
 

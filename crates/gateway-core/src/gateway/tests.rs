@@ -3,7 +3,7 @@ use peer_api::metadata::Record;
 
 use super::*;
 use crate::Stamp;
-use crate::limits::{BACKLOG_MAX, END_MS};
+use crate::limits::{BACKLOG_MAX, END_MS, MOVE_MS};
 use crate::testing::{C, World, broker};
 
 fn frame(world: &mut World, bytes: &[u8]) {
@@ -162,10 +162,15 @@ fn who_has_asked_where_to_go_is_let_go_at_once_on_all_connections() {
         world.send_on(connection, 12, &FetchRequest::default());
         world.answer::<FetchRequest>(12);
     };
-    world.send_on(other, 12, &MetadataRequest::default());
-    world.answer::<MetadataRequest>(12);
+    let elsewhere = ConnectionId(78);
+    world.step(Event::ConnectionOpened { connection: elsewhere, host: "/10.0.0.2".into() });
+    for connection in [other, elsewhere] {
+        world.send_on(connection, 12, &MetadataRequest::default());
+        world.answer::<MetadataRequest>(12);
+    }
     world.step(Event::ShutdownRequested);
     refused(&mut world, C);
+    refused(&mut world, elsewhere);
     world.pass(5);
     world.send(12, &MetadataRequest::default());
     world.answer::<MetadataRequest>(12);
@@ -174,6 +179,8 @@ fn who_has_asked_where_to_go_is_let_go_at_once_on_all_connections() {
     assert!(world.closed.is_empty());
     world.pass(1);
     assert_eq!(world.closed, [(C, CloseReason::GatewayStopped), (other, CloseReason::GatewayStopped)]);
+    world.pass(MOVE_MS - 5 - END_MS);
+    assert_eq!(world.closed.last(), Some(&(elsewhere, CloseReason::GatewayStopped)), "it has not asked");
 }
 
 #[test]

@@ -117,8 +117,8 @@ impl StorageNode {
         }
     }
 
-    /// The disk was asked for a cut, which comes when no write is under way, and so no trim waits for one. What was derived from the
-    /// log that ends here is not kept (S4).
+    /// The disk was asked for a cut. What was derived from the log that ends here is not kept (S4). A trim hardly ever waits then,
+    /// because a follower opens when nothing is under way; one that does goes behind the cut, which begins where it would or later.
     pub(super) fn cut(&mut self, partition: TopicPartition, write: WriteId) {
         if let Some(slot) = self.slots.get_mut(&partition) {
             slot.cutting = Some(write);

@@ -147,7 +147,7 @@ fn perform(shared: &Shared, job: WriteJob) {
             shared.tell(vec![Event::TrimCompleted { partition, write, result }]);
         }
         WriteJob::Checkpoint { partition, checkpoint } => {
-            // Derived state: what is lost is rebuilt.
+            // Derived state: what is lost is rebuilt, but for producers whose batches are deleted.
             if let Err(error) = log.checkpoint(partition, &checkpoint) {
                 tracing::warn!(%partition, %error, "a checkpoint was not kept");
             }
