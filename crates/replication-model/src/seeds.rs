@@ -436,6 +436,24 @@ mod tests {
         assert!(run.world.metadata.pending().topic(TopicId([3; 16])).is_none(), "it would never be led");
     }
 
+    /// Nodes that no partition is on may all lose their disks together, which the promise does not cover for a topic that is then made.
+    #[test]
+    fn no_topic_is_made_where_as_many_as_the_minimum_have_lost_their_disks_and_not_said_so() {
+        let mut run = cluster(&[1, 3], 2, false);
+        for id in ids(&[2, 4]) {
+            assert!(run.world.may_lose(id), "no partition is on it");
+            run.world.crash(id, 0, usize::MAX);
+            run.world.wipe(id);
+        }
+        let mut is_made = |number, min_isr, replicas| {
+            run.world.create_topic(number, min_isr, false, &[ids(replicas)]);
+            run.world.metadata.pending().topic(TopicId([number; 16])).is_some()
+        };
+        assert!(!is_made(2, 2, &[2, 1, 4]), "1 is fenced, two are enough without it, and neither of them ever leads");
+        assert!(is_made(3, 3, &[2, 1, 4]), "1 stays eligible when it is fenced");
+        assert!(is_made(4, 2, &[2, 1, 3]), "one may be lost");
+    }
+
     /// What was acknowledged is on 2 and on 3, which a move has brought. 2 loses its disk, which nobody knows when the move is undone.
     #[test]
     fn a_move_that_is_undone_does_not_take_the_only_copy() {

@@ -164,8 +164,10 @@ impl World {
         for (index, replicas) in partitions.iter().enumerate() {
             let partition = TopicPartition { topic: id, partition: PartitionIndex(index as i32) };
             let Some(state) = decisions::new_partition(self.metadata.pending(), replicas.clone()) else { return };
-            // Whoever has lost its disks and has not said so is counted in sync at first. It alone would never lead again.
-            if !state.isr.iter().any(|member| self.nodes[member].is_trusted_in(self.metadata.pending())) {
+            // Whoever has lost its disks and has not said so is counted in sync at first. Alone it would never lead again; and where such
+            // nodes are as many as the minimum, a sound one that is fenced leaves without being eligible, and nobody would ever lead.
+            let is_lost = |member: &&BrokerId| !self.nodes[*member].is_trusted_in(self.metadata.pending());
+            if state.isr.iter().filter(is_lost).count() >= min_isr.min(state.isr.len()) {
                 return;
             }
             records.push(Record::PartitionChanged { partition, state });
