@@ -72,8 +72,10 @@ fn a_reader_follows_leaders_to_a_node_whose_gateway_came_back() -> Result<()> {
     clients::create_topics(&bootstrap, &[&format!("failover:{PARTITIONS}:3:min.insync.replicas=2")])?;
     failover::wait_whole(&bootstrap, &["failover"], WHOLE_BOUND)?;
     let ports = failover::ports(&bootstrap)?;
-    let (node, _) =
-        ports.iter().find(|(_, port)| first.ends_with(&format!(":{port}"))).context("the first gateway stands for a node")?;
+    let (node, _) = ports
+        .iter()
+        .find(|(_, port)| first.ends_with(&format!(":{port}")))
+        .context("the first gateway stands for a node")?;
     let _writer = Probe::start(Library::Librdkafka, &bootstrap, "failover", PARTITIONS)?;
     let mut readers = [Probe::reader(&bootstrap, "failover", PARTITIONS)?];
     readers[0].wait_flowing()?;
