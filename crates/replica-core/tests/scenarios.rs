@@ -82,6 +82,7 @@ scenarios! {
     damaged_read,
     trims,
     trims_after_an_election,
+    trims_up_to_a_follower_that_is_away,
     joining_needs_the_log_start,
     confirmations,
     unclean_election,

@@ -8,8 +8,8 @@ use replication_model::{campaign, seeds};
 const SEEDS: u64 = 20_000;
 
 /// Beyond them, that once failed: a move was undone without its only sound copy (35884); the judge did not see what a replica with a full
-/// disk had (58897); more was lost than the promise covers (the others).
-const REGRESSIONS: [u64; 7] = [24_990, 35_884, 46_522, 58_897, 88_937, 108_826, 455_318];
+/// disk had (58897); a follower was told to start over and took it for an echo (592823); more was lost than the promise covers (the others).
+const REGRESSIONS: [u64; 8] = [24_990, 35_884, 46_522, 58_897, 88_937, 108_826, 455_318, 592_823];
 
 #[test]
 fn seeds_that_once_failed_hold() {

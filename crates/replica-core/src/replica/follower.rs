@@ -256,10 +256,11 @@ impl Replica {
         self.cut(now, Cut::Truncate { to }, effects);
     }
 
-    /// Our log ends before the leader's begins, or has no epoch in common with it.
+    /// Our log ends before the leader's begins, or has no epoch in common with it. Also when both agreed before: where our log ends the
+    /// leader's begins by now, with a newer epoch, and it knows no more what it deleted.
     fn told_to_start_over(&mut self, now: Now, at: Offset, effects: &mut Effects) {
         let Duty::Follower(follower) = &mut self.duty else { return };
-        if follower.agreed && at <= self.log_end {
+        if follower.agreed && at < self.log_end {
             return follower.wait(now);
         }
         self.cut(now, Cut::StartOver { at }, effects);
