@@ -83,7 +83,7 @@ fn a_reader_follows_leaders_to_a_node_whose_gateway_came_back() -> Result<()> {
     cluster.kill9(Role::Gateway, 1)?;
     wait::until("the other gateway to stand for all", WHOLE_BOUND, || {
         let now = failover::ports(second)?;
-        Ok((now.len() == ports.len() && now.values().all(|port| second.ends_with(port))).then_some(()))
+        Ok((now.len() == ports.len() && now.values().all(|port| second.ends_with(&format!(":{port}")))).then_some(()))
     })?;
     readers[0].wait_flowing()?;
     cluster.restart(Role::Gateway, 1)?;
